@@ -1,0 +1,1 @@
+"""The roles that hold engines or serve them: rollout, replay queue, evaluator."""

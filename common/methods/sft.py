@@ -1,0 +1,21 @@
+"""Supervised fine-tuning on the canonical answers: the usual baseline."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from common.methods.base import Canonical, Method, Target
+
+
+class SFT(Method):
+    """Targets are the corpus' answers; the loss is their NLL."""
+
+    name: Literal["sft"] = "sft"
+
+    def target(self, attempt: int) -> Target:
+        """The canonical answer, whatever the attempt."""
+        return Canonical()
+
+    def can_retry(self, temperature: float) -> bool:
+        """The answer is what it is."""
+        return False

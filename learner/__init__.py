@@ -1,0 +1,1 @@
+"""The student's training: packing, losses, schedules, DeepSpeed, checkpoints."""
