@@ -108,9 +108,7 @@ class Engine:
 
     # -- sessions ---------------------------------------------------------
 
-    def extend(
-        self, key: str, context: Sequence[int], num_tokens: int, sampling: Sampling
-    ) -> None:
+    def extend(self, key: str, context: Sequence[int], num_tokens: int, sampling: Sampling) -> None:
         """Let ``key`` generate up to ``num_tokens`` after ``context``.
 
         A key that was extended before must be given a context that begins with

@@ -183,7 +183,9 @@ class Evaluator:
         return benchmarks.grade(self._prompts, questions, responses)
 
 
-def check_retrieval(prompts: Prompts, corpus: Corpus, settings: EvaluatorSettings, context: int) -> None:
+def check_retrieval(
+    prompts: Prompts, corpus: Corpus, settings: EvaluatorSettings, context: int
+) -> None:
     """Refuse retrieval items that cannot fit the context.
 
     Raises:

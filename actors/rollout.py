@@ -195,9 +195,7 @@ class RolloutActor:
             self._choose(last.key, job, self._canonical(job, verified=False))
         else:
             reason = f"no attempt of {job.attempt + 1} gave the answer"
-            self._source.exhaust(
-                job.work.fact_id, job.work.draw, reason, attempts=job.attempt + 1
-            )
+            self._source.exhaust(job.work.fact_id, job.work.draw, reason, attempts=job.attempt + 1)
             del self._jobs[last.key]
 
     # -- targets ----------------------------------------------------------

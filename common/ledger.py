@@ -133,9 +133,7 @@ class Ledger:
             ).fetchall()
         return [Work(*row) for row in sorted(rows)]
 
-    def heartbeat(
-        self, owner: str, holding: Sequence[int], *, now: float, duration: float
-    ) -> None:
+    def heartbeat(self, owner: str, holding: Sequence[int], *, now: float, duration: float) -> None:
         """Extend the leases that ``owner`` says it holds; take back the others.
 
         A grant whose reply was lost is not held by anybody, and returns here.

@@ -66,8 +66,10 @@ def load(folder: Path) -> Model:
         raise UserError(f"model {folder}: its tokenizer has no chat template; use a chat model")
     stops = _stop_tokens(folder, tokenizer.eos_token_id)
     if not stops:
-        raise UserError(f"model {folder}: neither generation_config.json nor the tokenizer "
-                        "names a stop token (eos_token_id)")
+        raise UserError(
+            f"model {folder}: neither generation_config.json nor the tokenizer "
+            "names a stop token (eos_token_id)"
+        )
     return Model(folder, tokenizer, stops)
 
 

@@ -121,7 +121,7 @@ def existing(root: Path) -> list[Checkpoint]:
 
 def newest_sound(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that can be resumed from, and why newer ones cannot."""
-    problems = []
+    problems: list[str] = []
     for checkpoint in existing(root):
         if not checkpoint.resumable:
             continue

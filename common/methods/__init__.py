@@ -15,4 +15,4 @@ from common.methods.sft import SFT
 MethodSettings = MixSD | SFT
 METHODS: tuple[str, ...] = ("mixsd", "sft")
 
-__all__ = ["METHODS", "Canonical", "Method", "MethodSettings", "MixSD", "Mixed", "SFT", "Target"]
+__all__ = ["METHODS", "SFT", "Canonical", "Method", "MethodSettings", "MixSD", "Mixed", "Target"]

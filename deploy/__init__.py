@@ -1,0 +1,1 @@
+"""Where the roles become Ray actors: cluster, controller, command line, report."""

@@ -1,0 +1,183 @@
+"""The Ray cluster of a run: started here on loopback, or joined.
+
+A cluster that we start is closed: token authentication, loopback listeners,
+no dashboard, no usage reports, no fixed ports. Only its own head process is
+ever stopped; ``ray stop`` would end every Ray on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.config import ClusterSettings
+from common.errors import RunError, UserError
+from common.rundir import RunDir, read_json, write_atomic
+
+_START_TIMEOUT_S = 60.0
+
+
+def namespace(run: RunDir) -> str:
+    """Ray namespace of a run's named actors."""
+    return f"mixsd-{run.name}"
+
+
+def start_local(run: RunDir, settings: ClusterSettings, num_cpus: int) -> None:
+    """Start a head on this machine and describe it in ``cluster.json``.
+
+    Raises:
+        RunError: the head did not come up; says where its log is.
+    """
+    write_atomic(run.token, secrets.token_hex(32))
+    # Unix sockets allow 107 characters, so the folder is short and not the run's.
+    temp_dir = Path(tempfile.mkdtemp(prefix="mixsd-"))
+    log = run.logs / "ray.log"
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--port=0", f"--ray-client-server-port={_free_port()}"),
+        *("--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"),
+        *(f"--num-cpus={num_cpus}", f"--temp-dir={temp_dir}"),
+        f"--object-store-memory={settings.object_store_mib * 2**20}",
+    ]
+    with log.open("wb") as file:
+        head = subprocess.Popen(
+            command,
+            env={**os.environ, **_ray_environment(run), "OMP_NUM_THREADS": str(settings.threads)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    address_file = temp_dir / "ray_current_cluster"
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not (address_file.is_file() and "Ray runtime started" in log.read_text(errors="replace")):
+        if head.poll() is not None or time.monotonic() > deadline:
+            head.kill()
+            raise RunError(f"Ray did not start; its output is in {log}")
+        time.sleep(0.1)
+    description = {
+        "address": address_file.read_text().strip(),
+        "pid": head.pid,
+        "started": _start_time(head.pid),
+        "temp_dir": str(temp_dir),
+    }
+    write_atomic(run.cluster, json.dumps(description, indent=1))
+
+
+def stop_local(run: RunDir) -> bool:
+    """Stop the head that :func:`start_local` started; False if there is none."""
+    description = read_json(run.cluster)
+    if description is None:
+        return False
+    pid = head_pid(run)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while head_pid(run) is not None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if head_pid(run) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+    shutil.rmtree(description["temp_dir"], ignore_errors=True)
+    run.cluster.unlink(missing_ok=True)
+    run.token.unlink(missing_ok=True)
+    return pid is not None
+
+
+def head_pid(run: RunDir) -> int | None:
+    """Process id of the run's own head, if that very process is alive."""
+    description = read_json(run.cluster)
+    if description is None:
+        return None
+    pid = int(description["pid"])
+    # A pid may have been given to another process since.
+    return pid if _start_time(pid) == description["started"] else None
+
+
+@contextlib.contextmanager
+def connected(run: RunDir, address: str | None) -> Iterator[Any]:
+    """A connection to the run's cluster; gives the ``ray`` module.
+
+    Raises:
+        UserError: the cluster does not answer or refuses the token.
+    """
+    local = read_json(run.cluster)
+    if local is not None:
+        os.environ.update(_ray_environment(run))
+    target = address or (local or {}).get("address")
+    if target is None:
+        raise UserError(f"run {run.name} has no cluster; start it with 'mixsd-cluster up'")
+    _check_reachable(target)
+    import ray
+
+    ray.init(
+        address=target,
+        namespace=namespace(run),
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address="127.0.0.1" if local is not None else None,
+    )
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    # ray.init() on a wrong address or token takes 20 s and says nothing useful.
+    result = subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if result.returncode != 0:
+        detail = (result.stderr or result.stdout).strip().splitlines()
+        reason = detail[-1] if detail else "no answer"
+        raise UserError(
+            f"the Ray cluster at {address} cannot be joined: {reason}; check cluster.address, "
+            "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
+        )
+
+
+def _ray_environment(run: RunDir) -> dict[str, str]:
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(run.token.resolve()),
+        # Without this Ray binds all interfaces, whatever the node address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _start_time(pid: int) -> int | None:
+    """Kernel start time of a process, clock ticks since boot; None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])

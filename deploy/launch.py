@@ -1,0 +1,115 @@
+"""Checks a run and starts it: all that ``up`` does before it watches."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from common import config as configuration
+from common.config import RunConfig
+from common.errors import RunError, UserError
+from common.rundir import RunDir, read_json, write_atomic
+from deploy import cluster
+
+_STALE_S = 20.0
+
+
+def is_live(run: RunDir) -> bool:
+    """Whether a controller still works on the run."""
+    status = read_json(run.status)
+    if status is None or status["state"] in ("finished", "failed", "stopped"):
+        return False
+    return time.time() - float(status["updated"]) < _STALE_S
+
+
+def check_folder(config: RunConfig, run: RunDir) -> str:
+    """What ``up`` will do: ``new``, ``resume`` or ``finished``.
+
+    Raises:
+        UserError: the folder cannot be written, the run is live, or it was
+            made with another configuration.
+    """
+    if not configuration.is_writable(run.root):
+        raise UserError(f"{run.root}: cannot be written; choose another --runs folder")
+    if not run.config.exists():
+        return "new"
+    if is_live(run):
+        raise UserError(
+            f"run {run.name} is in use; follow it with 'mixsd-cluster status {run.name} --follow'"
+        )
+    if configuration.load(run.config) != config:
+        raise UserError(
+            f"run name {run.name} is in use by a run with another configuration ({run.config}); "
+            "choose another with --set name=…, or remove that folder"
+        )
+    status = read_json(run.status)
+    return "finished" if status is not None and status["state"] == "finished" else "resume"
+
+
+def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
+    """Validate data and model, write the run folder, start cluster and controller."""
+    from actors.evaluator import check_retrieval
+    from common import corpora, models
+    from common.prompts import check_lengths
+
+    corpus = corpora.load(config.data)
+    say(f"{len(corpus.facts)} facts, {len(corpus.retrieval)} retrieval items")
+    folder = models.resolve(config.model)
+    model = models.load(folder)
+    say(f"model {folder}")
+    from deploy.roles import prompts_for
+
+    prompts = prompts_for(config, model)
+    context = config.engine.max_model_len
+    check_lengths(prompts, corpus.facts, config.rollout.max_tokens, context)
+    check_retrieval(prompts, corpus, config.evaluator, context)
+    say(
+        f"roles: {config.rollout.actors} rollout, {config.learner.ranks} learner rank(s) "
+        f"(ZeRO-{config.learner.zero_stage}, {config.learner.dtype}), "
+        f"{config.evaluator.actors} evaluator, device {config.engine.resolved_device}"
+    )
+    run.create()
+    with (run.root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"run {run.name} is being started by another command") from error
+        write_atomic(run.config, configuration.dump(config))
+        cluster.stop_local(run)
+        if config.cluster.address is None:
+            needed = config.rollout.actors + config.learner.ranks + config.evaluator.actors
+            cluster.start_local(run, config.cluster, num_cpus=needed)
+            say("Ray started on loopback, token authentication on")
+        url = _start_controller(config, run, folder)
+    say(f"metrics {url}")
+
+
+def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
+    from deploy.controller import Controller
+
+    with cluster.connected(run, config.cluster.address) as ray:
+        controller = (
+            ray.remote(Controller)
+            .options(name="controller", lifetime="detached", num_cpus=0, max_concurrency=4)
+            .remote(str(run.root.resolve()), str(folder))
+        )
+        try:
+            url: str = ray.get(controller.start.remote(), timeout=config.cluster.start_timeout_s)
+        except ray.exceptions.RayError as error:
+            raise RunError(f"the controller did not start: {error}") from error
+        return url
+
+
+def stop(run: RunDir) -> bool:
+    """End a run in order; False if nothing of it was running."""
+    stopped = False
+    if is_live(run):
+        config = configuration.load(run.config)
+        with cluster.connected(run, config.cluster.address) as ray:
+            controller = ray.get_actor("controller", namespace=cluster.namespace(run))
+            ray.get(controller.stop.remote(), timeout=60.0)
+            ray.kill(controller)
+        stopped = True
+    return cluster.stop_local(run) or stopped

@@ -1,0 +1,174 @@
+"""``report.html`` and its numbers, from the files of a run folder alone."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from common import config as configuration
+from common.ledger import Ledger
+from common.records import Rollout, unpack_rollout
+from common.rundir import RunDir, read_json, read_jsonl
+
+
+def evaluations(run: RunDir) -> list[dict[str, Any]]:
+    """Results by step, the base model first."""
+    found = [read_json(path) for path in run.eval.glob("step_*.json")]
+    return sorted((result for result in found if result), key=lambda result: result["step"])
+
+
+def summary(run: RunDir) -> dict[str, Any]:
+    """The figures that tables and comparisons show."""
+    config = configuration.load(run.config)
+    ledger = Ledger(run.ledger, epochs=config.learner.epochs, seed=config.seed)
+    try:
+        counts = ledger.counts()
+        rollouts = [unpack_rollout(payload) for payload in ledger.payloads()]
+        items = ledger.attempts_per_item()
+        lost = ledger.exhausted()
+    finally:
+        ledger.close()
+    results = evaluations(run)
+    return {
+        "run": run.name,
+        "method": config.method.name,
+        "facts": counts.work,
+        "accepted": counts.accepted,
+        "exhausted": lost,
+        "attempts": counts.attempts,
+        "exposures_expected": counts.accepted * config.learner.epochs,
+        "exposures_trained": counts.trained,
+        "step": counts.committed_step,
+        "checkpoint": str(run.checkpoints / f"step_{counts.committed_step}"),
+        "target_nll": _mean([r.target_nll for r in rollouts]),
+        "canonical_nll": _mean([r.canonical_nll for r in rollouts]),
+        "base": results[0]["scores"] if results and results[0]["step"] == 0 else {},
+        "final": results[-1]["scores"] if results else {},
+        "accepted_by_attempt": _by_attempt(items),
+    }
+
+
+def write_report(run: RunDir) -> None:
+    """Write the self-contained page."""
+    import jinja2
+
+    figures = summary(run)
+    config = configuration.load(run.config)
+    ledger = Ledger(run.ledger, epochs=config.learner.epochs, seed=config.seed)
+    try:
+        rollouts = [unpack_rollout(payload) for payload in ledger.payloads()]
+    finally:
+        ledger.close()
+    template = jinja2.Template(
+        (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"), autoescape=True
+    )
+    page = template.render(
+        figures=figures,
+        plots=_plots(run, figures, rollouts),
+        config=run.config.read_text(encoding="utf-8"),
+    )
+    run.report.write_text(page, encoding="utf-8")
+
+
+def score_text(score: dict[str, Any] | None) -> str:
+    """One score for a table: value, interval and n, or why there is none."""
+    if score is None:
+        return "not measured"
+    if "value" not in score:
+        return f"not measured: {score['not_measured']}"
+    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}] n={score['n']}"
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _by_attempt(items: list[tuple[int, bool]]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for attempts, accepted in items:
+        if accepted:
+            counts[attempts] = counts.get(attempts, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _plots(run: RunDir, figures: dict[str, Any], rollouts: list[Rollout]) -> list[dict[str, str]]:
+    steps = read_jsonl(run.steps)
+    numbers = [line["step"] for line in steps]
+    plots = [
+        _line("Loss", "step", "nats/token", {"loss": (numbers, [s["loss"] for s in steps])}),
+        _line(
+            "Learner throughput",
+            "step",
+            "tokens/s",
+            {"tokens/s": (numbers, [s["tokens"] / s["seconds"] for s in steps])},
+        ),
+        _bars("Accepted by attempt", "attempt", "facts", figures["accepted_by_attempt"]),
+        _histogram(
+            "Target NLL under the base",
+            {
+                "targets": [r.target_nll for r in rollouts if r.target_nll is not None],
+                "canonical": [r.canonical_nll for r in rollouts if r.canonical_nll is not None],
+            },
+        ),
+    ]
+    results = evaluations(run)
+    curves = {
+        suite: (
+            [r["step"] for r in results if "value" in r["scores"].get(suite, {})],
+            [r["scores"][suite]["value"] for r in results if "value" in r["scores"].get(suite, {})],
+        )
+        for suite in ("recall", "retrieval")
+    }
+    plots.append(_line("Recall and retention", "step", "share right", curves))
+    return plots
+
+
+def _figure() -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5.2, 3.2), layout="constrained")
+    return figure, axes
+
+
+def _line(
+    title: str, x: str, y: str, curves: dict[str, tuple[list[Any], list[float]]]
+) -> dict[str, str]:
+    figure, axes = _figure()
+    for label, (at, values) in curves.items():
+        axes.plot(at, values, marker="o" if len(at) < 20 else None, label=label)
+    axes.set(xlabel=x, ylabel=y)
+    if len(curves) > 1:
+        axes.legend()
+    return _picture(title, figure)
+
+
+def _bars(title: str, x: str, y: str, counts: dict[int, int]) -> dict[str, str]:
+    figure, axes = _figure()
+    axes.bar([str(key) for key in counts], list(counts.values()))
+    axes.set(xlabel=x, ylabel=y)
+    return _picture(title, figure)
+
+
+def _histogram(title: str, samples: dict[str, list[float]]) -> dict[str, str]:
+    figure, axes = _figure()
+    for label, values in samples.items():
+        if values:
+            axes.hist(values, bins=20, alpha=0.6, label=label)
+    axes.set(xlabel="nats/token", ylabel="facts")
+    axes.legend()
+    return _picture(title, figure)
+
+
+def _picture(title: str, figure: Any) -> dict[str, str]:
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    pyplot.close(figure)
+    return {"title": title, "data": base64.b64encode(buffer.getvalue()).decode()}

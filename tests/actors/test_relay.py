@@ -1,0 +1,150 @@
+import pytest
+
+from actors.engine import EngineError, Sampling, Segment
+from actors.relay import Attempt, Drawn, Relay, Scored
+
+STOP = 99
+
+
+class FakeEngine:
+    """Draws 10, 11, … on the naive side and 20, 21, … on the expert's, by position.
+
+    ``stop_at`` is the context length at which the stop token is drawn. A block
+    holds four tokens.
+    """
+
+    def __init__(self, num_blocks=100, max_model_len=64, stop_at=None):
+        self.num_blocks = num_blocks
+        self.max_model_len = max_model_len
+        self.stop_at = stop_at
+        self.extended = []
+        self.released = []
+        self._ready = []
+
+    def extend(self, key, context, num_tokens, sampling):
+        self.extended.append((key, list(context), num_tokens, sampling.seed))
+        base = 10 if key.endswith("/n") else 20
+        drawn = []
+        for index in range(num_tokens):
+            stops = len(context) + index == self.stop_at
+            drawn.append(STOP if stops else base + index)
+            if stops:
+                break
+        self._ready.append(Segment(key, drawn, [-float(base)] * len(drawn), []))
+
+    def release(self, key):
+        self.released.append(key)
+
+    def begin_score(self, key, token_ids):
+        self._ready.append(Segment(key, [0], [0.0], [-float(token) for token in token_ids[1:]]))
+
+    def step(self):
+        ready, self._ready = self._ready, []
+        return ready
+
+    def ends(self, token_id):
+        return token_id == STOP
+
+    def blocks_for(self, num_tokens):
+        return -(-num_tokens // 4)
+
+
+def attempt(key, picks):
+    return Attempt(
+        key, [1, 2], [1, 2, 3], [bool(pick) for pick in picks], lambda at: Sampling(seed=at)
+    )
+
+
+def drain(relay):
+    results = []
+    while not relay.idle:
+        results += relay.step()
+    return results
+
+
+def test_sides_hand_over_where_the_picks_change():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=1)
+    relay.submit(attempt("a", [1, 1, 0, 1]))
+    assert drain(relay) == [
+        Drawn("a", [10, 11, 20, 10], [-10.0, -10.0, -20.0, -10.0], [1, 1, 0, 1], False)
+    ]
+    assert engine.extended == [
+        ("a/n", [1, 2], 2, 0),
+        ("a/e", [1, 2, 3, 10, 11], 1, 2),
+        ("a/n", [1, 2, 10, 11, 20], 1, 3),
+    ]
+
+
+def test_a_side_is_released_as_soon_as_it_has_no_further_run():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=1)
+    relay.submit(attempt("a", [1, 0, 1]))
+    relay.step()
+    assert engine.released == []
+    relay.step()
+    assert engine.released == ["a/e"]
+
+
+def test_a_stop_token_ends_the_attempt_and_skips_the_runs_that_are_left():
+    engine = FakeEngine(stop_at=3)
+    relay = Relay(engine, slots=1)
+    relay.submit(attempt("a", [1, 1, 1, 0]))
+    assert drain(relay) == [Drawn("a", [10, STOP], [-10.0, -10.0], [1, 1], True)]
+    assert len(engine.extended) == 1
+
+
+def test_no_more_attempts_run_than_there_are_slots():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=2)
+    for key in "abc":
+        relay.submit(attempt(key, [1]))
+    assert [drawn.key for drawn in relay.step()] == ["a", "b"]
+    assert relay.num_attempts == 1
+    assert [drawn.key for drawn in relay.step()] == ["c"]
+
+
+def test_an_attempt_waits_until_both_its_sides_have_room():
+    # 2 + 2 and 3 + 2 tokens: one block and two; four blocks hold one attempt.
+    relay = Relay(FakeEngine(num_blocks=4), slots=8)
+    relay.submit(attempt("a", [1, 0]))
+    relay.submit(attempt("b", [1, 0]))
+    assert [[drawn.key for drawn in relay.step()] for _ in range(4)] == [[], ["a"], [], ["b"]]
+
+
+def test_a_side_that_draws_nothing_takes_no_room():
+    relay = Relay(FakeEngine(num_blocks=2), slots=8)
+    relay.submit(attempt("a", [1, 1]))
+    relay.submit(attempt("b", [1, 1]))
+    assert [drawn.key for drawn in relay.step()] == ["a", "b"]
+
+
+def test_what_could_never_run_is_refused_with_the_setting_to_change():
+    relay = Relay(FakeEngine(num_blocks=2, max_model_len=6), slots=1)
+    with pytest.raises(EngineError, match=r"a: 7 tokens .* engine\.max_model_len=6"):
+        relay.submit(attempt("a", [1] * 4))
+    with pytest.raises(EngineError, match="a: needs 3 KV blocks, the engine has 2"):
+        relay.submit(attempt("a", [1, 0]))
+    assert relay.idle
+
+
+def test_scoring_waits_for_attempts_and_returns_the_target_tokens_only():
+    relay = Relay(FakeEngine(), slots=1)
+    relay.submit_score("s", [1, 2], [3, 4])
+    relay.submit(attempt("a", [1]))
+    assert [result.key for result in relay.step()] == ["a"]
+    assert relay.step() == [Scored("s", [-3.0, -4.0])]
+    assert relay.idle
+
+
+def test_a_cancelled_attempt_gives_its_room_back():
+    engine = FakeEngine(num_blocks=3)
+    relay = Relay(engine, slots=1)
+    for key in "abc":
+        relay.submit(attempt(key, [1, 0]))
+    relay.step()
+    engine.step()
+    relay.cancel("a")
+    relay.cancel("b")
+    relay.cancel("unknown")
+    assert [drawn.key for drawn in drain(relay)] == ["c"]

@@ -1,0 +1,112 @@
+import pytest
+
+from common.config import dump, load, parse
+from common.errors import UserError
+
+MINIMAL = "name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n"
+
+
+def read(tmp_path, text=MINIMAL, *overrides):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return load(path, overrides)
+
+
+def test_a_minimal_file_takes_the_defaults(tmp_path):
+    config = read(tmp_path)
+    assert (config.learner.epochs, config.learner.batch_size, config.seed) == (30, 20, 0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sede=1", "sede: no such setting; did you mean seed?"),
+        (
+            "learner.batchsize=1",
+            "learner.batchsize: no such setting; did you mean learner.batch_size?",
+        ),
+        (
+            "data.kgfact.entity=1",
+            "data.kgfact.entity: no such setting; did you mean data.kgfact.entities?",
+        ),
+        ("method.mixrate=1", "method.mixrate: no such setting; did you mean method.mix_rate?"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(tmp_path, override, message):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, MINIMAL, override)
+    assert str(error.value) == f"{tmp_path / 'run.yaml'}: {message}"
+
+
+def test_an_unknown_key_near_to_nothing_has_no_suggestion(tmp_path):
+    with pytest.raises(UserError, match=r"qqq: no such setting$"):
+        read(tmp_path, MINIMAL, "qqq=1")
+
+
+def test_a_value_out_of_range_shows_key_bound_and_value(tmp_path):
+    with pytest.raises(UserError, match=r"learner\.epochs: .*greater than or equal to 1, not 0"):
+        read(tmp_path, MINIMAL, "learner.epochs=0")
+
+
+def test_every_error_of_a_file_is_reported_at_once(tmp_path):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, MINIMAL, "learner.epochs=0", "rollout.slots=0")
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_overrides_replace_add_and_the_last_one_wins(tmp_path):
+    config = read(tmp_path, MINIMAL, "name=other", "learner.lr=0.5", "learner.lr=0.25")
+    assert (config.name, config.learner.lr) == ("other", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learner.lr", "KEY=VALUE is expected"),
+        ("a..b=1", "KEY=VALUE is expected"),
+        ("name.x=1", "name is a value, not a section"),
+        ("name=[", "the value is not YAML"),
+    ],
+)
+def test_a_malformed_override_is_refused(tmp_path, override, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, MINIMAL, override)
+
+
+def test_a_missing_setting_is_named():
+    with pytest.raises(UserError, match="x: name: this setting is required"):
+        parse({"method": {"name": "sft"}, "data": {"kgfact": {}}}, "x")
+
+
+def test_an_unknown_method_lists_the_known_ones(tmp_path):
+    with pytest.raises(UserError, match=r"method\.name: 'dpo' is not one of mixsd, sft"):
+        read(tmp_path, MINIMAL, "method.name=dpo")
+
+
+def test_exactly_one_source_of_facts_is_set(tmp_path):
+    for override in ("data.facts=facts.jsonl", "data.kgfact=null"):
+        with pytest.raises(UserError, match="set exactly one"):
+            read(tmp_path, MINIMAL, override)
+
+
+def test_more_ranks_than_rollouts_a_step_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"ranks is 3, more than learner\.batch_size 2"):
+        read(tmp_path, MINIMAL, "learner.ranks=3", "learner.batch_size=2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not YAML"), ("- 1", "a mapping .*, not list")]
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none\.yaml: cannot be read"):
+        load(tmp_path / "none.yaml")
+
+
+def test_the_resolved_configuration_reads_back_unchanged(tmp_path):
+    config = read(tmp_path)
+    assert read(tmp_path, dump(config)) == config

@@ -1,0 +1,155 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.ledger import Ledger, LedgerError
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db", epochs=2, seed=0)
+    ledger.add_work([("a", 0), ("b", 0), ("c", 0)])
+    yield ledger
+    ledger.close()
+
+
+def fill(ledger):
+    for name in "abc":
+        ledger.insert(name, 0, name.encode(), attempts=1)
+
+
+def ids(works):
+    return [work.id for work in works]
+
+
+def test_known_work_is_not_added_again(ledger):
+    ledger.add_work([("a", 0), ("d", 0)])
+    assert ledger.counts().work == 4
+
+
+def test_three_rollouts_and_two_epochs_are_six_exposures_each_once(ledger):
+    fill(ledger)
+    batches = [ledger.sample(step, 4) for step in (1, 2, 3)]
+    assert [len(batch) for batch in batches] == [4, 2, 0]
+    assert [exposure.payload for exposure in batches[0][:3]] == [b"a", b"b", b"c"]
+    ledger.commit(2)
+    assert ledger.trained() == [(name, 0, epoch) for name in "abc" for epoch in (0, 1)]
+
+
+def test_asking_for_a_step_again_gives_the_same_list(ledger):
+    fill(ledger)
+    assert ledger.sample(1, 2) == ledger.sample(1, 2)
+    assert ledger.counts().sampled == 2
+
+
+def test_a_batch_waits_until_it_is_full_or_all_work_is_settled(ledger):
+    ledger.insert("a", 0, b"a", attempts=1)
+    assert ledger.sample(1, 2) is None
+    ledger.exhaust("b", 0, "wrong", attempts=9)
+    ledger.exhaust("c", 0, "wrong", attempts=9)
+    assert [exposure.epoch for exposure in ledger.sample(1, 5)] == [0, 1]
+    assert ledger.exhausted() == [("b", "wrong"), ("c", "wrong")]
+
+
+def test_a_committed_step_cannot_be_sampled_again(ledger):
+    fill(ledger)
+    ledger.sample(1, 2)
+    ledger.commit(1)
+    with pytest.raises(LedgerError, match="step 1 is committed"):
+        ledger.sample(1, 2)
+
+
+def test_restore_returns_the_exposures_of_later_steps(ledger):
+    fill(ledger)
+    _, second, third = (ledger.sample(step, 2) for step in (1, 2, 3))
+    ledger.restore(1)
+    assert (ledger.counts().sampled, ledger.counts().trained) == (2, 2)
+    assert [ledger.sample(2, 2), ledger.sample(3, 2)] == [second, third]
+
+
+def test_an_expired_lease_goes_to_the_next_who_asks(ledger):
+    assert ids(ledger.lease("x", 2, now=0, duration=10)) == [1, 2]
+    assert ids(ledger.lease("y", 3, now=9, duration=10)) == [3]
+    assert ids(ledger.lease("y", 3, now=10, duration=10)) == [1, 2]
+
+
+def test_a_heartbeat_extends_what_is_held_and_takes_back_the_rest(ledger):
+    ledger.lease("x", 3, now=0, duration=10)
+    ledger.heartbeat("x", [2], now=5, duration=10)
+    assert ledger.counts().leased == 1
+    assert ids(ledger.lease("y", 3, now=14, duration=10)) == [1, 3]
+    assert ids(ledger.lease("z", 3, now=15, duration=10)) == [2]
+
+
+def test_release_returns_everything_an_owner_holds(ledger):
+    ledger.lease("x", 2, now=0, duration=10)
+    assert ledger.release("x") == 2
+    assert len(ledger.lease("y", 3, now=1, duration=10)) == 3
+
+
+def test_a_late_duplicate_is_accepted_once_and_the_first_payload_stays(ledger):
+    ledger.lease("slow", 1, now=0, duration=1)
+    ledger.lease("fast", 1, now=2, duration=1)
+    assert ledger.insert("a", 0, b"slow", attempts=1)
+    assert not ledger.insert("a", 0, b"fast", attempts=1)
+    assert not ledger.exhaust("a", 0, "late", attempts=1)
+    assert ledger.payloads() == [b"slow"]
+
+
+def test_a_rollout_of_unknown_work_is_refused(ledger):
+    with pytest.raises(LedgerError, match="no work item for fact 'z', draw 0"):
+        ledger.insert("z", 0, b"", attempts=1)
+
+
+OPS = st.sampled_from(["lease", "insert", "exhaust", "sample", "commit", "restore", "reopen"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(OPS, st.integers(0, 5)), max_size=40), st.integers(1, 4))
+def test_whatever_happens_every_accepted_rollout_trains_once_an_epoch(ops, batch):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ledger.db")
+        ledger = Ledger(path, epochs=3, seed=1)
+        ledger.add_work((str(fact), 0) for fact in range(6))
+        step, saved, model, accepted = 0, 0, {}, set()
+
+        def train():
+            nonlocal step
+            got = ledger.sample(step + 1, batch)
+            if got:
+                step += 1
+                model[step] = [(e.payload.decode(), 0, e.epoch) for e in got]
+            return got
+
+        for now, (op, n) in enumerate(ops):
+            if op == "lease":
+                ledger.lease(f"owner {n}", n, now=now, duration=3)
+            elif op == "insert" and ledger.insert(str(n), 0, b"%d" % n, attempts=1):
+                accepted.add(n)
+            elif op == "exhaust":
+                ledger.exhaust(str(n), 0, "wrong", attempts=1)
+            elif op == "sample":
+                train()
+            elif op == "commit":
+                ledger.commit(saved := step)
+            elif op == "restore":
+                ledger.restore(saved)
+                step, model = saved, {s: m for s, m in model.items() if s <= saved}
+            elif op == "reopen":
+                ledger.close()
+                ledger = Ledger(path, epochs=3, seed=1)
+            seen = [exposure for members in model.values() for exposure in members]
+            assert len(seen) == len(set(seen)) == ledger.counts().sampled
+        for n in range(6):
+            if ledger.insert(str(n), 0, b"%d" % n, attempts=1):
+                accepted.add(n)
+        while train():
+            pass
+        ledger.commit(step)
+        wanted = sorted((str(n), 0, epoch) for n in accepted for epoch in range(3))
+        assert ledger.trained() == wanted
+        assert sorted(e for members in model.values() for e in members) == wanted
+        ledger.close()
