@@ -57,7 +57,7 @@ def up(
     """Start the run of CONFIG, or resume it, and follow it to its end."""
     from common import config as configuration
     from common.rundir import RunDir
-    from deploy import launch, view
+    from deploy import cluster, launch, view
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
@@ -69,8 +69,8 @@ def up(
         return
     click.echo(f"{'starting' if plan == 'new' else 'resuming'} run {run.name} in {run.root}")
     launch.start(settings, run, click.echo)
-    if not detach:
-        view.follow(run)
+    if not detach and view.follow(run):
+        cluster.stop_local(run)
 
 
 @main.command()

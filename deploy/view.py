@@ -65,8 +65,8 @@ def lines(status: dict[str, Any]) -> list[str]:
     return out
 
 
-def follow(run: RunDir) -> None:
-    """Show the run until it ends; Ctrl-C leaves it running.
+def follow(run: RunDir) -> bool:
+    """Show the run until it ends; Ctrl-C leaves it running. Whether it has ended.
 
     Raises:
         RunError: the run failed or lost its controller.
@@ -94,14 +94,15 @@ def follow(run: RunDir) -> None:
         console.print(
             f"\ndetached; the run goes on. Come back: mixsd-cluster status {run.name} --follow"
         )
-        return
+        return False
     if status["state"] in ("failed", "interrupted"):
         raise RunError(status.get("cause") or f"run {run.name} was interrupted; 'up' resumes it")
     if status["state"] == "stopped":
         print(f"run {run.name} is stopped; 'up' resumes it")
-        return
+        return True
     compare([run])
     print(f"report     {run.report}")
+    return True
 
 
 def compare(runs: list[RunDir]) -> None:

@@ -7,36 +7,26 @@ STOP = 99
 
 
 class FakeEngine:
-    """Draws 10, 11, … on the naive side and 20, 21, … on the expert's, by position.
+    """Draws 10, 11, … as naive side, 20, 21, … as expert; stops at context ``stop_at``."""
 
-    ``stop_at`` is the context length at which the stop token is drawn. A block
-    holds four tokens.
-    """
-
-    def __init__(self, num_blocks=100, max_model_len=64, stop_at=None):
-        self.num_blocks = num_blocks
-        self.max_model_len = max_model_len
-        self.stop_at = stop_at
-        self.extended = []
-        self.released = []
-        self._ready = []
+    def __init__(self, num_blocks=100, max_model_len=64, stop_at=64):
+        self.num_blocks, self.max_model_len, self.stop_at = num_blocks, max_model_len, stop_at
+        self.extended, self.released, self._ready = [], [], []
 
     def extend(self, key, context, num_tokens, sampling):
         self.extended.append((key, list(context), num_tokens, sampling.seed))
         base = 10 if key.endswith("/n") else 20
-        drawn = []
-        for index in range(num_tokens):
-            stops = len(context) + index == self.stop_at
-            drawn.append(STOP if stops else base + index)
-            if stops:
-                break
+        drawn = [base + index for index in range(num_tokens)]
+        before_stop = self.stop_at - len(context)
+        if before_stop < num_tokens:
+            drawn[before_stop:] = [STOP]
         self._ready.append(Segment(key, drawn, [-float(base)] * len(drawn), []))
-
-    def release(self, key):
-        self.released.append(key)
 
     def begin_score(self, key, token_ids):
         self._ready.append(Segment(key, [0], [0.0], [-float(token) for token in token_ids[1:]]))
+
+    def release(self, key):
+        self.released.append(key)
 
     def step(self):
         ready, self._ready = self._ready, []
@@ -50,9 +40,7 @@ class FakeEngine:
 
 
 def attempt(key, picks):
-    return Attempt(
-        key, [1, 2], [1, 2, 3], [bool(pick) for pick in picks], lambda at: Sampling(seed=at)
-    )
+    return Attempt(key, [1, 2], [1, 2, 3], list(map(bool, picks)), lambda at: Sampling(seed=at))
 
 
 def drain(relay):
@@ -80,10 +68,7 @@ def test_a_side_is_released_as_soon_as_it_has_no_further_run():
     engine = FakeEngine()
     relay = Relay(engine, slots=1)
     relay.submit(attempt("a", [1, 0, 1]))
-    relay.step()
-    assert engine.released == []
-    relay.step()
-    assert engine.released == ["a/e"]
+    assert [(relay.step(), list(engine.released)) for _ in range(2)] == [([], []), ([], ["a/e"])]
 
 
 def test_a_stop_token_ends_the_attempt_and_skips_the_runs_that_are_left():
@@ -144,7 +129,6 @@ def test_a_cancelled_attempt_gives_its_room_back():
         relay.submit(attempt(key, [1, 0]))
     relay.step()
     engine.step()
-    relay.cancel("a")
-    relay.cancel("b")
-    relay.cancel("unknown")
+    for key in ("a", "b", "unknown"):
+        relay.cancel(key)
     assert [drawn.key for drawn in drain(relay)] == ["c"]

@@ -1,0 +1,90 @@
+import math
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.records import MAX_PAYLOAD_BYTES, Rollout, WireError, pack_rollout, unpack_rollout
+
+GOOD = Rollout("f", 2, 1, [5, 6], [7, 8], [1, 0], [-0.5, -1.5], [-1.0, -2.0], 0.25, True)
+COUNTS = st.integers(0, 2**63 - 1)
+FLOATS = st.floats(allow_nan=False)
+
+
+@st.composite
+def rollouts(draw):
+    target = draw(st.lists(COUNTS, min_size=1, max_size=5))
+
+    def all_or_none(values):
+        size = draw(st.sampled_from([0, len(target)]))
+        return draw(st.lists(values, min_size=size, max_size=size))
+
+    return Rollout(
+        fact_id=draw(st.text(min_size=1, max_size=8)),
+        draw=draw(COUNTS),
+        attempt=draw(COUNTS),
+        prompt_ids=draw(st.lists(COUNTS, max_size=5)),
+        target_ids=target,
+        naive=all_or_none(st.integers(0, 1)),
+        logprobs=all_or_none(FLOATS),
+        base_logprobs=all_or_none(FLOATS),
+        canonical_nll=draw(st.none() | FLOATS),
+        verified=draw(st.booleans()),
+    )
+
+
+@given(rollouts())
+def test_a_rollout_comes_back_as_it_was_sent(rollout):
+    assert unpack_rollout(pack_rollout(rollout)) == rollout
+
+
+@given(st.binary(max_size=64))
+def test_arbitrary_bytes_raise_nothing_but_a_wire_error(payload):
+    with pytest.raises(WireError):
+        unpack_rollout(payload)
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "message"),
+    [
+        (0, 2, "not a version-1 record"),
+        (1, "", "fact_id"),
+        (2, -1, "draw: a count is expected, not -1"),
+        (3, True, "attempt: a count is expected, not True"),
+        (4, [1.5], "prompt_ids: a list of counts"),
+        (5, [], "target_ids: at least one token"),
+        (6, [1], "naive: 1 entries for 2 target tokens"),
+        (7, [1, 2], "logprobs: a list of floats"),
+        (8, [-1.0] * 3, "base_logprobs: 3 entries for 2 target tokens"),
+        (9, "0.25", "canonical_nll: a float or nil"),
+        (10, 1, "verified: a boolean"),
+    ],
+)
+def test_a_wrong_field_is_named(index, value, message):
+    values = msgpack.unpackb(pack_rollout(GOOD))
+    values[index] = value
+    with pytest.raises(WireError, match=message):
+        unpack_rollout(msgpack.packb(values))
+
+
+def test_a_record_with_a_field_too_few_is_refused():
+    values = msgpack.unpackb(pack_rollout(GOOD))
+    with pytest.raises(WireError, match="record has 9 fields, not 10"):
+        unpack_rollout(msgpack.packb(values[:-1]))
+
+
+def test_truncated_and_trailing_bytes_are_refused():
+    for payload in (pack_rollout(GOOD)[:-1], pack_rollout(GOOD) + b"\x00"):
+        with pytest.raises(WireError, match="not msgpack"):
+            unpack_rollout(payload)
+
+
+def test_a_payload_over_the_bound_is_refused_unread():
+    with pytest.raises(WireError, match="payload has 16777217 bytes; the bound is 16777216"):
+        unpack_rollout(bytes(MAX_PAYLOAD_BYTES + 1))
+
+
+def test_target_nll_is_the_mean_over_tokens_or_none_if_not_scored():
+    assert math.isclose(GOOD.target_nll, 1.5)
+    assert Rollout("f", 0, 0, [], [1], [], [], [], None, True).target_nll is None

@@ -1,0 +1,152 @@
+"""The main job, small, through real Ray, vLLM and DeepSpeed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+FACTS, EPOCHS = 12, 2
+
+
+def _command(*arguments: str | Path, runs: Path) -> list[str]:
+    return [sys.executable, "-m", "deploy.cli", *map(str, arguments), "--runs", str(runs)]
+
+
+def _status(runs: Path) -> dict:
+    result = subprocess.run(
+        _command("status", "small", "--json", runs=runs), capture_output=True, text=True, check=True
+    )
+    return json.loads(result.stdout)
+
+
+def _wait(runs: Path, what, seconds: float) -> dict:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        status = _status(runs)
+        if what(status):
+            return status
+        assert status["state"] not in ("failed", "interrupted"), status
+        time.sleep(0.5)
+    pytest.fail(f"not reached in {seconds} s: {status}")
+
+
+def _rollout_pid(run: Path) -> int:
+    """The engine's process: the one whose output goes to the actor's log."""
+    log = (run / "logs" / "rollout-0.log").resolve()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(entry / "fd" / "1") == str(log):
+                return int(entry.name)
+        except OSError:
+            continue
+    pytest.fail("no rollout process")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run whose rollout actor was killed in the middle."""
+    runs = tmp_path_factory.mktemp("runs")
+    config = {
+        "name": "small",
+        "prompts": "short-sentence",
+        "method": {"name": "mixsd", "mix_rate": 0.1},
+        "data": {"kgfact": {"domains": 3, "entities": 4}},
+        "rollout": {"slots": 4, "max_tokens": 24, "on_exhausted": "canonical"},
+        "learner": {"epochs": EPOCHS, "batch_size": 5, "lr": 5e-5, "checkpoint_every": 3},
+        "evaluator": {"max_tokens": 24, "text_tokens": 256, "retrieval_limit": 4},
+    }
+    path = runs / "small.yaml"
+    path.write_text(yaml.safe_dump(config))
+    subprocess.run(_command("up", path, "--detach", runs=runs), check=True)
+    try:
+        status = _wait(runs, lambda status: status["queue"]["leased"] > 0, 180)
+        with urllib.request.urlopen(status["metrics_url"]) as reply:
+            metrics = reply.read().decode()
+        os.kill(_rollout_pid(runs / "small"), signal.SIGKILL)
+        status = _wait(runs, lambda status: status["state"] == "finished", 600)
+        yield runs / "small", status, metrics
+    finally:
+        subprocess.run(_command("down", "small", runs=runs), check=True)
+
+
+def test_a_killed_rollout_actor_is_restarted_and_the_run_finishes(finished):
+    _, status, _ = finished
+    assert status["roles"]["rollout-0"]["restarts"] == 1
+
+
+def test_every_fact_is_trained_exactly_once_an_epoch(finished):
+    run, status, _ = finished
+    assert status["queue"]["exposures_expected"] == FACTS * EPOCHS
+    assert status["queue"]["exposures_trained"] == FACTS * EPOCHS
+    from common.ledger import Ledger
+
+    ledger = Ledger(run / "replay.sqlite", epochs=EPOCHS, seed=0)
+    trained = ledger.trained()
+    ledger.close()
+    assert len(set(trained)) == FACTS * EPOCHS
+    # What the learner itself wrote down, step by step.
+    lines = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    seen = [tuple(exposure) for line in lines for exposure in line["exposures"]]
+    assert sorted(seen) == trained
+
+
+def test_the_base_and_every_checkpoint_are_measured(finished):
+    _, status, _ = finished
+    assert set(status["scores"]) == {"step_0", "step_3", "step_5"}
+    assert status["scores"]["step_5"]["text_nll"]["n"] > 200
+
+
+def test_the_checkpoint_loads_as_a_chat_model(finished):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run, _, _ = finished
+    folder = run / "checkpoints" / "step_5"
+    assert AutoModelForCausalLM.from_pretrained(folder).config.vocab_size == 49152
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_the_metrics_parse_and_are_in_the_catalogue(finished):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    from common.metrics import CATALOGUE
+
+    _, _, metrics = finished
+    known = {spec.name.removesuffix("_total"): spec.kind for spec in CATALOGUE}
+    families = list(text_string_to_metric_families(metrics))
+    assert families
+    for family in families:
+        assert known[family.name] == family.type
+
+
+def test_the_report_is_written_and_a_second_up_says_finished(finished):
+    run, _, _ = finished
+    assert "<img" in (run / "report.html").read_text()
+    result = subprocess.run(
+        _command("up", run.parent / "small.yaml", runs=run.parent),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "is finished" in result.stdout
+
+
+def test_another_configuration_under_the_same_name_is_refused(finished):
+    run, _, _ = finished
+    result = subprocess.run(
+        _command("up", run.parent / "small.yaml", "--set", "seed=7", runs=run.parent),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "in use" in result.stderr
