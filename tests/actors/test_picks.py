@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,4 +40,4 @@ def test_equal_neighbours_form_a_run():
 def test_runs_alternate_and_spell_the_picks(picks):
     runs = runs_of(picks)
     assert [run.naive for run in runs for _ in range(run.length)] == picks
-    assert all(before.naive != after.naive for before, after in zip(runs, runs[1:], strict=False))
+    assert all(before.naive != after.naive for before, after in itertools.pairwise(runs))

@@ -17,8 +17,7 @@ class FakeEngine:
         self.extended.append((key, list(context), num_tokens, sampling.seed))
         base = 10 if key.endswith("/n") else 20
         drawn = [base + index for index in range(num_tokens)]
-        before_stop = self.stop_at - len(context)
-        if before_stop < num_tokens:
+        if (before_stop := self.stop_at - len(context)) < num_tokens:
             drawn[before_stop:] = [STOP]
         self._ready.append(Segment(key, drawn, [-float(base)] * len(drawn), []))
 
@@ -44,10 +43,7 @@ def attempt(key, picks):
 
 
 def drain(relay):
-    results = []
-    while not relay.idle:
-        results += relay.step()
-    return results
+    return [result for _ in range(9) for result in relay.step()]
 
 
 def test_sides_hand_over_where_the_picks_change():
@@ -79,29 +75,19 @@ def test_a_stop_token_ends_the_attempt_and_skips_the_runs_that_are_left():
     assert len(engine.extended) == 1
 
 
-def test_no_more_attempts_run_than_there_are_slots():
-    engine = FakeEngine()
-    relay = Relay(engine, slots=2)
+@pytest.mark.parametrize(
+    ("num_blocks", "slots", "picks", "finished"),
+    [
+        (100, 2, [1], [["a", "b"], ["c"]]),  # two slots
+        (4, 8, [1, 0], [[], ["a"], [], ["b"], [], ["c"]]),  # 1 + 2 blocks an attempt
+        (2, 8, [1, 1], [["a", "b"], ["c"]]),  # the expert draws nothing: 1 block
+    ],
+)
+def test_an_attempt_waits_for_a_slot_and_for_blocks(num_blocks, slots, picks, finished):
+    relay = Relay(FakeEngine(num_blocks), slots)
     for key in "abc":
-        relay.submit(attempt(key, [1]))
-    assert [drawn.key for drawn in relay.step()] == ["a", "b"]
-    assert relay.num_attempts == 1
-    assert [drawn.key for drawn in relay.step()] == ["c"]
-
-
-def test_an_attempt_waits_until_both_its_sides_have_room():
-    # 2 + 2 and 3 + 2 tokens: one block and two; four blocks hold one attempt.
-    relay = Relay(FakeEngine(num_blocks=4), slots=8)
-    relay.submit(attempt("a", [1, 0]))
-    relay.submit(attempt("b", [1, 0]))
-    assert [[drawn.key for drawn in relay.step()] for _ in range(4)] == [[], ["a"], [], ["b"]]
-
-
-def test_a_side_that_draws_nothing_takes_no_room():
-    relay = Relay(FakeEngine(num_blocks=2), slots=8)
-    relay.submit(attempt("a", [1, 1]))
-    relay.submit(attempt("b", [1, 1]))
-    assert [drawn.key for drawn in relay.step()] == ["a", "b"]
+        relay.submit(attempt(key, picks))
+    assert [[drawn.key for drawn in relay.step()] for _ in finished] == finished
 
 
 def test_what_could_never_run_is_refused_with_the_setting_to_change():
@@ -118,8 +104,7 @@ def test_scoring_waits_for_attempts_and_returns_the_target_tokens_only():
     relay.submit_score("s", [1, 2], [3, 4])
     relay.submit(attempt("a", [1]))
     assert [result.key for result in relay.step()] == ["a"]
-    assert relay.step() == [Scored("s", [-3.0, -4.0])]
-    assert relay.idle
+    assert (relay.step(), relay.idle) == ([Scored("s", [-3.0, -4.0])], True)
 
 
 def test_a_cancelled_attempt_gives_its_room_back():
