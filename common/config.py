@@ -261,7 +261,12 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: dict[str, Any]) -> str:
-    location = [part for part in error["loc"] if part not in METHODS]
+    # pydantic names the chosen method inside the location, which is no key of the file.
+    location = [
+        part
+        for index, part in enumerate(error["loc"])
+        if not (index == 1 and error["loc"][0] == "method" and part in METHODS)
+    ]
     key = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), 1, 0.5)

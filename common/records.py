@@ -121,7 +121,9 @@ def unpack_rollout(payload: bytes) -> Rollout:
         values = msgpack.unpackb(payload, strict_map_key=True)
     except (ValueError, msgpack.UnpackException) as error:
         raise WireError(f"payload is not msgpack: {error}") from error
-    if not isinstance(values, list) or not values or values[0] != WIRE_VERSION:
+    if not isinstance(values, list) or not values or not _is_count(values[0]):
+        raise WireError("payload is not a record")
+    if values[0] != WIRE_VERSION:
         raise WireError(f"payload is not a version-{WIRE_VERSION} record")
     if len(values) != 1 + len(_ROLLOUT_FIELDS):
         raise WireError(f"record has {len(values) - 1} fields, not {len(_ROLLOUT_FIELDS)}")

@@ -27,7 +27,7 @@ def read_facts(path: Path) -> list[Fact]:
             number), or an id that occurs twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UserError(f"data.facts: {path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -66,8 +66,11 @@ def _parse(line: str, place: str, number: int) -> Fact:
     for key in ("question", "answer"):
         if not text[key].strip():
             raise UserError(f"{place}: {key!r} is missing or empty")
+    identity = _text(raw.get("id", f"line-{number}"), "id", place)
+    if not identity:
+        raise UserError(f"{place}: 'id' is empty; leave it out or name the fact")
     return Fact(
-        id=_text(raw.get("id", f"line-{number}"), "id", place),
+        id=identity,
         question=text["question"],
         answer=text["answer"],
         # A sentence is what guidance shows; without one the answer must do.

@@ -99,12 +99,12 @@ def test_what_could_never_run_is_refused_with_the_setting_to_change():
     assert relay.idle
 
 
-def test_scoring_waits_for_attempts_and_returns_the_target_tokens_only():
-    relay = Relay(FakeEngine(), slots=1)
-    relay.submit_score("s", [1, 2], [3, 4])
+def test_scoring_waits_for_attempts_and_room_and_returns_the_target_tokens_only():
+    relay = Relay(FakeEngine(num_blocks=2), slots=2)
+    for key in "st":
+        relay.submit_score(key, [1, 2], [3, 4])
     relay.submit(attempt("a", [1]))
-    assert [result.key for result in relay.step()] == ["a"]
-    assert (relay.step(), relay.idle) == ([Scored("s", [-3.0, -4.0])], True)
+    assert [relay.step() for _ in range(3)][1:] == [[Scored(key, [-3.0, -4.0])] for key in "st"]
 
 
 def test_a_cancelled_attempt_gives_its_room_back():

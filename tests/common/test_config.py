@@ -110,3 +110,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 def test_the_resolved_configuration_reads_back_unchanged(tmp_path):
     config = read(tmp_path)
     assert read(tmp_path, dump(config)) == config
+
+
+def test_a_key_named_after_a_method_is_refused_like_any_other() -> None:
+    with pytest.raises(UserError, match="sft: no such setting"):
+        parse({"name": "x", "method": {"name": "sft"}, "data": {"kgfact": {}}, "sft": 1}, "f")

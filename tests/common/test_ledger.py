@@ -31,6 +31,7 @@ def test_three_rollouts_and_two_epochs_are_six_exposures_each_once(ledger):
     assert [len(batch) for batch in batches] == [4, 2, 0]
     assert [exposure.payload for exposure in batches[0][:3]] == [b"a", b"b", b"c"]
     ledger.commit(2)
+    ledger.commit(1)  # never moves backwards
     assert ledger.trained() == [(name, 0, epoch) for name in "abc" for epoch in (0, 1)]
 
 

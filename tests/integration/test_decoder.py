@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 MAX_TOKENS = 24
+RATES = (0.0, 0.3, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -62,31 +63,48 @@ def _decode(engine, prompts, facts, rate: float, sampling) -> dict[str, Drawn]:
 
 
 @pytest.fixture(scope="module")
-def oracle(model):
+def network(model):
     import torch
     from transformers import AutoModelForCausalLM
 
-    network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
-
-    def logprobs(context: list[int]) -> torch.Tensor:
-        with torch.no_grad():
-            return network(torch.tensor([context])).logits[0].log_softmax(-1)
-
-    return logprobs
+    return AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
 
 
-def test_at_temperature_0_every_token_is_the_oracles(engine, prompts, facts, oracle, model):
-    for rate in (0.0, 0.3, 1.0):
+@pytest.fixture(scope="module")
+def oracle(network, prompts, facts, model):
+    """Mixed greedy decoding in plain transformers: two KV caches, no sessions."""
+    import torch
+
+    def decode(fact, picks: list[bool]) -> list[int]:
+        prefix = {True: prompts.naive(fact), False: prompts.expert(fact)}
+        caches: dict = {True: None, False: None}
+        unseen = {side: list(ids) for side, ids in prefix.items()}
+        drawn: list[int] = []
+        for naive in picks:
+            with torch.no_grad():
+                output = network(
+                    torch.tensor([unseen[naive]]), past_key_values=caches[naive], use_cache=True
+                )
+            caches[naive], unseen[naive] = output.past_key_values, []
+            drawn.append(int(output.logits[0, -1].argmax()))
+            for side in unseen:
+                unseen[side].append(drawn[-1])
+            if drawn[-1] in model.stop_token_ids:
+                break
+        return drawn
+
+    return {
+        (rate, fact.id): decode(fact, draw_picks(0, fact.id, 0, 0, rate, MAX_TOKENS))
+        for rate in RATES
+        for fact in facts
+    }
+
+
+def test_at_temperature_0_every_token_is_the_oracles(engine, prompts, facts, oracle):
+    for rate in RATES:
         drawn = _decode(engine, prompts, facts, rate, lambda fact: lambda position: Sampling())
         for fact in facts:
-            expected: list[int] = []
-            for naive in draw_picks(0, fact.id, 0, 0, rate, MAX_TOKENS):
-                prompt = prompts.naive(fact) if naive else prompts.expert(fact)
-                row = oracle([*prompt, *expected])[-1]
-                expected.append(int(row.argmax()))
-                if expected[-1] in model.stop_token_ids:
-                    break
-            assert drawn[fact.id].token_ids == expected, (rate, fact.id)
+            assert drawn[fact.id].token_ids == oracle[rate, fact.id], (rate, fact.id)
 
 
 def test_above_temperature_0_a_rollout_repeats_itself(engine, prompts, facts):
@@ -102,11 +120,14 @@ def test_above_temperature_0_a_rollout_repeats_itself(engine, prompts, facts):
     }
 
 
-def test_scores_are_the_oracles_log_probabilities(engine, prompts, facts, oracle):
-    fact = facts[0]
-    prompt, target = prompts.naive(fact), prompts.canonical(fact)
+def test_scores_are_the_oracles_log_probabilities(engine, prompts, facts, network):
+    import torch
+
+    prompt, target = prompts.naive(facts[0]), prompts.canonical(facts[0])
     (scores,) = engine.score([(prompt, target)])
-    rows = oracle([*prompt, *target])[len(prompt) - 1 :]
+    with torch.no_grad():
+        rows = network(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
+    rows = rows[len(prompt) - 1 : -1]
     assert scores == pytest.approx(
-        [float(row[token]) for row, token in zip(rows[:-1], target, strict=True)], abs=1e-3
+        [float(row[token]) for row, token in zip(rows, target, strict=True)], abs=1e-3
     )
