@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,17 +10,12 @@ from common import config as configuration
 from common.config import RunConfig
 from common.errors import RunError, UserError
 from common.rundir import RunDir, read_json, write_atomic
-from deploy import cluster
-
-_STALE_S = 20.0
+from deploy import cluster, view
 
 
 def is_live(run: RunDir) -> bool:
     """Whether a controller still works on the run."""
-    status = read_json(run.status)
-    if status is None or status["state"] in ("finished", "failed", "stopped"):
-        return False
-    return time.time() - float(status["updated"]) < _STALE_S
+    return run.status.exists() and view.read(run)["state"] not in view.ENDED
 
 
 def check_folder(config: RunConfig, run: RunDir) -> str:
