@@ -69,7 +69,7 @@ def finished(tmp_path_factory):
     path.write_text(yaml.safe_dump(config))
     subprocess.run(_command("up", path, "--detach", runs=runs), check=True)
     try:
-        status = _wait(runs, lambda status: status["queue"]["leased"] > 0, 180)
+        status = _wait(runs, lambda status: (status["queue"] or {}).get("leased", 0) > 0, 180)
         with urllib.request.urlopen(status["metrics_url"]) as reply:
             metrics = reply.read().decode()
         os.kill(_rollout_pid(runs / "small"), signal.SIGKILL)
