@@ -1,0 +1,1 @@
+"""Commands of ``mixsd-cluster``, one module a group; nothing heavy at import."""

@@ -1,0 +1,53 @@
+"""What every command shares: options, errors told to people, runs by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from common.rundir import RunDir
+
+RUNS = click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of all runs."
+)
+
+
+def reported(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Print errors meant for people as one message and exit with their code."""
+
+    @wraps(command)
+    def wrapper(*arguments: Any, **named: Any) -> Any:
+        from common.errors import RunError, UserError
+
+        try:
+            return command(*arguments, **named)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+        except RunError as error:
+            click.echo(f"failed: {error}", err=True)
+            sys.exit(1)
+
+    return wrapper
+
+
+def find_run(name: str, runs: Path) -> RunDir:
+    """The folder of an existing run.
+
+    Raises:
+        UserError: there is none; names those there are.
+    """
+    from common.errors import UserError
+    from common.rundir import RunDir
+
+    run = RunDir(runs / name)
+    if not run.config.is_file():
+        known = sorted(path.parent.name for path in runs.glob("*/config.yaml"))
+        raise UserError(f"no run {name!r} in {runs}; there are: {', '.join(known) or 'none'}")
+    return run
