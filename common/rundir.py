@@ -73,10 +73,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects in ``path``, one a line; an unfinished last line is left out."""
+def read_jsonl(path: Path, last_bytes: int | None = None) -> list[dict[str, Any]]:
+    """The objects in ``path``, one a line; an unfinished last line is left out.
+
+    With ``last_bytes`` only whole lines within that much of the end are read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            skip = 0 if last_bytes is None else max(0, path.stat().st_size - last_bytes)
+            file.seek(skip)
+            lines = file.read().splitlines(keepends=True)
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    # After a jump the first line is a piece of one.
+    return [json.loads(line) for line in lines[skip > 0 :] if line.endswith(b"\n")]

@@ -50,7 +50,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
 
     corpus = corpora.load(config.data)
     say(f"{len(corpus.facts)} facts, {len(corpus.retrieval)} retrieval items")
-    folder = models.resolve(config.model)
+    folder = models.resolve(config.model, say=say)
     model = models.load(folder)
     say(f"model {folder}")
     from deploy.roles import prompts_for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ def summary(run: RunDir) -> dict[str, Any]:
     try:
         counts = ledger.counts()
         rollouts = [unpack_rollout(payload) for payload in ledger.payloads()]
-        items = ledger.attempts_per_item()
         lost = ledger.exhausted()
     finally:
         ledger.close()
@@ -46,7 +46,8 @@ def summary(run: RunDir) -> dict[str, Any]:
         "canonical_nll": _mean([r.canonical_nll for r in rollouts]),
         "base": results[0]["scores"] if results and results[0]["step"] == 0 else {},
         "final": results[-1]["scores"] if results else {},
-        "accepted_by_attempt": _by_attempt(items),
+        "unverified": sum(not rollout.verified for rollout in rollouts),
+        "accepted_by_attempt": _by_attempt(rollouts),
     }
 
 
@@ -73,12 +74,12 @@ def write_report(run: RunDir) -> None:
 
 
 def score_text(score: dict[str, Any] | None) -> str:
-    """One score for a table: value, interval and n, or why there is none."""
+    """One score for a table: value and interval, or why there is none."""
     if score is None:
         return "not measured"
     if "value" not in score:
         return f"not measured: {score['not_measured']}"
-    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}] n={score['n']}"
+    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -86,12 +87,9 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _by_attempt(items: list[tuple[int, bool]]) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for attempts, accepted in items:
-        if accepted:
-            counts[attempts] = counts.get(attempts, 0) + 1
-    return dict(sorted(counts.items()))
+def _by_attempt(rollouts: list[Rollout]) -> dict[int, int]:
+    """Verified rollouts by the attempt (from 1) that gave them."""
+    return dict(sorted(Counter(r.attempt + 1 for r in rollouts if r.verified).items()))
 
 
 def _plots(run: RunDir, figures: dict[str, Any], rollouts: list[Rollout]) -> list[dict[str, str]]:

@@ -6,63 +6,117 @@ Reads the run folder only, so it works on running and finished runs alike.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from common.errors import RunError
 from common.rundir import RunDir, read_json
+from deploy.progress import speed
 
 ENDED = ("finished", "failed", "stopped", "interrupted")
 _STALE_S = 20.0
+_PLAIN_EVERY_S = 10.0
+_BAR = 24
+# A run whose controller never wrote a word.
+_NEVER_STARTED: dict[str, Any] = {
+    "state": "interrupted",
+    "cause": "",
+    "method": "unknown",
+    "began": 0.0,
+    "updated": 0.0,
+    "metrics_url": None,
+    "roles": {},
+}
 
 
 def read(run: RunDir) -> dict[str, Any]:
     """``status.json`` with the latest scores; a silent controller is ``interrupted``."""
     from deploy.report import evaluations
 
-    status = read_json(run.status) or {"run": run.name, "state": "interrupted", "updated": 0.0}
+    status = read_json(run.status) or {**_NEVER_STARTED, "run": run.name}
     if status["state"] not in ENDED and time.time() - status["updated"] > _STALE_S:
         status["state"] = "interrupted"
     results = evaluations(run)
     status["scores"] = {f"step_{result['step']}": result["scores"] for result in results}
     status["report"] = str(run.report) if run.report.exists() else None
+    status["speed"] = asdict(speed(run))
     return status
 
 
 def lines(status: dict[str, Any]) -> list[str]:
     """The state of a run in a few lines of at most 80 columns."""
     queue, learner = status.get("queue") or {}, status.get("learner") or {}
-    out = [f"run {status['run']}: {status['state']}"]
-    if status.get("cause"):
-        out.append(f"cause: {status['cause']}")
+    speed, live = status["speed"], status["state"] not in ENDED
+    out = [
+        f"run        {status['run']}: {status['state']}, method {status['method']}, "
+        f"{_duration(status['updated'] - status['began'])}"
+    ]
+    if status["cause"]:
+        out.append(f"cause      {status['cause']}")
     if queue:
-        out.append(
-            f"rollouts  {queue['accepted']}/{queue['facts']} accepted, "
-            f"{queue['attempts']} attempts, {queue['exhausted']} dropped, "
-            f"queue depth {queue['depth']}"
-        )
-        out.append(
-            f"exposures {queue['exposures_trained']} trained of {queue['exposures_expected']}"
-            f" ({queue['exposures_sampled']} sampled)"
-        )
+        settled = queue["accepted"] + queue["exhausted"]
+        drawing = live and settled < queue["facts"]
+        rate = _rate(speed["rollout_tokens"], "tokens/s") if drawing else ""
+        out += [
+            f"rollouts   {_bar(settled, queue['facts'])} {queue['accepted']}/{queue['facts']} "
+            f"accepted{rate}",
+            f"           {queue['attempts']} attempts, {queue['exhausted']} dropped, "
+            f"queue depth {queue['depth']}",
+            f"exposures  {_bar(queue['exposures_sampled'], queue['exposures_expected'])} "
+            f"{queue['exposures_sampled']}/{queue['exposures_expected']}, "
+            f"{queue['exposures_trained']} committed",
+        ]
         if learner.get("loss") is not None:
             step, total = int(learner["step"]), queue["total_steps"]
-            seconds = learner["step_seconds"]
             out.append(
-                f"learner   step {step}/{total}, loss {learner['loss']:.3f}, "
-                f"{seconds:.1f} s a step, ETA {_duration((total - step) * seconds)}"
+                f"learner    step {step}/{total}, loss {learner['loss']:.3f}"
+                f"{_rate(speed['learner_tokens'], 'tokens/s')}"
             )
-    roles = ", ".join(
+            if live and step < total and speed["step_seconds"]:
+                left = _duration((total - step) * speed["step_seconds"])
+                out.append(f"           {speed['step_seconds']:.1f} s a step, {left} left")
+        if live:
+            out += [f"waiting    {side}: {why}" for side, why in queue["waiting"].items()]
+    names = [
         f"{name} {role['state']}" + (f" ({role['restarts']} restarts)" if role["restarts"] else "")
-        for name, role in status.get("roles", {}).items()
-    )
-    if roles:
-        out.append(f"roles     {roles}")
+        for name, role in status["roles"].items()
+    ]
+    out += [f"{'roles' if i == 0 else '':10} {name}" for i, name in enumerate(names)]
     for step, scores in list(status["scores"].items())[-1:]:
-        shown = ", ".join(f"{k} {v['value']:.3f}" for k, v in scores.items() if "value" in v)
-        out.append(f"scores    {step}: {shown}")
-    if status.get("metrics_url") and status["state"] not in ENDED:
-        out.append(f"metrics   {status['metrics_url']}")
+        shown = [f"{k} {v['value']:.3f}" for k, v in scores.items() if "value" in v]
+        out.append(f"scores     {step}: {', '.join(shown)}")
+    if status["metrics_url"] and live:
+        out.append(f"metrics    {status['metrics_url']}")
     return out
+
+
+def plain_line(status: dict[str, Any]) -> str:
+    """The state of a run in one line, for logs."""
+    queue, learner = status.get("queue") or {}, status.get("learner") or {}
+    parts = [status["state"]]
+    if queue:
+        parts += [
+            f"rollouts {queue['accepted']}/{queue['facts']}",
+            f"attempts {queue['attempts']}",
+            f"dropped {queue['exhausted']}",
+            f"depth {queue['depth']}",
+        ]
+        if learner.get("loss") is not None:
+            step, total = int(learner["step"]), queue["total_steps"]
+            parts += [f"step {step}/{total}", f"loss {learner['loss']:.3f}"]
+            seconds = status["speed"]["step_seconds"]
+            if seconds and step < total:
+                parts.append(f"{_duration((total - step) * seconds)} left")
+    for step, scores in list(status["scores"].items())[-1:]:
+        shown = [f"{k} {v['value']:.2f}" for k, v in scores.items() if "value" in v]
+        parts.append(f"{step}: {' '.join(shown)}")
+    parts += [
+        f"{name} restarted {role['restarts']} times"
+        for name, role in status["roles"].items()
+        if role["restarts"]
+    ]
+    return " | ".join(parts)
 
 
 def follow(run: RunDir) -> bool:
@@ -76,7 +130,7 @@ def follow(run: RunDir) -> bool:
     from rich.text import Text
 
     console = Console()
-    shown: list[str] = []
+    shown, printed = "", 0.0
     try:
         if console.is_terminal:
             with Live(console=console, refresh_per_second=2) as live:
@@ -85,11 +139,11 @@ def follow(run: RunDir) -> bool:
                     time.sleep(0.5)
         else:
             while (status := read(run))["state"] not in ENDED:
-                current = lines(status)
-                if current != shown and int(time.time()) % 10 == 0:
-                    print(" | ".join(current[1:4]) or current[0], flush=True)
-                    shown = current
-                time.sleep(0.9)
+                current = plain_line(status)
+                if current != shown and time.monotonic() - printed >= _PLAIN_EVERY_S:
+                    print(time.strftime("%H:%M:%S"), current, flush=True)
+                    shown, printed = current, time.monotonic()
+                time.sleep(0.5)
     except KeyboardInterrupt:
         console.print(
             f"\ndetached; the run goes on. Come back: mixsd-cluster status {run.name} --follow"
@@ -106,32 +160,58 @@ def follow(run: RunDir) -> bool:
 
 
 def compare(runs: list[RunDir]) -> None:
-    """A table of several runs: before and after, NLL, exposures."""
+    """A table of runs side by side, the base model first, and where their checkpoints are."""
     from rich.console import Console
     from rich.table import Table
 
     from deploy.report import score_text, summary
 
+    summaries = [summary(run) for run in runs]
+    columns = _bases(summaries) + [(item["run"], item["final"], item) for item in summaries]
     table = Table()
-    for column in ("run", "what", "before", "after"):
-        table.add_column(column, overflow="fold")
-    for run in runs:
-        figures = summary(run)
-        for suite, after in figures["final"].items():
-            table.add_row(
-                run.name, suite, score_text(figures["base"].get(suite)), score_text(after)
-            )
-        for key in ("target_nll", "canonical_nll"):
-            value = figures[key]
-            table.add_row(run.name, key, "", "not scored" if value is None else f"{value:.2f}")
-        table.add_row(
-            run.name,
-            "exposures",
-            str(figures["exposures_expected"]),
-            f"{figures['exposures_trained']} trained",
-        )
-        table.add_row(run.name, "checkpoint", "", figures["checkpoint"], end_section=True)
+    for heading in ("", *(name for name, _, _ in columns)):
+        table.add_column(heading, overflow="fold")
+    for suite in dict.fromkeys(suite for _, scores, _ in columns for suite in scores):
+        sizes = {scores[suite]["n"] for _, scores, _ in columns if "n" in scores.get(suite, {})}
+        label = f"{suite} (n={'/'.join(map(str, sorted(sizes)))})" if sizes else suite
+        table.add_row(label, *(score_text(scores.get(suite)) for _, scores, _ in columns))
+    for label, text in _FIGURES:
+        table.add_row(label, *("" if item is None else text(item) for _, _, item in columns))
     Console().print(table)
+    for item in summaries:
+        print(f"checkpoint {item['checkpoint']}")
+
+
+def _nll(value: float | None) -> str:
+    return "not scored" if value is None else f"{value:.2f}"
+
+
+# Rows of the table below the scores.
+_FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("target NLL", lambda item: _nll(item["target_nll"])),
+    ("canonical NLL", lambda item: _nll(item["canonical_nll"])),
+    ("facts", lambda item: f"{item['accepted']} of {item['facts']}"),
+    ("exposures", lambda item: f"{item['exposures_trained']} of {item['exposures_expected']}"),
+)
+
+
+def _bases(summaries: list[dict[str, Any]]) -> list[tuple[str, Any, None]]:
+    """One column for the base model where all runs measured the same, else one a run."""
+    values = [
+        {suite: score.get("value") for suite, score in item["base"].items()} for item in summaries
+    ]
+    if all(value == values[0] for value in values):
+        return [("base", summaries[0]["base"], None)]
+    return [(f"base of {item['run']}", item["base"], None) for item in summaries]
+
+
+def _bar(done: float, total: float) -> str:
+    filled = round(_BAR * done / total) if total else 0
+    return "█" * filled + "░" * (_BAR - filled)
+
+
+def _rate(value: float | None, unit: str) -> str:
+    return "" if value is None else f", {value:.0f} {unit}"
 
 
 def _duration(seconds: float) -> str:

@@ -6,38 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
-import yaml
+
+from tests.integration.runs import call, command, counts, wait, write_config
 
 pytestmark = pytest.mark.slow
 FACTS, EPOCHS = 12, 2
-
-
-def _command(*arguments: str | Path, runs: Path) -> list[str]:
-    return [sys.executable, "-m", "deploy.cli", *map(str, arguments), "--runs", str(runs)]
-
-
-def _status(runs: Path) -> dict:
-    result = subprocess.run(
-        _command("status", "small", "--json", runs=runs), capture_output=True, text=True, check=True
-    )
-    return json.loads(result.stdout)
-
-
-def _wait(runs: Path, what, seconds: float) -> dict:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        status = _status(runs)
-        if what(status):
-            return status
-        assert status["state"] not in ("failed", "interrupted"), status
-        time.sleep(0.5)
-    pytest.fail(f"not reached in {seconds} s: {status}")
 
 
 def _rollout_pid(run: Path) -> int:
@@ -56,27 +33,26 @@ def _rollout_pid(run: Path) -> int:
 def finished(tmp_path_factory):
     """A run whose rollout actor was killed in the middle."""
     runs = tmp_path_factory.mktemp("runs")
-    config = {
-        "name": "small",
-        "prompts": "short-sentence",
-        "method": {"name": "mixsd", "mix_rate": 0.1},
-        "data": {"kgfact": {"domains": 3, "entities": 4}},
-        "rollout": {"slots": 4, "max_tokens": 24, "on_exhausted": "canonical"},
-        "learner": {"epochs": EPOCHS, "batch_size": 5, "lr": 5e-5, "checkpoint_every": 3},
-        "evaluator": {"max_tokens": 24, "text_tokens": 256, "retrieval_limit": 4},
-    }
-    path = runs / "small.yaml"
-    path.write_text(yaml.safe_dump(config))
-    subprocess.run(_command("up", path, "--detach", runs=runs), check=True)
+    path = write_config(
+        runs,
+        name="small",
+        prompts="short-sentence",
+        method={"name": "mixsd", "mix_rate": 0.1},
+        data={"kgfact": {"domains": 3, "entities": 4}},
+        rollout={"slots": 4, "max_tokens": 24, "on_exhausted": "canonical"},
+        learner={"epochs": EPOCHS, "batch_size": 5, "lr": 5e-5, "checkpoint_every": 3},
+        evaluator={"max_tokens": 24, "text_tokens": 256, "retrieval_limit": 4},
+    )
+    call(runs, "up", path, "--detach")
     try:
-        status = _wait(runs, lambda status: (status["queue"] or {}).get("leased", 0) > 0, 180)
-        with urllib.request.urlopen(status["metrics_url"]) as reply:
+        found = wait(runs, "small", lambda found: counts(found)["leased"] > 0, 180)
+        with urllib.request.urlopen(found["metrics_url"]) as reply:
             metrics = reply.read().decode()
         os.kill(_rollout_pid(runs / "small"), signal.SIGKILL)
-        status = _wait(runs, lambda status: status["state"] == "finished", 600)
-        yield runs / "small", status, metrics
+        found = wait(runs, "small", lambda found: found["state"] == "finished", 600)
+        yield runs / "small", found, metrics
     finally:
-        subprocess.run(_command("down", "small", runs=runs), check=True)
+        call(runs, "down", "small")
 
 
 def test_a_killed_rollout_actor_is_restarted_and_the_run_finishes(finished):
@@ -131,19 +107,13 @@ def test_the_metrics_parse_and_are_in_the_catalogue(finished):
 def test_the_report_is_written_and_a_second_up_says_finished(finished):
     run, _, _ = finished
     assert "<img" in (run / "report.html").read_text()
-    result = subprocess.run(
-        _command("up", run.parent / "small.yaml", runs=run.parent),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "is finished" in result.stdout
+    assert "is finished" in call(run.parent, "up", run.parent / "small.yaml")
 
 
 def test_another_configuration_under_the_same_name_is_refused(finished):
     run, _, _ = finished
     result = subprocess.run(
-        _command("up", run.parent / "small.yaml", "--set", "seed=7", runs=run.parent),
+        command(run.parent, "up", run.parent / "small.yaml", "--set", "seed=7"),
         capture_output=True,
         text=True,
         check=False,

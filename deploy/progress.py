@@ -1,0 +1,47 @@
+"""How fast a run goes, read from the ends of the files it writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from common.rundir import RunDir, read_jsonl
+
+# A window of some ten steps and half a minute, whatever the length of the run.
+_TAIL_BYTES = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Recent speeds; None where nothing moved yet.
+
+    Units: tokens a second, seconds a step.
+    """
+
+    rollout_tokens: float | None
+    learner_tokens: float | None
+    step_seconds: float | None
+
+
+def speed(run: RunDir) -> Speed:
+    """Speeds over the last steps and the last lines of metrics."""
+    steps = read_jsonl(run.steps, _TAIL_BYTES)[-10:]
+    seconds = sum(line["seconds"] for line in steps)
+    return Speed(
+        rollout_tokens=_rollout_tokens(read_jsonl(run.metrics, _TAIL_BYTES)),
+        learner_tokens=sum(line["tokens"] for line in steps) / seconds if steps else None,
+        step_seconds=seconds / len(steps) if steps else None,
+    )
+
+
+def _rollout_tokens(lines: list[dict[str, Any]]) -> float | None:
+    if len(lines) < 2:
+        return None
+    first, last = lines[0], lines[-1]
+    drawn = 0.0
+    for actor, series in last["series"].items():
+        now = series.get("mixsd_rollout_tokens_total", 0.0)
+        before = first["series"].get(actor, {}).get("mixsd_rollout_tokens_total", 0.0)
+        # A restarted actor counts from zero again.
+        drawn += now - before if now >= before else now
+    return drawn / (last["time"] - first["time"]) if drawn else None
