@@ -84,37 +84,45 @@ class Evaluator:
         self._run = run
         self._find = find
         self._loaded = ""
-        self._stop = threading.Event()
-        self._finish = threading.Event()
+        self._draining = threading.Event()
+        self._measured = 0
+        self._waiting = ""
         self._scores: dict[str, float] = {}
         self._metrics: dict[str, float] = {"mixsd_eval_seconds_total": 0.0}
 
-    def stop(self) -> None:
-        """Return from :meth:`run` after the suite in progress."""
-        self._stop.set()
+    @property
+    def progress(self) -> float:
+        """Suites measured by this process."""
+        return self._measured
 
-    def finish(self) -> None:
+    @property
+    def waiting(self) -> str:
+        """What it waits for, or empty."""
+        return self._waiting
+
+    def drain(self) -> None:
         """No more checkpoints will come: return once all are measured."""
-        self._finish.set()
+        self._draining.set()
 
     def snapshot(self) -> Snapshot:
         """Current metrics; called from another thread."""
         return {**self._metrics, "mixsd_eval_score": dict(self._scores)}
 
     def run(self) -> int:
-        """Measure until told to finish or stop; returns targets measured."""
+        """Measure until told that no more will come; returns targets measured."""
         done = 0
-        while not self._stop.is_set():
-            last_look = self._finish.is_set()
+        while True:
+            last_look = self._draining.is_set()
             target = self._next()
             if target is not None:
+                self._waiting = ""
                 self._measure(target)
                 done += 1
             elif last_look:
-                break
+                return done
             else:
-                self._stop.wait(_POLL_S)
-        return done
+                self._waiting = "a checkpoint"
+                self._draining.wait(_POLL_S)
 
     def _next(self) -> Target | None:
         targets = sorted(self._find(), key=lambda target: target.step, reverse=True)
@@ -134,10 +142,9 @@ class Evaluator:
         self._loaded = target.weights
         result: dict[str, Any] = {"step": target.step, "weights": target.weights, "scores": {}}
         for suite in self._settings.suites:
-            if self._stop.is_set():
-                return
             started = time.monotonic()
             measured = getattr(self, f"_{suite}")()
+            self._measured += 1
             result["scores"][suite] = {
                 **(asdict(measured) if isinstance(measured, Score) else {"not_measured": measured}),
                 "seconds": round(time.monotonic() - started, 3),

@@ -49,6 +49,18 @@ class ReplayQueue:
         self._waits: dict[str, str | None] = {"insert": None, "sample": None}
         self._lock = threading.Lock()
 
+    @property
+    def settings(self) -> ReplaySettings:
+        """Those in force."""
+        return self._settings
+
+    def configure(self, settings: ReplaySettings) -> None:
+        """Change the settings of the live queue."""
+        with self._lock:
+            self._settings = settings
+            self._limiter.min_size = settings.min_size
+            self._limiter.max_bytes = settings.max_bytes
+
     def add_work(self, items: Iterable[tuple[str, int]]) -> None:
         """Register what is to be rolled out; what is known is left alone."""
         with self._lock:

@@ -7,7 +7,6 @@ full. One loop does all: take work, step the engine, judge what finished.
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,7 +79,8 @@ class RolloutActor:
         self._source = source
         self._settings = settings
         self._seed = seed
-        self._stop = threading.Event()
+        self._draining = False
+        self._waiting = ""
         self._jobs: dict[str, _Job] = {}
         self._serial = itertools.count()
         self._metrics: dict[str, float] = dict.fromkeys(
@@ -97,9 +97,24 @@ class RolloutActor:
             0.0,
         )
 
-    def stop(self) -> None:
-        """Return from :meth:`run` soon; unfinished work returns to the queue by release."""
-        self._stop.set()
+    @property
+    def progress(self) -> float:
+        """Tokens drawn and scored, and rollouts handed over."""
+        metrics = self._metrics
+        return (
+            metrics["mixsd_rollout_tokens_total"]
+            + metrics["mixsd_rollout_scored_tokens_total"]
+            + metrics["mixsd_rollouts_accepted_total"]
+        )
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for, or empty."""
+        return self._waiting
+
+    def drain(self) -> None:
+        """Take no more work; :meth:`run` returns once what is in hand is done."""
+        self._draining = True
 
     def snapshot(self) -> Snapshot:
         """Current metrics; called from another thread."""
@@ -108,8 +123,8 @@ class RolloutActor:
     def run(self) -> int:
         """Work until the queue has no more; returns rollouts accepted."""
         asked = 0.0
-        while not self._stop.is_set():
-            free = self._settings.slots - len(self._jobs)
+        while True:
+            free = 0 if self._draining else self._settings.slots - len(self._jobs)
             now = time.monotonic()
             if free or now - asked > _HEARTBEAT_S:
                 asked = now
@@ -119,9 +134,13 @@ class RolloutActor:
                     break
                 for work in grant.work:
                     self._begin(work)
+            if self._draining and not self._jobs:
+                break
             if self._relay.idle:
-                self._stop.wait(_IDLE_S)
+                self._waiting = "work, or room in the queue"
+                time.sleep(_IDLE_S)
                 continue
+            self._waiting = ""
             began = time.monotonic()
             results = self._relay.step()
             self._metrics["mixsd_rollout_busy_seconds_total"] += time.monotonic() - began

@@ -157,7 +157,13 @@ class ClusterSettings(Settings):
     address: str | None = Field(None, description="an existing cluster; none: start one here")
     object_store_mib: int = Field(256, ge=80, description="for a cluster started here")
     start_timeout_s: float = Field(120.0, gt=0, description="longest start of a role")
-    max_restarts: int = Field(3, ge=0, description="restarts of one actor before giving up")
+    stall_s: float = Field(
+        600.0, gt=0, description="a role that does not answer, or not move, counts as stuck"
+    )
+    drain_s: float = Field(60.0, ge=0, description="time to finish work when scaled down")
+    max_restarts: int = Field(
+        3, ge=0, description="restarts of one role in a row, without progress, before giving up"
+    )
     threads: int = Field(1, ge=1, description="OpenMP threads of one process on CPU")
 
 

@@ -7,6 +7,8 @@
 ``metrics.jsonl``  one line a second while the run goes
 ``steps.jsonl``    one line a training step
 ``status.json``    what ``mixsd-cluster status`` shows; rewritten each second
+``events.jsonl``   what happened: restarts, scaling, ends
+``desired.json``   what was asked of the live run; absent: what the configuration says
 ``cluster.json``   the local Ray cluster, where the run started one
 ``report.html``, ``logs/``
 """
@@ -32,6 +34,8 @@ class RunDir:
         self.metrics = root / "metrics.jsonl"
         self.steps = root / "steps.jsonl"
         self.status = root / "status.json"
+        self.events = root / "events.jsonl"
+        self.desired = root / "desired.json"
         self.cluster = root / "cluster.json"
         self.token = root / "ray.token"
         self.report = root / "report.html"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.commands import run
+from deploy.commands import run, scale
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,7 +16,11 @@ def main() -> None:
     """Teach a language model new facts without making it forget."""
 
 
-for command in (run.up, run.status, run.logs, run.down, run.report, run.compare):
+_COMMANDS = (
+    *(run.up, run.status, run.logs, run.down, run.report, run.compare),
+    *(scale.scale, scale.set_live),
+)
+for command in _COMMANDS:
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from common.errors import RunError, UserError
 from common.rundir import RunDir, read_json, write_atomic
 
 _START_TIMEOUT_S = 60.0
+# A CPU is a slot for one actor here: a live run may be scaled past the cores.
+_SLOTS = 256
 
 
 def namespace(run: RunDir) -> str:
@@ -34,7 +36,7 @@ def namespace(run: RunDir) -> str:
     return f"mixsd-{run.name}"
 
 
-def start_local(run: RunDir, settings: ClusterSettings, num_cpus: int) -> None:
+def start_local(run: RunDir, settings: ClusterSettings) -> None:
     """Start a head on this machine and describe it in ``cluster.json``.
 
     Raises:
@@ -48,7 +50,7 @@ def start_local(run: RunDir, settings: ClusterSettings, num_cpus: int) -> None:
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--port=0", f"--ray-client-server-port={_free_port()}"),
         *("--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"),
-        *(f"--num-cpus={num_cpus}", f"--temp-dir={temp_dir}"),
+        *(f"--num-cpus={_SLOTS}", f"--temp-dir={temp_dir}"),
         f"--object-store-memory={settings.object_store_mib * 2**20}",
     ]
     with log.open("wb") as file:
@@ -162,6 +164,11 @@ def _ray_environment(run: RunDir) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # A dead node is noticed after 4 s, one that is cut off after 12 s, not 67 s.
+        "RAY_health_check_initial_delay_ms": "1000",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "2000",
+        "RAY_health_check_failure_threshold": "3",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
 

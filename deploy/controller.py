@@ -1,65 +1,44 @@
-"""The controller: brings a run's roles to life, watches them, and ends the run.
+"""The controller: makes a run what it is desired to be, until it has ended.
 
-One detached actor a run. It starts every role as a *group* (a group fails and
-restarts as one: learner ranks cannot go on without each other), restarts what
-dies with growing pauses until the budget is used up, gathers every role's
-metrics behind one endpoint, and writes ``status.json``, which is all that the
-command line reads. The run's truth is in its folder, not here.
+One detached actor a run. Each time round it reads what is desired, brings up
+what is missing, drains what is too much, asks every role how it goes, restarts
+what died or is stuck, and writes down what it saw. Nothing it knows is needed
+after its death: roles go on without it, Ray restarts it, and it adopts them by
+name. The run's truth is in its folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common import config as configuration
-from common import corpora
 from common.metrics import Snapshot
-from common.rundir import RunDir, read_json, write_atomic
-from deploy import cluster, roles
+from common.rundir import RunDir, read_json, read_jsonl, write_atomic
+from deploy import cluster, desired, roles, stacks, view
+from deploy.desired import Desired
 from deploy.endpoint import Endpoint
+from deploy.group import Group, Plan
+from deploy.health import Report, Standstill
 
+NAME = "controller"
 _TICK_S = 0.5
-_STOP_S = 30.0
-
-# Creates a group's actors: (actors by name, futures of their runs).
-Launch = Callable[[], tuple[dict[str, Any], list[Any]]]
+_EVENTS_BYTES = 2**13
 
 
-@dataclass(slots=True)
-class Group:
-    """Actors that live and die together."""
-
-    name: str
-    launch: Launch
-    actors: dict[str, Any] = field(default_factory=dict)
-    running: list[Any] = field(default_factory=list)
-    restarts: int = 0
-    retry_at: float | None = 0.0
-    done: bool = False
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
-
-    @property
-    def state(self) -> str:
-        """For people."""
-        if self.done:
-            return "done"
-        if not self.actors:
-            return "restarting" if self.restarts else "pending"
-        return "up" if any(self.snapshots.values()) else "starting"
+class GaveUp(RuntimeError):
+    """The run cannot go on; the message is the cause."""
 
 
 class Controller:
-    """Runs one run to its end.
+    """Runs one run to its end; begins as soon as it is made.
 
     Args:
         root: the run folder.
@@ -69,203 +48,225 @@ class Controller:
     def __init__(self, root: str, model_dir: str) -> None:
         self._run = RunDir(Path(root))
         self._config = configuration.load(self._run.config)
+        roles.prepare_process(self._run.logs / f"{NAME}.log", self._config)
         self._model_dir = model_dir
-        roles.prepare_process(self._run.logs / "controller.log", self._config)
+        before = read_json(self._run.status) or {}
+        if before.get("state") in view.ENDED:
+            # It died after its last word; there is nothing to revive.
+            _vanish()
         self._state = "starting"
         self._cause = ""
-        self._stop = threading.Event()
-        self._began = time.time()
-        self._events: list[dict[str, Any]] = []
-        self._queue: Any = None
+        self._began = before.get("began") or time.time()
+        self._restarts = {name: role["restarts"] for name, role in before.get("roles", {}).items()}
         self._groups: dict[str, Group] = {}
-        self._endpoint = Endpoint(self._run.name, self._config.metrics)
-        self._thread = threading.Thread(target=self._main, name="controller", daemon=True)
-
-    def start(self) -> str:
-        """Begin; returns the metrics address at once."""
+        self._standstill = Standstill(self._config.cluster.stall_s, time.monotonic())
+        self._endpoint = Endpoint(self._run.name, self._config.metrics, before.get("metrics_url"))
         self._write_status()
-        self._thread.start()
+        threading.Thread(target=self._main, name=NAME, daemon=True).start()
+
+    def url(self) -> str:
+        """Where the metrics are."""
         return self._endpoint.url
-
-    def stop(self) -> None:
-        """End the run in order and return when it has ended."""
-        self._stop.set()
-        self._thread.join()
-
-    # -- the run's life -----------------------------------------------------
 
     def _main(self) -> None:
         try:
-            self._start_roles()
-            self._state = "running"
-            while not self._tick():
-                self._stop.wait(_TICK_S)
-            self._end("stopped" if self._stop.is_set() else "finished")
+            self._adopt()
+            while not (state := self._tick()):
+                time.sleep(_TICK_S)
+            self._end(state)
+        except GaveUp as error:
+            self._cause = str(error)
+            self._end("failed")
         except Exception as error:
             traceback.print_exc()
-            self._cause = self._cause or f"{type(error).__name__}: {error}"
+            self._cause = f"controller: {type(error).__name__}: {error}"
             self._end("failed")
 
-    def _start_roles(self) -> None:
-        import ray
+    # -- what there should be ------------------------------------------------
 
-        config, settings = self._config, self._config.cluster
-        root = str(self._run.root)
-        self._queue = (
-            ray.remote(roles.ReplayRole)
-            .options(num_cpus=0, max_restarts=settings.max_restarts, max_task_retries=-1)
-            .remote(root)
-        )
-        facts = corpora.load(config.data).facts
-        ray.get(self._queue.call.remote("add_work", [(fact.id, 0) for fact in facts]))
-        gpus = config.engine.tensor_parallel_size
-        for index in range(config.rollout.actors):
-            name = f"rollout-{index}"
-            self._add(name, partial(self._single, roles.RolloutRole, name, gpus))
-        self._add("learner", self._learner)
-        if config.evaluator.actors:
-            name = "evaluator-0"
-            self._add(name, partial(self._single, roles.EvaluatorRole, name, gpus))
+    def _adopt(self) -> None:
+        wanted = desired.read(self._run, self._config)
+        self._sync(wanted)
+        adopted = [name for name, group in self._groups.items() if group.adopt()]
+        if adopted:
+            self._event(f"a new controller took over {', '.join(adopted)}")
 
-    def _add(self, name: str, launch: Launch) -> None:
-        self._groups[name] = Group(name, launch)
+    def _sync(self, wanted: Desired) -> None:
+        """Groups for everything that is desired; the rest is drained."""
+        names = [roles.REPLAY, *(f"rollout-{index}" for index in range(wanted.rollout)), "learner"]
+        names += [f"evaluator-{index}" for index in range(wanted.evaluator)]
+        for name in names:
+            if name not in self._groups:
+                restarts = self._restarts.pop(name, 0)
+                plan = self._plan(name)
+                self._groups[name] = Group(name, plan, self._config.cluster, restarts)
+        for name, group in list(self._groups.items()):
+            if name in names:
+                group.draining_since = None
+            elif group.draining_since is None and group.exists:
+                group.draining_since = time.monotonic()
+                self._event(f"{name} is drained")
+            elif not group.exists:
+                del self._groups[name]
 
-    def _single(self, role: type, name: str, gpus: int) -> tuple[dict[str, Any], list[Any]]:
-        actor = self._actor(role, name, gpus, self._config.engine.resolved_device)
-        return {name: actor}, [actor.run.remote(self._queue)]
+    def _plan(self, name: str) -> Plan:
+        role = name.partition("-")[0]
+        arguments = (str(self._run.root), self._model_dir)
+        if role == roles.REPLAY:
+            return Plan(roles.ReplayRole, (name,), cpus=1, gpus=0, arguments=arguments)
+        if role == "learner":
+            settings = self._config.learner
+            names = tuple(f"learner-{rank}" for rank in range(settings.ranks))
+            gpus = 1 if settings.resolved_device == "cuda" else 0
+            return Plan(roles.LearnerRole, names, cpus=1, gpus=gpus, arguments=arguments)
+        engine = self._config.engine
+        gpus = engine.tensor_parallel_size if engine.resolved_device == "cuda" else 0
+        kind = roles.RolloutRole if role == "rollout" else roles.EvaluatorRole
+        return Plan(kind, (name,), cpus=1, gpus=gpus, arguments=arguments)
 
-    def _learner(self) -> tuple[dict[str, Any], list[Any]]:
-        import ray
+    # -- one time round ----------------------------------------------------
 
-        settings = self._config.learner
-        actors = {
-            f"learner-{rank}": self._actor(
-                roles.LearnerRole, f"learner-{rank}", 1, settings.resolved_device
-            )
-            for rank in range(settings.ranks)
-        }
-        ranks = list(actors.values())
-        endpoint = ray.get(
-            ranks[0].find_endpoint.remote(), timeout=self._config.cluster.start_timeout_s
-        )
-        runs = [actor.run.remote(self._queue, rank, endpoint) for rank, actor in enumerate(ranks)]
-        return actors, runs
-
-    def _actor(self, role: type, name: str, gpus: int, device: str) -> Any:
-        import ray
-
-        options = {"num_cpus": 1, "num_gpus": gpus if device == "cuda" else 0, "max_concurrency": 4}
-        return (
-            ray.remote(role).options(**options).remote(name, str(self._run.root), self._model_dir)
-        )
-
-    # -- one look at everything ---------------------------------------------
-
-    def _tick(self) -> bool:
-        """Reconcile once; True when the run is over."""
-        if self._stop.is_set():
-            return True
+    def _tick(self) -> str:
+        """Reconcile once; the state the run has ended in, or empty."""
+        wanted = desired.read(self._run, self._config)
+        if wanted.stopped:
+            return "stopped"
+        self._sync(wanted)
         now = time.monotonic()
         for group in self._groups.values():
-            if not group.done and not group.actors and group.retry_at is not None:
-                if now >= group.retry_at:
-                    group.actors, group.running = group.launch()
-            elif group.running:
-                self._watch(group)
-        learner, evaluator = self._groups["learner"], self._groups.get("evaluator-0")
-        if learner.done and evaluator is not None and evaluator.actors:
-            evaluator.actors["evaluator-0"].finish.remote()
-            if self._state == "running":
-                self._state = "evaluating"
+            if not group.done and group.draining_since is None and now >= group.retry_at:
+                group.bring_up()
+        self._listen()
+        self._apply(wanted)
+        for group in list(self._groups.values()):
+            self._judge(group)
+        self._drain()
         self._gather()
+        learner = self._groups["learner"]
+        self._state = "evaluating" if learner.done else "running"
         self._write_status()
-        return learner.done and (evaluator is None or evaluator.done)
+        evaluators = [g for name, g in self._groups.items() if name.startswith("evaluator")]
+        if learner.done and all(group.done for group in evaluators):
+            return "finished"
+        complaint = self._standstill.complaint(*self._waits(), now)
+        if complaint:
+            raise GaveUp(complaint)
+        return ""
 
-    def _watch(self, group: Group) -> None:
+    def _waits(self) -> tuple[dict[str, str], float]:
+        """What each role waits for, and the progress of all; empty for one that is not up."""
+        active = [group for group in self._groups.values() if not group.done]
+        waits = {
+            group.name: next((r.waiting for r in group.reports.values()), "")
+            if group.working
+            else ""
+            for group in active
+        }
+        return waits, sum(report.progress for report in self._reports().values())
+
+    def _listen(self) -> None:
+        """Ask everybody and take what is answered within a second."""
         import ray
 
-        ready, pending = ray.wait(group.running, num_returns=len(group.running), timeout=0)
-        for future in ready:
-            try:
-                ray.get(future)
-            except Exception as error:
-                self._failed(group, error)
+        questions = [q for group in self._groups.values() for q in group.ask()]
+        if not questions:
+            return
+        ready, _ = ray.wait(questions, num_returns=len(questions), timeout=1.0)
+        for group in self._groups.values():
+            death = group.hear(set(ready))
+            if death:
+                self._failed(group, death)
+
+    def _judge(self, group: Group) -> None:
+        """Act on what a group's members report."""
+        reports = group.reports
+        for name, report in reports.items():
+            if report.state == "failed":
+                self._failed(group, f"{name}: {report.cause}", hopeless=report.hopeless)
                 return
-        group.running = pending
-        if not pending:
+        stuck = group.stuck()
+        if stuck:
+            for name in stuck:
+                stacks.save(self._run, name, reports.get(name))
+            self._failed(group, "; ".join(f"{name}: {why}" for name, why in stuck.items()))
+        elif group.exists and group.working and {r.state for r in reports.values()} == {"done"}:
+            group.end()
             group.done = True
             self._event(f"{group.name} is done")
-            self._kill(group)
 
-    def _failed(self, group: Group, error: Exception) -> None:
-        cause = getattr(error, "cause", error)
-        text = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-        # What the user gave, or numbers that diverge, fail again however often we try.
-        hopeless = isinstance(cause, (ValueError, ArithmeticError))
-        self._kill(group)
+    def _failed(self, group: Group, why: str, *, hopeless: bool = False) -> None:
+        group.end()
         if group.name.startswith("rollout"):
-            self._call_queue("release", group.name)
-        budget = self._config.cluster.max_restarts
-        if hopeless or group.restarts >= budget:
-            tried = "" if hopeless else f" (after {group.restarts} restarts)"
-            self._cause = f"{group.name}: {text}{tried}; see {self._run.logs / group.name}*.log"
-            raise RuntimeError(self._cause) from error
-        pause = 2.0**group.restarts
-        group.restarts += 1
+            self._tell_queue("release", group.name)
+        if group.draining_since is not None:
+            return
+        pause = None if hopeless else group.budget.next_pause()
+        if pause is None:
+            tried = "" if hopeless else f" (after {group.budget.failures} restarts in a row)"
+            raise GaveUp(f"{why}{tried}; see {self._run.logs / group.plan.names[0]}.log")
         group.retry_at = time.monotonic() + pause
-        self._event(f"{group.name} failed: {text}; restart {group.restarts} of {budget}")
+        self._event(f"{why}; {group.name} is restarted in {pause:.0f} s")
 
-    def _kill(self, group: Group) -> None:
+    def _drain(self) -> None:
+        """Let go of what is no longer wanted, in order while it takes no longer than allowed."""
+        now = time.monotonic()
+        for name, group in self._groups.items():
+            if group.draining_since is None:
+                # Evaluators end once they have measured the last checkpoint.
+                if name.startswith("evaluator") and self._groups["learner"].done:
+                    group.call("drain")
+            elif now - group.draining_since > self._config.cluster.drain_s or group.done:
+                group.end()
+                if name.startswith("rollout"):
+                    self._tell_queue("release", name)
+            else:
+                group.call("drain")
+
+    # -- the queue -----------------------------------------------------------
+
+    def _apply(self, wanted: Desired) -> None:
+        """Hand the queue its settings where they differ from what it has."""
+        report = self._groups[roles.REPLAY].reports.get(roles.REPLAY)
+        if report is not None and report.detail["settings"] != wanted.replay.model_dump():
+            self._tell_queue("configure", wanted.replay)
+
+    def _tell_queue(self, method: str, *arguments: Any) -> None:
+        """Send the queue a message; leases of a lost one expire, settings are sent again."""
         import ray
 
-        for actor in group.actors.values():
-            ray.kill(actor)
-        group.actors, group.running, group.snapshots = {}, [], {}
+        with contextlib.suppress(ValueError):
+            ray.get_actor(roles.REPLAY).call.remote(method, *arguments)
+
+    # -- what others see -----------------------------------------------------
+
+    def _reports(self) -> dict[str, Report]:
+        return {name: report for g in self._groups.values() for name, report in g.reports.items()}
 
     def _gather(self) -> None:
-        import ray
-
-        asked = {
-            actor.snapshot.remote(): (group, name)
-            for group in self._groups.values()
-            for name, actor in group.actors.items()
-        }
-        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=1.0) if asked else ([], [])
-        for future in ready:
-            group, name = asked[future]
-            try:
-                group.snapshots[name] = ray.get(future)
-            except ray.exceptions.RayError:
-                group.snapshots.pop(name, None)
+        """Hand every role's metrics to the endpoint and to ``metrics.jsonl``."""
         series: dict[str, Snapshot] = {}
         for group in self._groups.values():
-            up = {"mixsd_actor_up": float(bool(group.actors))}
-            restarts = {"mixsd_actor_restarts_total": float(group.restarts)}
-            for name in group.actors or [group.name]:
-                series[name] = {**group.snapshots.get(name, {}), **up, **restarts}
-        series["replay"] = self._call_queue("snapshot") or {}
+            for name in group.plan.names:
+                report = group.reports.get(name)
+                series[name] = {
+                    **((report and report.snapshot) or {}),
+                    "mixsd_actor_up": float(report is not None),
+                    "mixsd_actor_restarts_total": float(group.budget.restarts),
+                }
         self._endpoint.show(series)
         line = {"time": time.time(), "series": series}
         with self._run.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def _call_queue(self, method: str, *arguments: Any) -> Any:
-        import ray
-
-        try:
-            return ray.get(self._queue.call.remote(method, *arguments), timeout=30.0)
-        except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
-            return None
-
     def _event(self, text: str) -> None:
         print(time.strftime("%H:%M:%S"), text, flush=True)
-        self._events.append({"time": time.time(), "text": text})
-
-    # -- what others see ------------------------------------------------------
+        with self._run.events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.time(), "text": text}) + "\n")
 
     def _write_status(self) -> None:
-        learner = self._groups.get("learner")
-        snapshots = (learner.snapshots if learner else {}).get("learner-0", {})
+        reports = self._reports()
+        before = read_json(self._run.status) or {}
+        replay, learner = reports.get(roles.REPLAY), reports.get("learner-0")
         status = {
             "run": self._run.name,
             "state": self._state,
@@ -273,18 +274,25 @@ class Controller:
             "method": self._config.method.name,
             "began": self._began,
             "updated": time.time(),
+            "pid": os.getpid(),
             "metrics_url": self._endpoint.url,
             "roles": {
-                name: {"state": group.state, "restarts": group.restarts}
+                name: {
+                    "state": group.state,
+                    "restarts": group.budget.restarts,
+                    "waiting": next((r.waiting for r in group.reports.values()), ""),
+                    "pids": {member: report.pid for member, report in group.reports.items()},
+                }
                 for name, group in self._groups.items()
-            },
-            "queue": (self._call_queue("status") if self._queue else None)
-            or (read_json(self._run.status) or {}).get("queue"),
-            "learner": {
-                name.removeprefix("mixsd_learner_"): value for name, value in snapshots.items()
             }
-            or (read_json(self._run.status) or {}).get("learner", {}),
-            "events": self._events[-20:],
+            or before.get("roles", {}),
+            "queue": replay.detail if replay else before.get("queue"),
+            "learner": {
+                name.removeprefix("mixsd_learner_"): value
+                for name, value in ((learner and learner.snapshot) or {}).items()
+            }
+            or before.get("learner", {}),
+            "events": read_jsonl(self._run.events, _EVENTS_BYTES)[-20:],
         }
         write_atomic(self._run.status, json.dumps(status, indent=1))
 
@@ -300,12 +308,22 @@ class Controller:
             except Exception as error:
                 traceback.print_exc()
                 state, self._cause = "failed", f"report: {error}"
-        for group in self._groups.values():
-            self._kill(group)
         self._state = state
+        self._listen()
         self._write_status()
+        for group in self._groups.values():
+            group.end()
         self._endpoint.close()
         pid = cluster.head_pid(self._run)
-        if pid is not None and not self._stop.is_set():
+        if pid is not None:
             # Nobody may be watching: a run that has ended holds no processes.
             os.kill(pid, signal.SIGTERM)
+        else:
+            _vanish()
+
+
+def _vanish() -> None:
+    """End this very actor for good."""
+    import ray
+
+    ray.kill(ray.get_actor(NAME))

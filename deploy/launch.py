@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from common import config as configuration
 from common.config import RunConfig
 from common.errors import RunError, UserError
 from common.rundir import RunDir, read_json, write_atomic
-from deploy import cluster, view
+from deploy import cluster, desired, view
+
+_STOP_S = 30.0
 
 
 def is_live(run: RunDir) -> bool:
@@ -72,38 +76,54 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
             raise UserError(f"run {run.name} is being started by another command") from error
         write_atomic(run.config, configuration.dump(config))
         cluster.stop_local(run)
+        desired.reset(run)
+        _announce(run)
         if config.cluster.address is None:
-            needed = config.rollout.actors + config.learner.ranks + config.evaluator.actors
-            cluster.start_local(run, config.cluster, num_cpus=needed)
+            cluster.start_local(run, config.cluster)
             say("Ray started on loopback, token authentication on")
         url = _start_controller(config, run, folder)
     say(f"metrics {url}")
 
 
 def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
-    from deploy.controller import Controller
+    from deploy.controller import NAME, Controller
 
     with cluster.connected(run, config.cluster.address) as ray:
         controller = (
             ray.remote(Controller)
-            .options(name="controller", lifetime="detached", num_cpus=0, max_concurrency=4)
+            .options(name=NAME, lifetime="detached", num_cpus=0, max_concurrency=4, max_restarts=-1)
             .remote(str(run.root.resolve()), str(folder))
         )
         try:
-            url: str = ray.get(controller.start.remote(), timeout=config.cluster.start_timeout_s)
+            url: str = ray.get(controller.url.remote(), timeout=config.cluster.start_timeout_s)
         except ray.exceptions.RayError as error:
             raise RunError(f"the controller did not start: {error}") from error
         return url
 
 
+def _announce(run: RunDir) -> None:
+    """Say that the run is about to start: a controller does not revive one that has ended."""
+    status = read_json(run.status)
+    if status is not None:
+        write_atomic(run.status, json.dumps({**status, "state": "starting", "cause": ""}))
+
+
 def stop(run: RunDir) -> bool:
     """End a run in order; False if nothing of it was running."""
-    stopped = False
-    if is_live(run):
-        config = configuration.load(run.config)
-        with cluster.connected(run, config.cluster.address) as ray:
-            controller = ray.get_actor("controller", namespace=cluster.namespace(run))
-            ray.get(controller.stop.remote(), timeout=60.0)
-            ray.kill(controller)
-        stopped = True
-    return cluster.stop_local(run) or stopped
+    config = configuration.load(run.config)
+    live = is_live(run)
+    if live:
+        desired.change(run, config, {"stopped": True})
+        deadline = time.monotonic() + _STOP_S
+        while is_live(run) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    if config.cluster.address is not None and (live or is_live(run)):
+        _kill_actors(run, config.cluster.address)
+    return cluster.stop_local(run) or live
+
+
+def _kill_actors(run: RunDir, address: str) -> None:
+    """End what a controller that does not answer has left behind on a joined cluster."""
+    with cluster.connected(run, address) as ray:
+        for name in ray.util.list_named_actors():
+            ray.kill(ray.get_actor(name))

@@ -10,10 +10,12 @@ from __future__ import annotations
 import faulthandler
 import os
 import socket
+import threading
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from actors.replay import Grant, ReplayQueue
 from common import config as configuration
@@ -23,12 +25,29 @@ from common.ledger import Ledger
 from common.metrics import Snapshot
 from common.prompts import PRESETS, Prompts
 from common.rundir import RunDir
+from deploy.health import Report, State
 
-_CALL_DEADLINE_S = 60.0
+REPLAY = "replay"
+_ANSWER_S = 30.0
+
+
+class Worker(Protocol):
+    """What a role runs."""
+
+    @property
+    def progress(self) -> float: ...
+    @property
+    def waiting(self) -> str: ...
+    def run(self) -> int: ...
+    def drain(self) -> None: ...
+    def snapshot(self) -> Snapshot: ...
 
 
 class Role:
-    """What all roles share: configuration, a log file, snapshot and stop.
+    """What all roles share: configuration, a log file, a thread that works, and reports.
+
+    The controller starts the work and asks how it goes; it holds no future of
+    it, so a controller that dies leaves the work running and a new one asks on.
 
     Args:
         name: actor name, e.g. ``rollout-0``.
@@ -41,59 +60,116 @@ class Role:
         self.run_dir = RunDir(Path(root))
         self.config: RunConfig = configuration.load(self.run_dir.config)
         self.model_dir = Path(model_dir)
-        self.worker: Any = None
-        self._stopped = False
         prepare_process(self.run_dir.logs / f"{name}.log", self.config)
+        self._worker: Worker | None = None
+        self._state: State = "idle"
+        self._failure: Exception | None = None
+        self._draining = False
+        self._identity = _identity(self.config)
 
-    def pid(self) -> int:
-        """Process id; also the sign that the constructor is done."""
-        return os.getpid()
+    def start(self, index: int, meeting: tuple[str, int]) -> None:
+        """Begin to work; told twice, it works once.
 
-    def snapshot(self) -> Snapshot:
-        """The worker's metrics; empty while it starts."""
-        return self.worker.snapshot() if self.worker is not None else {}
+        Args:
+            index: of this member within its group.
+            meeting: address where the group's members find each other.
+        """
+        if self._state == "idle":
+            self._state = "starting"
+            threading.Thread(target=self._run, args=(index, meeting), daemon=True).start()
 
-    def stop(self) -> None:
-        """Ask the worker to return from its run."""
-        self._stopped = True
-        if self.worker is not None:
-            self.worker.stop()
+    def poll(self) -> Report:
+        """How it goes."""
+        worker, failure = self._worker, self._failure
+        return Report(
+            self._state,
+            *self._identity,
+            progress=worker.progress if worker else 0.0,
+            waiting=worker.waiting if worker else "",
+            cause=_first_line(failure) if failure else "",
+            # What the user gave, or numbers that diverge, fail again however often we try.
+            hopeless=isinstance(failure, (ValueError, ArithmeticError)),
+            snapshot=worker.snapshot() if worker else None,
+        )
+
+    def drain(self) -> None:
+        """Take nothing new; the work ends once what is in hand is done."""
+        self._draining = True
+        if self._worker is not None:
+            self._worker.drain()
+
+    def dump_stack(self, path: str) -> None:
+        """Write what every thread is doing to ``path``."""
+        with open(path, "w", encoding="utf-8") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
 
     def say(self, line: str) -> None:
         """Write a line to the role's log."""
         print(time.strftime("%H:%M:%S"), self.name, line, flush=True)
 
-    def _go(self, worker: Any) -> int:
-        self.worker = worker
-        self.say("ready")
-        result: int = 0 if self._stopped else worker.run()
-        self.say(f"done: {result}")
-        return result
+    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+        """Make the worker; this is where engines start."""
+        raise NotImplementedError
+
+    def _run(self, index: int, meeting: tuple[str, int]) -> None:
+        try:
+            worker = self.build(index, meeting)
+            if self._draining:
+                worker.drain()
+            self._worker = worker
+            self._state = "working"
+            self.say("ready")
+            result = worker.run()
+            self.say(f"done: {result}")
+            self._state = "done"
+        except Exception as error:
+            traceback.print_exc()
+            self._failure = error
+            self._state = "failed"
 
 
-class ReplayRole:
+class ReplayRole(Role):
     """The queue actor. Its state is the ledger file, so it may be restarted."""
 
-    def __init__(self, root: str) -> None:
-        run = RunDir(Path(root))
-        config = configuration.load(run.config)
-        prepare_process(run.logs / "replay.log", config)
-        learner = config.learner
-        ledger = Ledger(run.ledger, epochs=learner.epochs, seed=config.seed)
-        self.queue = ReplayQueue(
-            ledger, config.replay, epochs=learner.epochs, batch_size=learner.batch_size
+    def __init__(self, name: str, root: str, model_dir: str) -> None:
+        super().__init__(name, root, model_dir)
+        config = self.config
+        ledger = Ledger(self.run_dir.ledger, epochs=config.learner.epochs, seed=config.seed)
+        self._queue = ReplayQueue(
+            ledger,
+            config.replay,
+            epochs=config.learner.epochs,
+            batch_size=config.learner.batch_size,
+        )
+        self._queue.add_work([(fact.id, 0) for fact in corpora.load(config.data).facts])
+
+    def poll(self) -> Report:
+        """It works whenever it answers."""
+        return Report(
+            "working",
+            *self._identity,
+            waiting="requests",
+            snapshot=self._queue.snapshot(),
+            detail={**self._queue.status(), "settings": self._queue.settings.model_dump()},
         )
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Call a method of the queue."""
-        return getattr(self.queue, method)(*arguments, **named)
+        return getattr(self._queue, method)(*arguments, **named)
 
 
 class RemoteQueue:
-    """The queue as actors and learner see it: plain calls that survive its restart."""
+    """The queue as everybody else sees it: plain calls that survive its restart.
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    Every call may be repeated, so one that was lost is made again.
+
+    Args:
+        patience_s: longest time without an answer before a call fails.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._handle: Any = None
 
     def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant:
         grant: Grant = self._call("lease", owner, count, holding)
@@ -119,22 +195,25 @@ class RemoteQueue:
     def _call(self, method: str, *arguments: Any) -> Any:
         import ray
 
-        deadline = time.monotonic() + _CALL_DEADLINE_S
+        deadline = time.monotonic() + self._patience_s
         while True:
             try:
-                return ray.get(self._handle.call.remote(method, *arguments))
-            except ray.exceptions.RayActorError:
-                # Every call may be repeated; Ray is restarting the actor.
-                if time.monotonic() > deadline:
+                if self._handle is None:
+                    self._handle = ray.get_actor(REPLAY)
+                return ray.get(self._handle.call.remote(method, *arguments), timeout=_ANSWER_S)
+            except (ValueError, ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as e:
+                if isinstance(e, ray.exceptions.RayTaskError) or time.monotonic() > deadline:
                     raise
+                # The controller is bringing it back, perhaps as another actor.
+                self._handle = None
                 time.sleep(0.5)
 
 
 class RolloutRole(Role):
     """A rollout actor with its own engine."""
 
-    def run(self, queue: Any) -> int:
-        """Roll out until the queue has no more work; returns rollouts accepted."""
+    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+        """Load an engine of the reference model."""
         from actors.engine import Engine
         from actors.relay import Relay
         from actors.rollout import RolloutActor
@@ -148,45 +227,31 @@ class RolloutRole(Role):
             stop_token_ids=model.stop_token_ids,
         )
         facts = {fact.id: fact for fact in corpora.load(self.config.data).facts}
-        return self._go(
-            RolloutActor(
-                self.name,
-                Relay(engine, settings.slots),
-                prompts_for(self.config, model),
-                self.config.method,
-                facts,
-                RemoteQueue(queue),
-                settings,
-                self.config.seed,
-            )
+        return RolloutActor(
+            self.name,
+            Relay(engine, settings.slots),
+            prompts_for(self.config, model),
+            self.config.method,
+            facts,
+            RemoteQueue(self.config.cluster.stall_s),
+            settings,
+            self.config.seed,
         )
 
 
 class LearnerRole(Role):
     """One rank of the learner."""
 
-    def find_endpoint(self) -> tuple[str, int]:
-        """Address and free port for the ranks to meet at; asked of rank 0."""
-        if self.config.cluster.address is None:
-            host = "127.0.0.1"
-        else:
-            import ray
-
-            host = ray.util.get_node_ip_address()
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            return host, probe.getsockname()[1]
-
-    def run(self, queue: Any, rank: int, endpoint: tuple[str, int]) -> int:
-        """Train until the exposures are used up; returns the last step."""
+    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+        """Join the other ranks and load the student."""
         settings = self.config.learner
         os.environ.update(
-            RANK=str(rank),
+            RANK=str(index),
             # Ray shows each actor its own GPU only, so it is always the first.
             LOCAL_RANK="0",
             WORLD_SIZE=str(settings.ranks),
-            MASTER_ADDR=endpoint[0],
-            MASTER_PORT=str(endpoint[1]),
+            MASTER_ADDR=meeting[0],
+            MASTER_PORT=str(meeting[1]),
         )
         if settings.resolved_device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
@@ -196,32 +261,22 @@ class LearnerRole(Role):
         engine = TrainingEngine(
             self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
         )
-        return self._go(
-            Learner(
-                engine,
-                RemoteQueue(queue),
-                settings,
-                self.run_dir,
-                self.model_dir,
-                rank,
-                self.say,
-            )
+        return Learner(
+            engine,
+            RemoteQueue(self.config.cluster.stall_s),
+            settings,
+            self.run_dir,
+            self.model_dir,
+            index,
+            self.say,
         )
 
 
 class EvaluatorRole(Role):
     """An evaluator with its own engine."""
 
-    _finishing = False
-
-    def finish(self) -> None:
-        """No more checkpoints will come."""
-        self._finishing = True
-        if self.worker is not None:
-            self.worker.finish()
-
-    def run(self, queue: Any) -> int:
-        """Measure the base and every checkpoint; returns how many."""
+    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+        """Load an engine of the base model."""
         from actors.engine import Engine
         from actors.evaluator import Evaluator, Target
         from learner import checkpoint
@@ -243,7 +298,7 @@ class EvaluatorRole(Role):
                 ),
             ]
 
-        evaluator = Evaluator(
+        return Evaluator(
             engine,
             model,
             prompts_for(self.config, model),
@@ -252,9 +307,23 @@ class EvaluatorRole(Role):
             self.run_dir,
             find,
         )
-        if self._finishing:
-            evaluator.finish()
-        return self._go(evaluator)
+
+
+def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
+    """Process, node, and a free address for peers to meet at."""
+    import ray
+
+    local = config.cluster.address is None
+    host = "127.0.0.1" if local else str(ray.util.get_node_ip_address())
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+    return os.getpid(), str(ray.get_runtime_context().get_node_id()), (host, port)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def prompts_for(config: RunConfig, model: models.Model) -> Prompts:

@@ -90,6 +90,8 @@ class Learner:
         self._rank = rank
         self._say = say
         self._stop = threading.Event()
+        self._done = 0
+        self._waiting = ""
         self._metrics: dict[str, float] = {
             "mixsd_learner_step": 0.0,
             "mixsd_learner_tokens_total": 0.0,
@@ -97,9 +99,22 @@ class Learner:
             "mixsd_learner_wait_seconds_total": 0.0,
         }
 
-    def stop(self) -> None:
-        """Return from :meth:`run` after the step in progress; ranks stop together only
-        if all are told between the same steps, so a stopped group is discarded."""
+    @property
+    def progress(self) -> float:
+        """Steps and checkpoints done by this process."""
+        return self._done
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for, or empty."""
+        return self._waiting
+
+    def drain(self) -> None:
+        """Return from :meth:`run` after the step in progress.
+
+        Ranks stop together only if all are told between the same steps, so a
+        group of several is ended instead.
+        """
         self._stop.set()
 
     def snapshot(self) -> Snapshot:
@@ -152,7 +167,9 @@ class Learner:
             batch = self._source.sample(step)
             if batch.ready:
                 self._metrics["mixsd_learner_wait_seconds_total"] += time.monotonic() - began
+                self._waiting = ""
                 return batch
+            self._waiting = f"the batch of step {step}"
             self._stop.wait(_POLL_S)
         return None
 
@@ -169,6 +186,7 @@ class Learner:
             raise FloatingPointError(
                 f"the loss of step {step} is {loss}; lower learner.lr (now {lr:g})"
             )
+        self._done += 1
         seconds = time.monotonic() - began
         num_tokens = num_targets + sum(len(rollout.prompt_ids) for rollout in rollouts)
         self._metrics.update(
@@ -222,4 +240,5 @@ class Learner:
         )
         if self._rank == 0:
             self._source.commit(step)
+        self._done += 1
         self._metrics["mixsd_learner_checkpoint_seconds"] = time.monotonic() - began

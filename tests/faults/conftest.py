@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.tiny import make_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
