@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import UserError
 from common.methods import METHODS, MethodSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32"]
+# Roles run elsewhere, with another working directory.
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 class Settings(BaseModel):
@@ -42,7 +44,9 @@ class DataSettings(Settings):
     """Where the facts come from: exactly one of ``kgfact`` and ``facts``."""
 
     kgfact: KGFactSettings | None = None
-    facts: Path | None = Field(None, description="JSONL of question, answer, statement?, id?")
+    facts: AbsolutePath | None = Field(
+        None, description="JSONL of question, answer, statement?, id?"
+    )
     limit: int | None = Field(None, ge=1, description="use only the first facts")
 
     @model_validator(mode="after")
@@ -145,7 +149,7 @@ class EvaluatorSettings(Settings):
     slots: int = Field(16, ge=1, description="requests at once")
     max_tokens: int = Field(64, ge=1, description="longest response")
     retrieval_limit: int | None = Field(None, ge=1, description="use only the first items")
-    text: Path | None = Field(
+    text: AbsolutePath | None = Field(
         None, description="plain text of the NLL suite, e.g. WikiText-2; none: packaged prose"
     )
     text_tokens: int = Field(4096, ge=64, description="tokens of that text that are scored")

@@ -109,17 +109,23 @@ def head_pid(run: RunDir) -> int | None:
     return pid if _start_time(pid) == description["started"] else None
 
 
+def address(run: RunDir) -> str | None:
+    """Address of the run's own cluster, if it has one."""
+    description = read_json(run.cluster)
+    return None if description is None else str(description["address"])
+
+
 @contextlib.contextmanager
-def connected(run: RunDir, address: str | None) -> Iterator[Any]:
-    """A connection to the run's cluster; gives the ``ray`` module.
+def connected(run: RunDir, join: str | None) -> Iterator[Any]:
+    """A connection to the cluster at ``join``, else to the run's own; gives the ``ray`` module.
 
     Raises:
         UserError: the cluster does not answer or refuses the token.
     """
-    local = read_json(run.cluster)
+    local = address(run)
     if local is not None:
         os.environ.update(_ray_environment(run))
-    target = address or (local or {}).get("address")
+    target = join or local
     if target is None:
         raise UserError(f"run {run.name} has no cluster; start it with 'mixsd-cluster up'")
     _check_reachable(target)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.tiny import make_model
+from tests.integration.tiny import make_model
 
 
 @pytest.fixture(scope="session")
