@@ -77,10 +77,38 @@ class EngineSettings(Settings):
         return resolve_device(self.device)
 
 
+class AutoscaleSettings(Settings):
+    """Rollout actors by who waits for whom."""
+
+    min: int = Field(1, ge=0, le=4096)
+    max: int = Field(ge=1, le=4096)
+    target_blocked_fraction: float = Field(
+        0.1, ge=0, lt=1, description="share of a period that a side may wait"
+    )
+    period_s: float = Field(60.0, gt=0, description="seconds between decisions")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AutoscaleSettings:
+        if self.min > self.max:
+            raise ValueError(
+                f"rollout.autoscale.min is {self.min}, more than rollout.autoscale.max {self.max}"
+            )
+        return self
+
+
+class ScheduledCount(Settings):
+    """A number of rollout actors from a time of the run on."""
+
+    after_s: float = Field(ge=0, description="seconds since the run began")
+    actors: int = Field(ge=0, le=4096)
+
+
 class RolloutSettings(Settings):
     """How targets are drawn."""
 
     actors: int = Field(1, ge=1, le=4096)
+    autoscale: AutoscaleSettings | None = None
+    schedule: tuple[ScheduledCount, ...] = Field((), description="actors by time")
     slots: int = Field(16, ge=1, le=4096, description="attempts in flight in one engine")
     max_tokens: int = Field(64, ge=1, description="longest target, stop token included")
     temperature: float = Field(0.0, ge=0, le=10)

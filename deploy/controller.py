@@ -10,7 +10,6 @@ name. The run's truth is in its folder.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -20,17 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from common import config as configuration
-from common.metrics import Snapshot
-from common.rundir import RunDir, read_json, read_jsonl, write_atomic
+from common.rundir import RunDir, read_json
 from deploy import cluster, desired, roles, stacks, view
 from deploy.desired import Desired
-from deploy.endpoint import Endpoint
 from deploy.group import Group, Plan
 from deploy.health import Report, Standstill
+from deploy.journal import Journal
+from deploy.scaling import Autoscaler, blocked, scheduled
 
 NAME = "controller"
 _TICK_S = 0.5
-_EVENTS_BYTES = 2**13
 
 
 class GaveUp(RuntimeError):
@@ -54,19 +52,20 @@ class Controller:
         if before.get("state") in view.ENDED:
             # It died after its last word; there is nothing to revive.
             _vanish()
-        self._state = "starting"
-        self._cause = ""
-        self._began = before.get("began") or time.time()
-        self._restarts = {name: role["restarts"] for name, role in before.get("roles", {}).items()}
+        # What the roles were under a predecessor; each is taken up once.
+        self._before: dict[str, Any] = dict(before.get("roles", {}))
         self._groups: dict[str, Group] = {}
+        autoscale = self._config.rollout.autoscale
+        self._autoscaler = Autoscaler(autoscale, time.monotonic()) if autoscale else None
+        self._planned: int | None = None
         self._standstill = Standstill(self._config.cluster.stall_s, time.monotonic())
-        self._endpoint = Endpoint(self._run.name, self._config.metrics, before.get("metrics_url"))
-        self._write_status()
+        self._journal = Journal(self._run, self._config, before)
+        self._write("starting")
         threading.Thread(target=self._main, name=NAME, daemon=True).start()
 
     def url(self) -> str:
         """Where the metrics are."""
-        return self._endpoint.url
+        return self._journal.url
 
     def _main(self) -> None:
         try:
@@ -75,21 +74,19 @@ class Controller:
                 time.sleep(_TICK_S)
             self._end(state)
         except GaveUp as error:
-            self._cause = str(error)
-            self._end("failed")
+            self._end("failed", str(error))
         except Exception as error:
             traceback.print_exc()
-            self._cause = f"controller: {type(error).__name__}: {error}"
-            self._end("failed")
+            self._end("failed", f"controller: {type(error).__name__}: {error}")
 
     # -- what there should be ------------------------------------------------
 
     def _adopt(self) -> None:
         wanted = desired.read(self._run, self._config)
         self._sync(wanted)
-        adopted = [name for name, group in self._groups.items() if group.adopt()]
+        adopted = [n for n, group in self._groups.items() if not group.done and group.adopt()]
         if adopted:
-            self._event(f"a new controller took over {', '.join(adopted)}")
+            self._journal.event(f"a new controller took over {', '.join(adopted)}")
 
     def _sync(self, wanted: Desired) -> None:
         """Groups for everything that is desired; the rest is drained."""
@@ -97,17 +94,21 @@ class Controller:
         names += [f"evaluator-{index}" for index in range(wanted.evaluator)]
         for name in names:
             if name not in self._groups:
-                restarts = self._restarts.pop(name, 0)
-                plan = self._plan(name)
-                self._groups[name] = Group(name, plan, self._config.cluster, restarts)
+                self._groups[name] = self._group(name)
         for name, group in list(self._groups.items()):
             if name in names:
                 group.draining_since = None
             elif group.draining_since is None and group.exists:
                 group.draining_since = time.monotonic()
-                self._event(f"{name} is drained")
+                self._journal.event(f"{name} is drained")
             elif not group.exists:
                 del self._groups[name]
+
+    def _group(self, name: str) -> Group:
+        before = self._before.pop(name, {})
+        group = Group(name, self._plan(name), self._config.cluster, before.get("restarts", 0))
+        group.done = before.get("state") == "done"
+        return group
 
     def _plan(self, name: str) -> Plan:
         role = name.partition("-")[0]
@@ -131,8 +132,9 @@ class Controller:
         wanted = desired.read(self._run, self._config)
         if wanted.stopped:
             return "stopped"
-        self._sync(wanted)
         now = time.monotonic()
+        wanted = self._scale(wanted, now)
+        self._sync(wanted)
         for group in self._groups.values():
             if not group.done and group.draining_since is None and now >= group.retry_at:
                 group.bring_up()
@@ -141,10 +143,8 @@ class Controller:
         for group in list(self._groups.values()):
             self._judge(group)
         self._drain()
-        self._gather()
         learner = self._groups["learner"]
-        self._state = "evaluating" if learner.done else "running"
-        self._write_status()
+        self._write("evaluating" if learner.done else "running")
         evaluators = [g for name, g in self._groups.items() if name.startswith("evaluator")]
         if learner.done and all(group.done for group in evaluators):
             return "finished"
@@ -163,6 +163,21 @@ class Controller:
             for group in active
         }
         return waits, sum(report.progress for report in self._reports().values())
+
+    def _scale(self, wanted: Desired, now: float) -> Desired:
+        """Follow the schedule and the autoscaler: they wish like anybody else."""
+        rollout = self._config.rollout
+        count = wanted.rollout
+        planned = scheduled(rollout.schedule, time.time() - self._journal.began)
+        if planned != self._planned and planned is not None:
+            count = planned
+        self._planned = planned
+        if self._autoscaler is not None:
+            count = self._autoscaler.decide(count, blocked(self._reports()), now)
+        if count == wanted.rollout:
+            return wanted
+        self._journal.event(f"rollout actors: {wanted.rollout} -> {count}")
+        return desired.change(self._run, self._config, {"rollout": count})
 
     def _listen(self) -> None:
         """Ask everybody and take what is answered within a second."""
@@ -192,7 +207,7 @@ class Controller:
         elif group.exists and group.working and {r.state for r in reports.values()} == {"done"}:
             group.end()
             group.done = True
-            self._event(f"{group.name} is done")
+            self._journal.event(f"{group.name} is done")
 
     def _failed(self, group: Group, why: str, *, hopeless: bool = False) -> None:
         group.end()
@@ -205,7 +220,7 @@ class Controller:
             tried = "" if hopeless else f" (after {group.budget.failures} restarts in a row)"
             raise GaveUp(f"{why}{tried}; see {self._run.logs / group.plan.names[0]}.log")
         group.retry_at = time.monotonic() + pause
-        self._event(f"{why}; {group.name} is restarted in {pause:.0f} s")
+        self._journal.event(f"{why}; {group.name} is restarted in {pause:.0f} s")
 
     def _drain(self) -> None:
         """Let go of what is no longer wanted, in order while it takes no longer than allowed."""
@@ -237,83 +252,30 @@ class Controller:
         with contextlib.suppress(ValueError):
             ray.get_actor(roles.REPLAY).call.remote(method, *arguments)
 
-    # -- what others see -----------------------------------------------------
+    # -- words and the end -----------------------------------------------------
 
     def _reports(self) -> dict[str, Report]:
         return {name: report for g in self._groups.values() for name, report in g.reports.items()}
 
-    def _gather(self) -> None:
-        """Hand every role's metrics to the endpoint and to ``metrics.jsonl``."""
-        series: dict[str, Snapshot] = {}
-        for group in self._groups.values():
-            for name in group.plan.names:
-                report = group.reports.get(name)
-                series[name] = {
-                    **((report and report.snapshot) or {}),
-                    "mixsd_actor_up": float(report is not None),
-                    "mixsd_actor_restarts_total": float(group.budget.restarts),
-                }
-        self._endpoint.show(series)
-        line = {"time": time.time(), "series": series}
-        with self._run.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    def _write(self, state: str, cause: str = "") -> None:
+        self._journal.write(state, cause, self._groups)
 
-    def _event(self, text: str) -> None:
-        print(time.strftime("%H:%M:%S"), text, flush=True)
-        with self._run.events.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.time(), "text": text}) + "\n")
-
-    def _write_status(self) -> None:
-        reports = self._reports()
-        before = read_json(self._run.status) or {}
-        replay, learner = reports.get(roles.REPLAY), reports.get("learner-0")
-        status = {
-            "run": self._run.name,
-            "state": self._state,
-            "cause": self._cause,
-            "method": self._config.method.name,
-            "began": self._began,
-            "updated": time.time(),
-            "pid": os.getpid(),
-            "metrics_url": self._endpoint.url,
-            "roles": {
-                name: {
-                    "state": group.state,
-                    "restarts": group.budget.restarts,
-                    "waiting": next((r.waiting for r in group.reports.values()), ""),
-                    "pids": {member: report.pid for member, report in group.reports.items()},
-                }
-                for name, group in self._groups.items()
-            }
-            or before.get("roles", {}),
-            "queue": replay.detail if replay else before.get("queue"),
-            "learner": {
-                name.removeprefix("mixsd_learner_"): value
-                for name, value in ((learner and learner.snapshot) or {}).items()
-            }
-            or before.get("learner", {}),
-            "events": read_jsonl(self._run.events, _EVENTS_BYTES)[-20:],
-        }
-        write_atomic(self._run.status, json.dumps(status, indent=1))
-
-    def _end(self, state: str) -> None:
+    def _end(self, state: str, cause: str = "") -> None:
         """Settle the run: no role survives, the report is written, the state is final."""
+        self._listen()
         if state == "finished":
-            self._state = "reporting"
-            self._write_status()
+            self._write("reporting")
             try:
                 from deploy.report import write_report
 
                 write_report(self._run)
             except Exception as error:
                 traceback.print_exc()
-                state, self._cause = "failed", f"report: {error}"
-        self._state = state
-        self._listen()
-        self._write_status()
+                state, cause = "failed", f"report: {error}"
+        self._write(state, cause)
         for group in self._groups.values():
             group.end()
-        self._endpoint.close()
+        self._journal.close()
         pid = cluster.head_pid(self._run)
         if pid is not None:
             # Nobody may be watching: a run that has ended holds no processes.

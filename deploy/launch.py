@@ -105,7 +105,9 @@ def _announce(run: RunDir) -> None:
     """Say that the run is about to start: a controller does not revive one that has ended."""
     status = read_json(run.status)
     if status is not None:
-        write_atomic(run.status, json.dumps({**status, "state": "starting", "cause": ""}))
+        write_atomic(
+            run.status, json.dumps({**status, "state": "starting", "cause": "", "roles": {}})
+        )
 
 
 def stop(run: RunDir) -> bool:

@@ -1,0 +1,107 @@
+"""What a run tells of itself: status, metrics and events, for people and programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from common.config import RunConfig
+from common.metrics import Snapshot
+from common.rundir import RunDir, read_jsonl, write_atomic
+from deploy import roles
+from deploy.endpoint import Endpoint
+from deploy.group import Group
+
+_EVENTS_BYTES = 2**13
+
+
+class Journal:
+    """Writes ``status.json``, ``metrics.jsonl`` and ``events.jsonl`` and serves the metrics.
+
+    Args:
+        run: the run folder.
+        config: of the run.
+        before: the status that a predecessor left; what is not known yet is kept from it.
+    """
+
+    def __init__(self, run: RunDir, config: RunConfig, before: dict[str, Any]) -> None:
+        self._run = run
+        self._method = config.method.name
+        self._endpoint = Endpoint(run.name, config.metrics, before.get("metrics_url"))
+        self._known = {
+            "roles": before.get("roles", {}),
+            "queue": before.get("queue"),
+            "learner": before.get("learner", {}),
+        }
+        self.began: float = before.get("began") or time.time()
+
+    @property
+    def url(self) -> str:
+        """Where the metrics are."""
+        return self._endpoint.url
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._endpoint.close()
+
+    def event(self, text: str) -> None:
+        """Note that something happened."""
+        print(time.strftime("%H:%M:%S"), text, flush=True)
+        self._append(self._run.events, {"time": time.time(), "text": text})
+
+    def write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
+        """Tell where the run stands and what every role measured."""
+        self._write_metrics(groups)
+        reports = {n: report for g in groups.values() for n, report in g.reports.items()}
+        replay, learner = reports.get(roles.REPLAY), reports.get("learner-0")
+        if groups:
+            self._known["roles"] = {name: _describe(group) for name, group in groups.items()}
+        if replay is not None:
+            self._known["queue"] = replay.detail
+        if learner is not None and learner.snapshot:
+            self._known["learner"] = {
+                name.removeprefix("mixsd_learner_"): value
+                for name, value in learner.snapshot.items()
+            }
+        status = {
+            "run": self._run.name,
+            "state": state,
+            "cause": cause,
+            "method": self._method,
+            "began": self.began,
+            "updated": time.time(),
+            "pid": os.getpid(),
+            "metrics_url": self.url,
+            **self._known,
+            "events": read_jsonl(self._run.events, _EVENTS_BYTES)[-20:],
+        }
+        write_atomic(self._run.status, json.dumps(status, indent=1))
+
+    def _write_metrics(self, groups: Mapping[str, Group]) -> None:
+        series: dict[str, Snapshot] = {}
+        for group in groups.values():
+            for name in group.plan.names:
+                report = group.reports.get(name)
+                series[name] = {
+                    **((report and report.snapshot) or {}),
+                    "mixsd_actor_up": float(report is not None),
+                    "mixsd_actor_restarts_total": float(group.budget.restarts),
+                }
+        self._endpoint.show(series)
+        self._append(self._run.metrics, {"time": time.time(), "series": series})
+
+    def _append(self, path: Any, line: dict[str, Any]) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _describe(group: Group) -> dict[str, Any]:
+    return {
+        "state": group.state,
+        "restarts": group.budget.restarts,
+        "waiting": next((report.waiting for report in group.reports.values()), ""),
+        "pids": {member: report.pid for member, report in group.reports.items()},
+    }
