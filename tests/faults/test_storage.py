@@ -1,0 +1,74 @@
+"""Disks that fill up, files that rot, facts that kill engines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from common.rundir import RunDir
+from tests.faults.running import exactly_once, small_run, wait_step
+from tests.integration.runs import call, status, wait
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 96 MiB, as a folder."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine does not let us mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _fill(folder):
+    """Leave no byte free; returns the file to delete again."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        block = bytes(2**16)
+        try:
+            while True:
+                file.write(block)
+        except OSError:
+            return ballast
+
+
+def test_a_full_disk_halts_the_run_and_room_lets_it_go_on(small_disk, tiny_model):
+    path = small_run(small_disk, "full", tiny_model, method={"name": "sft"})
+    call(small_disk, "up", path, "--detach")
+    try:
+        wait_step(small_disk, "full", 30)
+        ballast = _fill(small_disk)
+        found = wait(small_disk, "full", lambda f: "no space left" in f["cause"], 120)
+        assert found["state"] != "failed"
+        ballast.unlink()
+        found = wait(small_disk, "full", lambda f: f["state"] == "finished", 300)
+        assert found["cause"] == ""
+    finally:
+        call(small_disk, "down", "full")
+    exactly_once(RunDir(small_disk / "full"))
+
+
+def test_a_rotten_checkpoint_is_passed_over_and_named(tmp_path, tiny_model):
+    path = small_run(tmp_path, "rotten", tiny_model, method={"name": "sft"})
+    call(tmp_path, "up", path, "--detach")
+    wait_step(tmp_path, "rotten", 80)
+    call(tmp_path, "down", "rotten")
+    run = RunDir(tmp_path / "rotten")
+    newest = max(run.checkpoints.glob("step_*"), key=lambda folder: int(folder.name[5:]))
+    weights = newest / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    call(tmp_path, "up", path)
+    log = (run.logs / "learner-0.log").read_text()
+    assert f"checkpoint {newest.name} is skipped: model.safetensors does not match its hash" in log
+    assert status(tmp_path, "rotten")["state"] == "finished"
+    exactly_once(run)
