@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.ledger import Ledger
 from common.rundir import RunDir, read_jsonl
-from tests.integration.runs import wait
+from tests.integration.runs import wait, write_config
 
 FACTS, EPOCHS, BATCH = 120, 16, 8
 
