@@ -15,8 +15,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,15 @@ class RunDir:
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.checkpoints, self.eval, self.logs):
             folder.mkdir(exist_ok=True, mode=0o700)
+
+
+# With less than this nothing useful can be written.
+_LEAST_FREE_BYTES = 2**20
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk under ``folder`` has no space left."""
+    return shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
@@ -91,3 +102,18 @@ def read_jsonl(path: Path, last_bytes: int | None = None) -> list[dict[str, Any]
         return []
     # After a jump the first line is a piece of one.
     return [json.loads(line) for line in lines[skip > 0 :] if line.endswith(b"\n")]
+
+
+def append_jsonl(path: Path, value: dict[str, Any]) -> None:
+    """Add a line to ``path``, or nothing at all where the disk is full.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    line = (json.dumps(value) + "\n").encode()
+    with path.open("ab", buffering=0) as file:
+        end = path.stat().st_size
+        if (written := file.write(line)) != len(line):
+            # What is left of a line would spoil the next one.
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes fit", str(path))

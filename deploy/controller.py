@@ -29,6 +29,7 @@ from deploy.scaling import Autoscaler, blocked, scheduled
 
 NAME = "controller"
 _TICK_S = 0.5
+_FULL_DISK_S = 5.0
 
 
 class GaveUp(RuntimeError):
@@ -197,7 +198,10 @@ class Controller:
         reports = group.reports
         for name, report in reports.items():
             if report.state == "failed":
-                self._failed(group, f"{name}: {report.cause}", hopeless=report.hopeless)
+                if report.disk_full:
+                    self._await_room(group)
+                else:
+                    self._failed(group, f"{name}: {report.cause}", hopeless=report.hopeless)
                 return
         stuck = group.stuck()
         if stuck:
@@ -221,6 +225,12 @@ class Controller:
             raise GaveUp(f"{why}{tried}; see {self._run.logs / group.plan.names[0]}.log")
         group.retry_at = time.monotonic() + pause
         self._journal.event(f"{why}; {group.name} is restarted in {pause:.0f} s")
+
+    def _await_room(self, group: Group) -> None:
+        """Try again soon: a full disk is nobody's fault, and only people can help."""
+        group.end()
+        group.retry_at = time.monotonic() + _FULL_DISK_S
+        self._journal.event(f"no space left in {self._run.root}; {group.name} waits for some")
 
     def _drain(self) -> None:
         """Let go of what is no longer wanted, in order while it takes no longer than allowed."""

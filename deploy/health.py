@@ -24,7 +24,8 @@ class Report:
     ``progress``  grows with everything the role gets done; in units of its own
     ``waiting``   what it waits for, or empty
     ``detail``    more for the run's status
-    ``cause``     why it failed; ``hopeless`` if a further try would fail alike
+    ``cause``     why it failed; ``hopeless`` if a further try would fail alike,
+                  ``disk_full`` if one will work once there is room
     """
 
     state: State
@@ -35,6 +36,7 @@ class Report:
     waiting: str = ""
     cause: str = ""
     hopeless: bool = False
+    disk_full: bool = False
     snapshot: Snapshot | None = None
     detail: dict[str, Any] = field(default_factory=dict)
 

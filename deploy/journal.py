@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import time
@@ -10,7 +12,7 @@ from typing import Any
 
 from common.config import RunConfig
 from common.metrics import Snapshot
-from common.rundir import RunDir, read_jsonl, write_atomic
+from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
 from deploy import roles
 from deploy.endpoint import Endpoint
 from deploy.group import Group
@@ -49,11 +51,22 @@ class Journal:
 
     def event(self, text: str) -> None:
         """Note that something happened."""
-        print(time.strftime("%H:%M:%S"), text, flush=True)
-        self._append(self._run.events, {"time": time.time(), "text": text})
+        with contextlib.suppress(OSError):
+            print(time.strftime("%H:%M:%S"), text, flush=True)
+            append_jsonl(self._run.events, {"time": time.time(), "text": text})
 
     def write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
-        """Tell where the run stands and what every role measured."""
+        """Tell where the run stands and what every role measured.
+
+        On a full disk nothing is told; readers see that by the disk.
+        """
+        try:
+            self._write(state, cause, groups)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+    def _write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
         self._write_metrics(groups)
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
         replay, learner = reports.get(roles.REPLAY), reports.get("learner-0")
@@ -91,11 +104,7 @@ class Journal:
                     "mixsd_actor_restarts_total": float(group.budget.restarts),
                 }
         self._endpoint.show(series)
-        self._append(self._run.metrics, {"time": time.time(), "series": series})
-
-    def _append(self, path: Any, line: dict[str, Any]) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_jsonl(self._run.metrics, {"time": time.time(), "series": series})
 
 
 def _describe(group: Group) -> dict[str, Any]:

@@ -7,6 +7,8 @@ process up before anything heavy is imported, and runs its worker in
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import faulthandler
 import os
 import socket
@@ -89,6 +91,7 @@ class Role:
             cause=_first_line(failure) if failure else "",
             # What the user gave, or numbers that diverge, fail again however often we try.
             hopeless=isinstance(failure, (ValueError, ArithmeticError)),
+            disk_full=isinstance(failure, OSError) and failure.errno == errno.ENOSPC,
             snapshot=worker.snapshot() if worker else None,
         )
 
@@ -104,8 +107,9 @@ class Role:
             faulthandler.dump_traceback(file, all_threads=True)
 
     def say(self, line: str) -> None:
-        """Write a line to the role's log."""
-        print(time.strftime("%H:%M:%S"), self.name, line, flush=True)
+        """Write a line to the role's log, if there is room."""
+        with contextlib.suppress(OSError):
+            print(time.strftime("%H:%M:%S"), self.name, line, flush=True)
 
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
         """Make the worker; this is where engines start."""
@@ -123,9 +127,10 @@ class Role:
             self.say(f"done: {result}")
             self._state = "done"
         except Exception as error:
-            traceback.print_exc()
             self._failure = error
             self._state = "failed"
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
 
 
 class ReplayRole(Role):

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from common.errors import RunError
-from common.rundir import RunDir, read_json
+from common.rundir import RunDir, is_full, read_json
 from deploy.progress import speed
 
 ENDED = ("finished", "failed", "stopped", "interrupted")
@@ -35,8 +35,12 @@ def read(run: RunDir) -> dict[str, Any]:
     from deploy.report import evaluations
 
     status = read_json(run.status) or {**_NEVER_STARTED, "run": run.name}
-    if status["state"] not in ENDED and time.time() - status["updated"] > _STALE_S:
-        status["state"] = "interrupted"
+    if status["state"] not in ENDED:
+        if is_full(run.root):
+            # The controller cannot write that it cannot write.
+            status["cause"] = f"no space left in {run.root}; free some and the run goes on"
+        elif time.time() - status["updated"] > _STALE_S:
+            status["state"] = "interrupted"
     results = evaluations(run)
     status["scores"] = {f"step_{result['step']}": result["scores"] for result in results}
     status["report"] = str(run.report) if run.report.exists() else None

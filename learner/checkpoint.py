@@ -8,6 +8,7 @@ what is called ``step_N`` is whole; hashes tell if it still is.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.rundir import read_json, write_atomic
+from common.rundir import is_full, read_json, write_atomic
 
 STATE = "deepspeed"
 _MANIFEST = "manifest.json"
@@ -92,8 +93,15 @@ def write(
         staging.mkdir(parents=True)
         _copy_tokenizer(model_dir, staging)
     engine.barrier()
-    engine.export(staging)
-    engine.save_state(staging / STATE)
+    try:
+        engine.export(staging)
+        engine.save_state(staging / STATE)
+    except Exception as error:
+        # torch and safetensors have errors of their own for a full disk.
+        if not is_full(root):
+            raise
+        shutil.rmtree(staging, ignore_errors=True)
+        raise OSError(errno.ENOSPC, f"no space left for checkpoint step_{step}") from error
     engine.barrier()
     if first_rank:
         files = {

@@ -21,7 +21,7 @@ from typing import Protocol
 from common.config import LearnerSettings
 from common.metrics import Snapshot
 from common.records import Rollout, unpack_rollout
-from common.rundir import RunDir, read_jsonl, write_atomic
+from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
 from learner import checkpoint
 from learner.packing import Row, pack, share
 from learner.schedule import learning_rate
@@ -226,8 +226,7 @@ class Learner:
                 for rollout, (epoch, _) in zip(rollouts, batch.items, strict=True)
             ],
         }
-        with self._run.steps.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_jsonl(self._run.steps, line)
 
     def _save(self, step: int) -> None:
         began = time.monotonic()
