@@ -145,7 +145,8 @@ class Controller:
             self._judge(group)
         self._drain()
         learner = self._groups["learner"]
-        self._write("evaluating" if learner.done else "running")
+        obstacles = [g.obstacle for g in self._groups.values() if g.obstacle]
+        self._write("evaluating" if learner.done else "running", next(iter(obstacles), ""))
         evaluators = [g for name, g in self._groups.items() if name.startswith("evaluator")]
         if learner.done and all(group.done for group in evaluators):
             return "finished"
@@ -208,6 +209,9 @@ class Controller:
             for name in stuck:
                 stacks.save(self._run, name, reports.get(name))
             self._failed(group, "; ".join(f"{name}: {why}" for name, why in stuck.items()))
+        elif group.obstacle and group.working:
+            group.obstacle = ""
+            self._journal.event(f"{group.name} found room and goes on")
         elif group.exists and group.working and {r.state for r in reports.values()} == {"done"}:
             group.end()
             group.done = True
@@ -230,7 +234,9 @@ class Controller:
         """Try again soon: a full disk is nobody's fault, and only people can help."""
         group.end()
         group.retry_at = time.monotonic() + _FULL_DISK_S
-        self._journal.event(f"no space left in {self._run.root}; {group.name} waits for some")
+        if not group.obstacle:
+            group.obstacle = f"waiting: no space left in {self._run.root}"
+            self._journal.event(f"{group.name} is {group.obstacle}")
 
     def _drain(self) -> None:
         """Let go of what is no longer wanted, in order while it takes no longer than allowed."""

@@ -45,6 +45,7 @@ class Group:
         self.retry_at = 0.0
         self.done = False
         self.draining_since: float | None = None
+        self.obstacle = ""
         self._settings = settings
         self._placement: Any = None
         self._placed: Any = None
@@ -63,6 +64,8 @@ class Group:
         if not self._actors:
             if self._placement is not None:
                 return "waiting for resources"
+            if self.obstacle:
+                return self.obstacle
             return "restarting" if self.budget.restarts else "pending"
         if self.draining_since is not None:
             return "draining"
