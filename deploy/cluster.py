@@ -128,7 +128,7 @@ def connected(run: RunDir, join: str | None) -> Iterator[Any]:
     target = join or local
     if target is None:
         raise UserError(f"run {run.name} has no cluster; start it with 'mixsd-cluster up'")
-    _check_reachable(target)
+    check_reachable(target)
     import ray
 
     ray.init(
@@ -144,7 +144,12 @@ def connected(run: RunDir, join: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
+def check_reachable(address: str) -> None:
+    """Ask the cluster at ``address`` for its health.
+
+    Raises:
+        UserError: it does not answer, or refuses the token.
+    """
     # ray.init() on a wrong address or token takes 20 s and says nothing useful.
     result = subprocess.run(
         [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],

@@ -1,0 +1,150 @@
+"""How much there is to do: facts, and the lengths of their prompts and targets.
+
+Lengths are estimates. The corpus is rendered as a run would, by a stand-in
+tokenizer that counts characters, so no tokenizer need be downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from actors.evaluator import PROSE
+from common import corpora
+from common.config import RunConfig
+from common.methods import Mixed
+from common.prompts import PRESETS, Prompts
+from deploy.planning.architecture import Architecture
+
+# English prose with novel names; 2.7 (targets) to 4.6 (questions) on KGFact, SmolLM2's vocabulary.
+CHARACTERS_A_TOKEN = 3.5
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One fact in tokens; ``target`` includes the stop token."""
+
+    naive: int
+    expert: int
+    target: int
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens it takes in a packed row."""
+        return self.naive + self.target - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Work of one run.
+
+    ``retrieval``: prompt tokens of each retrieval item. ``text_tokens``: of the NLL
+    suite. ``mix_rate``: None where targets are canonical. ``acceptance``: share of
+    attempts that verify. Answers in evaluations are taken to be as long as targets.
+    """
+
+    items: tuple[Item, ...]
+    retrieval: tuple[int, ...]
+    text_tokens: int
+    mix_rate: float | None
+    acceptance: float
+    max_retries: int
+
+    @property
+    def naive_tokens(self) -> float:
+        return fmean(item.naive for item in self.items)
+
+    @property
+    def expert_tokens(self) -> float:
+        return fmean(item.expert for item in self.items)
+
+    @property
+    def target_tokens(self) -> float:
+        return fmean(item.target for item in self.items)
+
+    @property
+    def attempts(self) -> float:
+        """Expected attempts a fact: (1 − (1−p)^(R+1)) / p with R retries; 0 where none is drawn."""
+        if self.mix_rate is None:
+            return 0.0
+        p = self.acceptance
+        return float((1 - (1 - p) ** (self.max_retries + 1)) / p)
+
+
+def estimate(
+    config: RunConfig,
+    architecture: Architecture,
+    acceptance: float | None = None,
+    target_tokens: int | None = None,
+) -> Workload:
+    """The workload of a configuration.
+
+    Args:
+        config: the run.
+        architecture: its model.
+        acceptance: share of attempts that verify, in (0, 1]; none: the model's.
+        target_tokens: length of every drawn target; none: as long as the canonical one.
+
+    Raises:
+        UserError: the corpus cannot be read.
+    """
+    corpus = corpora.load(config.data)
+    prompts = Prompts(_Estimate(architecture.turn_tokens), PRESETS[config.prompts], 0)
+    target = config.method.target(0)
+    mix_rate = target.mix_rate if isinstance(target, Mixed) else None
+
+    def length(canonical: int) -> int:
+        if mix_rate is None:
+            return canonical
+        return min(config.rollout.max_tokens, target_tokens or canonical)
+
+    items = tuple(
+        Item(
+            len(prompts.naive(fact)),
+            len(prompts.expert(fact)),
+            length(len(prompts.canonical(fact))),
+        )
+        for fact in corpus.facts
+    )
+    retrieval = corpus.retrieval[: config.evaluator.retrieval_limit]
+    retries = config.rollout.max_retries
+    return Workload(
+        items=items,
+        retrieval=tuple(len(prompts.retrieval(item)) for item in retrieval),
+        text_tokens=min(config.evaluator.text_tokens, _text_tokens(config.evaluator.text or PROSE)),
+        mix_rate=mix_rate,
+        acceptance=acceptance or architecture.acceptance,
+        max_retries=retries if config.method.can_retry(config.rollout.temperature) else 0,
+    )
+
+
+class _Estimate:
+    """A tokenizer that knows lengths only."""
+
+    def __init__(self, turn_tokens: int) -> None:
+        self._turn_tokens = turn_tokens
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
+        content = sum(_tokens(message["content"]) for message in conversation)
+        return {"input_ids": range(self._turn_tokens + content)}
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return list(range(_tokens(text)))
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        raise NotImplementedError("an estimate has no text")
+
+
+def _text_tokens(path: Path) -> int:
+    try:
+        return _tokens(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        # The evaluator will say so, and measure the rest.
+        return 0
+
+
+def _tokens(text: str) -> int:
+    return max(1, round(len(text) / CHARACTERS_A_TOKEN))
