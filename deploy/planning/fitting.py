@@ -148,7 +148,8 @@ def _learner(config: RunConfig, machine: Machine) -> Iterator[Changes]:
     yield from less
     yield from ({**stage, **change} for change in less for stage in stages)
     for ranks in range(settings.ranks + 1, settings.batch_size + 1):
-        for stage in range(max(1, settings.zero_stage), 4):
-            yield {"learner.ranks": ranks, "learner.zero_stage": stage}
-            for change in less:
-                yield {"learner.ranks": ranks, "learner.zero_stage": stage, **change}
+        more: Changes = {"learner.ranks": ranks}
+        for stage in range(settings.zero_stage, 4):
+            sharded = {"learner.zero_stage": stage} if stage != settings.zero_stage else {}
+            yield more | sharded
+            yield from (more | sharded | change for change in less)

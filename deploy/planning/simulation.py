@@ -134,6 +134,8 @@ class _Run:
         mean = system.workload.naive_tokens + system.workload.target_tokens
         self._max_waiting = system.config.replay.max_bytes / (mean * ROLLOUT_BYTES_A_TOKEN)
         self._step_s = system.learner.step(system.workload)
+        # As the roles poll; less often where steps take so long that nothing is missed.
+        self._poll_s = max(_POLL_S, self._step_s / 20)
         # A rank without a row waits for the others.
         self._busy_ranks = sum(map(bool, system.learner.rows(system.workload)))
 
@@ -187,7 +189,7 @@ class _Run:
                 if not held and self._settled == system.facts:
                     return
             if not held:
-                yield Sleep(_POLL_S)
+                yield Sleep(self._poll_s)
                 continue
             prefill = 0.0
             for item, attempt in fresh:
@@ -262,7 +264,7 @@ class _Run:
             yield Call(server, system.costs.sample_s)
             count = self._batch()
             if count is None:
-                yield Sleep(_POLL_S)
+                yield Sleep(self._poll_s)
                 continue
             if count == 0:
                 break
@@ -306,7 +308,7 @@ class _Run:
         seconds = sum(system.engine.suites(self._config.evaluator, system.workload).values())
         while not (self._learner_done and measured == len(self._checkpoints)):
             if measured == len(self._checkpoints):
-                yield Sleep(_POLL_S)
+                yield Sleep(self._poll_s)
                 continue
             began = self._loop.now
             yield self._work("evaluator", seconds + (system.engine.load() if measured else 0.0))
