@@ -146,8 +146,11 @@ def _roles(system: System) -> list[RolePlan]:
     step_s = system.learner.step(work)
     trained = system.learner.tokens(work) / step_s
     actors, ranks = config.rollout.actors, config.learner.ranks
+    rolling = f"{drawn:,.0f} drawn tokens/s each"
+    if work.mix_rate is None:
+        rolling = f"scores {actor_rate(system):,.0f} targets/s each"
     facts = {
-        "rollout": (actors, tp, drawn * actors, f"{drawn:,.0f} drawn tokens/s each"),
+        "rollout": (actors, tp, drawn * actors, rolling),
         "learner": (ranks, 1, trained, f"{trained:,.0f} tokens/s, {step_s:.2g} s a step"),
         "evaluator": (config.evaluator.actors, tp, 0.0, f"{suites:.2g} s a checkpoint"),
     }
@@ -214,7 +217,10 @@ def _assumptions(system: System) -> list[str]:
     work = system.workload
     lines = [f"lengths from text at {workload.CHARACTERS_A_TOKEN} characters a token"]
     if work.mix_rate is not None:
-        lines.append(f"{work.acceptance:.0%} of attempts verify ({work.attempts:.1f} a fact)")
+        never = f", {work.hopeless:.0%} of facts never do" if work.hopeless else ""
+        lines.append(
+            f"{work.acceptance:.0%} of attempts verify{never} ({work.attempts:.1f} a fact)"
+        )
         lines.append(f"drawn targets of {work.target_tokens:.0f} tokens")
     return lines
 

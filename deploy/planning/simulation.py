@@ -15,13 +15,8 @@ from dataclasses import dataclass, field
 from common.config import RunConfig
 from deploy.planning.devices import Device
 from deploy.planning.events import Call, Compute, Loop, Process, Server, Sleep
-from deploy.planning.roofline import (
-    ROLLOUT_BYTES_A_TOKEN,
-    Drawing,
-    EngineModel,
-    LearnerModel,
-    score_tokens,
-)
+from deploy.planning.roofline import ROLLOUT_BYTES_A_TOKEN, EngineModel, LearnerModel
+from deploy.planning.slots import Slots
 from deploy.planning.workload import Item, Workload
 
 _POLL_S = 0.2
@@ -128,9 +123,6 @@ class _Run:
         self._ended: dict[str, float] = {}
         self._computed: dict[str, float] = defaultdict(float)
         self._out = Outcome()
-        self._drawing = Drawing(system.workload)
-        lengths = {item.target for item in system.workload.items}
-        self._passes = {length: self._drawing.passes(length) for length in lengths}
         mean = system.workload.naive_tokens + system.workload.target_tokens
         self._max_waiting = system.config.replay.max_bytes / (mean * ROLLOUT_BYTES_A_TOKEN)
         self._step_s = system.learner.step(system.workload)
@@ -166,70 +158,32 @@ class _Run:
     # -- rollout actors -------------------------------------------------------
 
     def _actor(self, server: Server) -> Process:
-        system, costs, slots = self._system, self._system.costs, self._config.rollout.slots
+        system, costs = self._system, self._system.costs
+        slots = Slots(system.engine, system.workload, self._config.rollout, self._random)
         yield Sleep(_SPAWN_S)
         yield self._work("start-up", system.engine.start())
         self._ready.setdefault("rollout", self._loop.now)
         self._ended.setdefault("rollout", self._loop.now)
-        held = iteration = rows = 0
-        row_tokens = 0.0
-        # What ends in which iteration; facts to be scored, and prompts to be read, in the next.
-        ends: dict[int, list[tuple[Item, int]]] = defaultdict(list)
-        fresh: list[tuple[Item, int]] = []
-        chosen: list[Item] = []
         while True:
-            if held < slots:
+            if slots.free:
                 yield Call(server, costs.lease_s)
-                taken = self._lease(slots - held)
-                held += len(taken)
-                if system.workload.mix_rate is None:
-                    chosen += taken
-                else:
-                    fresh += [(item, 0) for item in taken]
-                if not held and self._settled == system.facts:
-                    return
-            if not held:
+                slots.add(self._lease(slots.free))
+            if not slots.held:
+                if self._settled == system.facts:
+                    break
                 yield Sleep(self._poll_s)
                 continue
-            prefill = 0.0
-            for item, attempt in fresh:
-                ends[iteration + item.target].append((item, attempt))
-                row_tokens += self._passes[item.target]
-                prefill += self._drawing.prefill(item) if attempt == 0 else 16
-            rows += len(fresh)
-            fresh = []
-            scored = chosen if self._config.rollout.score_targets else []
-            scoring = sum(score_tokens(item, system.workload) for item in scored)
-            if rows or scored:
+            seconds = slots.begin()
+            if seconds:
                 began = self._loop.now
-                yield self._work(
-                    "rollout",
-                    system.engine.iteration(
-                        rows, row_tokens, self._drawing.context, prefill + scoring, scoring
-                    ),
-                )
+                yield self._work("rollout", seconds)
                 self._note("rollout", began)
-            for _ in chosen:
+            for accepted in slots.end():
+                # Giving a fact up is as much work for the queue as an insert.
                 yield Call(server, costs.insert_s)
-                self._settle(accepted=True)
-            held -= len(chosen)
-            chosen = []
-            iteration += 1
-            for item, attempt in ends.pop(iteration, ()):
-                rows -= 1
-                row_tokens -= self._passes[item.target]
-                self._out.attempts += 1
-                self._out.drawn_tokens += item.target
-                if self._random.random() < system.workload.acceptance:
-                    chosen.append(item)
-                elif attempt < system.workload.max_retries:
-                    fresh.append((item, attempt + 1))
-                elif self._config.rollout.on_exhausted != "drop":
-                    chosen.append(item)
-                else:
-                    yield Call(server, costs.insert_s)
-                    self._settle(accepted=False)
-                    held -= 1
+                self._settle(accepted)
+        self._out.attempts += slots.attempts
+        self._out.drawn_tokens += slots.drawn_tokens
 
     def _lease(self, count: int) -> list[Item]:
         if self._out.accepted - self._sampled >= self._max_waiting:
@@ -239,7 +193,7 @@ class _Run:
         items = self._system.workload.items
         return [items[index % len(items)] for index in range(first, self._next_fact)]
 
-    def _settle(self, *, accepted: bool) -> None:
+    def _settle(self, accepted: bool) -> None:
         self._settled += 1
         if accepted:
             self._out.accepted += 1
@@ -297,7 +251,9 @@ class _Run:
         )
 
     def _save(self, step: int) -> Process:
+        began = self._loop.now
         yield self._work("learner", self._system.learner.checkpoint())
+        self._note("learner", began)
         self._checkpoints.append(step)
 
     def _evaluate(self) -> Process:

@@ -43,7 +43,8 @@ class Workload:
 
     ``retrieval``: prompt tokens of each retrieval item. ``text_tokens``: of the NLL
     suite. ``mix_rate``: None where targets are canonical. ``acceptance``: share of
-    attempts that verify. Answers in evaluations are taken to be as long as targets.
+    attempts that verify, but for the share ``hopeless`` of facts of which none does.
+    Answers in evaluations are taken to be as long as targets.
     """
 
     items: tuple[Item, ...]
@@ -51,6 +52,7 @@ class Workload:
     text_tokens: int
     mix_rate: float | None
     acceptance: float
+    hopeless: float
     max_retries: int
 
     @property
@@ -67,11 +69,14 @@ class Workload:
 
     @property
     def attempts(self) -> float:
-        """Expected attempts a fact: (1 − (1−p)^(R+1)) / p with R retries; 0 where none is drawn."""
+        """Expected attempts a fact, R retries: (1−h) (1 − (1−p)^(R+1)) / p + h (R+1).
+
+        0 where none is drawn.
+        """
         if self.mix_rate is None:
             return 0.0
-        p = self.acceptance
-        return float((1 - (1 - p) ** (self.max_retries + 1)) / p)
+        p, most = self.acceptance, self.max_retries + 1
+        return float((1 - self.hopeless) * (1 - (1 - p) ** most) / p + self.hopeless * most)
 
 
 def estimate(
@@ -85,7 +90,8 @@ def estimate(
     Args:
         config: the run.
         architecture: its model.
-        acceptance: share of attempts that verify, in (0, 1]; none: the model's.
+        acceptance: share of attempts that verify, in (0, 1], of every fact alike;
+            none: the model's.
         target_tokens: length of every drawn target; none: as long as the canonical one.
 
     Raises:
@@ -117,6 +123,7 @@ def estimate(
         text_tokens=min(config.evaluator.text_tokens, _text_tokens(config.evaluator.text or PROSE)),
         mix_rate=mix_rate,
         acceptance=acceptance or architecture.acceptance,
+        hopeless=0.0 if acceptance else architecture.hopeless,
         max_retries=retries if config.method.can_retry(config.rollout.temperature) else 0,
     )
 
