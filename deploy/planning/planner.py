@@ -215,7 +215,10 @@ def show_changes(changes: Changes) -> str:
 
 def _assumptions(system: System) -> list[str]:
     work = system.workload
-    lines = [f"lengths from text at {workload.CHARACTERS_A_TOKEN} characters a token"]
+    lines = [
+        f"{workload.PROMPT_CHARACTERS} characters a token in prompts, "
+        f"{workload.TARGET_CHARACTERS} in targets"
+    ]
     if work.mix_rate is not None:
         never = f", {work.hopeless:.0%} of facts never do" if work.hopeless else ""
         lines.append(

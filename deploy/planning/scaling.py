@@ -19,6 +19,8 @@ from deploy.planning.simulation import System, actors_per_shard, queue_shards, s
 # fewer where there would be very many facts in all.
 _FILLINGS, _FEWEST, _MANY = 6, 2, 2**15
 _SATURATED = 0.9
+# One is written at the end, whatever is set, after all that is counted here.
+_NO_CHECKPOINT = {"learner.checkpoint_every": 10**9}
 ROLES = ("rollout", "queue", "learner")
 # Batches that wait when the last rollout comes in: more, and the learner is behind.
 _BEHIND = 4
@@ -85,7 +87,7 @@ def sweep(
 def _point(system: System, actors: int, shards: int) -> Point:
     config = changed(
         system.config,
-        {"rollout.actors": actors, "learner.epochs": 1, "evaluator.actors": 0},
+        {"rollout.actors": actors, "learner.epochs": 1, "evaluator.actors": 0, **_NO_CHECKPOINT},
     )
     assert config is not None
     filling = actors * config.rollout.slots

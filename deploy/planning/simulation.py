@@ -63,8 +63,9 @@ class Outcome:
     """What came of it; seconds from the controller's start.
 
     ``busy`` is each role's share of the time from its first readiness to its last work
-    in which it computed, the mean over its members; the queue's is the share of the
-    time of generation in which it served. 1 − busy is idle.
+    in which it computed, the mean over its members; the learner's steps and checkpoints
+    apart; the queue's is the share of the time of generation in which it served.
+    1 − busy is idle.
     """
 
     total_s: float = 0.0
@@ -140,10 +141,10 @@ class _Run:
         out = self._out
         out.total_s = self._loop.run()
         out.started_s = self._ready.get("rollout", 0.0)
-        members = {"rollout": self._config.rollout.actors, "learner": 1, "evaluator": 1}
         for role, computed in self._computed.items():
-            span = max(1e-9, self._ended[role] - self._ready[role]) * members[role]
-            out.busy[role] = computed / span
+            members = self._config.rollout.actors if role == "rollout" else 1
+            since = self._ready["learner" if role == "checkpoints" else role]
+            out.busy[role] = computed / max(1e-9, self._ended[role] - since) / members
         span = max(1e-9, out.generated_s - out.started_s) * len(self._servers)
         out.busy["queue"] = min(1.0, self._served_s / span)
         return out
@@ -185,13 +186,22 @@ class _Run:
         self._out.attempts += slots.attempts
         self._out.drawn_tokens += slots.drawn_tokens
 
-    def _lease(self, count: int) -> list[Item]:
+    def _lease(self, count: int) -> list[tuple[Item, float]]:
+        """Facts with an attempt's chance to verify; hopeless ones are spread evenly."""
         if self._out.accepted - self._sampled >= self._max_waiting:
             return []
         first = self._next_fact
         self._next_fact = min(self._system.facts, first + count)
-        items = self._system.workload.items
-        return [items[index % len(items)] for index in range(first, self._next_fact)]
+        work = self._system.workload
+        return [
+            (
+                work.items[index % len(work.items)],
+                0.0
+                if int((index + 1) * work.hopeless) > int(index * work.hopeless)
+                else work.acceptance,
+            )
+            for index in range(first, self._next_fact)
+        ]
 
     def _settle(self, accepted: bool) -> None:
         self._settled += 1
@@ -253,7 +263,7 @@ class _Run:
     def _save(self, step: int) -> Process:
         began = self._loop.now
         yield self._work("learner", self._system.learner.checkpoint())
-        self._note("learner", began)
+        self._note("checkpoints", began)
         self._checkpoints.append(step)
 
     def _evaluate(self) -> Process:

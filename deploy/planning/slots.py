@@ -59,13 +59,13 @@ class Slots:
         """Slots that hold nothing."""
         return self._settings.slots - self.held
 
-    def add(self, items: list[Item]) -> None:
-        """Take leased facts; at most :attr:`free`."""
-        self.held += len(items)
+    def add(self, facts: list[tuple[Item, float]]) -> None:
+        """Take leased facts, each with an attempt's chance to verify; at most :attr:`free`."""
+        self.held += len(facts)
         if self._workload.mix_rate is None:
-            self._chosen += items
+            self._chosen += [item for item, _ in facts]
         else:
-            self._fresh += [(item, 0, self._hope()) for item in items]
+            self._fresh += [(item, 0, hope) for item, hope in facts]
 
     def begin(self) -> float:
         """Start an iteration; its seconds, 0 if there is nothing to compute."""
@@ -105,8 +105,3 @@ class Slots:
                 leaving.append(False)
         self.held -= len(leaving)
         return leaving
-
-    def _hope(self) -> float:
-        """The chance that an attempt of a fact, newly leased, verifies."""
-        hopeless = self._chance.random() < self._workload.hopeless
-        return 0.0 if hopeless else self._workload.acceptance

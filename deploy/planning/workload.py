@@ -17,10 +17,12 @@ from common import corpora
 from common.config import RunConfig
 from common.methods import Mixed
 from common.prompts import PRESETS, Prompts
+from common.records import Fact
 from deploy.planning.architecture import Architecture
 
-# English prose with novel names; 2.7 (targets) to 4.6 (questions) on KGFact, SmolLM2's vocabulary.
-CHARACTERS_A_TOKEN = 3.5
+# Characters a token on KGFact in SmolLM2's vocabulary: 3.2 (retrieval) to 4.6 (questions) in
+# prompts, 2.6 (boxed) to 3.1 (sentences) in targets, which are mostly novel names.
+PROMPT_CHARACTERS, TARGET_CHARACTERS = 3.8, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +94,29 @@ def estimate(
         architecture: its model.
         acceptance: share of attempts that verify, in (0, 1], of every fact alike;
             none: the model's.
-        target_tokens: length of every drawn target; none: as long as the canonical one.
+        target_tokens: length of every target; none: the canonical one's, or for drawn
+            targets that of what the expert is shown, which it tends to repeat.
 
     Raises:
         UserError: the corpus cannot be read.
     """
     corpus = corpora.load(config.data)
-    prompts = Prompts(_Estimate(architecture.turn_tokens), PRESETS[config.prompts], 0)
+    preset = PRESETS[config.prompts]
+    prompts = Prompts(_Estimate(architecture.turn_tokens), preset, 0)
     target = config.method.target(0)
     mix_rate = target.mix_rate if isinstance(target, Mixed) else None
 
-    def length(canonical: int) -> int:
+    def length(fact: Fact) -> int:
         if mix_rate is None:
-            return canonical
-        return min(config.rollout.max_tokens, target_tokens or canonical)
+            return target_tokens or len(prompts.canonical(fact))
+        shown = preset.shown.replace("{statement}", fact.statement)
+        shown = shown.replace("{canonical}", prompts.canonical_text(fact))
+        return min(
+            config.rollout.max_tokens, target_tokens or _tokens(shown, TARGET_CHARACTERS) + 1
+        )
 
     items = tuple(
-        Item(
-            len(prompts.naive(fact)),
-            len(prompts.expert(fact)),
-            length(len(prompts.canonical(fact))),
-        )
+        Item(len(prompts.naive(fact)), len(prompts.expert(fact)), length(fact))
         for fact in corpus.facts
     )
     retrieval = corpus.retrieval[: config.evaluator.retrieval_limit]
@@ -135,11 +139,11 @@ class _Estimate:
         self._turn_tokens = turn_tokens
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
-        content = sum(_tokens(message["content"]) for message in conversation)
+        content = sum(_tokens(turn["content"], PROMPT_CHARACTERS) for turn in conversation)
         return {"input_ids": range(self._turn_tokens + content)}
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        return list(range(_tokens(text)))
+        return list(range(_tokens(text, TARGET_CHARACTERS)))
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         raise NotImplementedError("an estimate has no text")
@@ -147,11 +151,11 @@ class _Estimate:
 
 def _text_tokens(path: Path) -> int:
     try:
-        return _tokens(path.read_text(encoding="utf-8"))
+        return _tokens(path.read_text(encoding="utf-8"), PROMPT_CHARACTERS)
     except (OSError, UnicodeDecodeError):
         # The evaluator will say so, and measure the rest.
         return 0
 
 
-def _tokens(text: str) -> int:
-    return max(1, round(len(text) / CHARACTERS_A_TOKEN))
+def _tokens(text: str, characters: float) -> int:
+    return max(1, round(len(text) / characters))

@@ -10,13 +10,22 @@ from deploy.planning.scaling import plot, sweep
 from deploy.planning.simulation import QueueCosts, actors_per_shard, queue_shards, simulate
 
 # One run each on two CPU cores, seconds from the controller's start. Other work ran beside.
-SMOKE = {"generated_s": 60, "trained_s": 258, "total_s": 276}
-SFT_SMOKE = {"trained_s": 224, "total_s": 235}
+SMOKE = {"generated_s": 89, "trained_s": 228, "total_s": 239}
+SFT_SMOKE = {"trained_s": 186, "total_s": 193}
+# The same with 8 retries and on_exhausted: canonical; means of two runs (60 and 81; 258 and 256).
+EIGHT_RETRIES = ("rollout.max_retries=8", "rollout.on_exhausted=canonical")
 
 
-@pytest.mark.parametrize(("name", "measured"), [("smoke", SMOKE), ("sft-smoke", SFT_SMOKE)])
-def test_the_prediction_is_within_30_percent_of_the_measured_run(system, name, measured):
-    outcome = simulate(system(name))
+@pytest.mark.parametrize(
+    ("name", "overrides", "measured"),
+    [
+        ("smoke", (), SMOKE),
+        ("sft-smoke", (), SFT_SMOKE),
+        ("smoke", EIGHT_RETRIES, {"generated_s": 70, "trained_s": 257, "total_s": 271}),
+    ],
+)
+def test_the_prediction_is_within_30_percent_of_the_measured_run(system, name, overrides, measured):
+    outcome = simulate(system(name, *overrides))
     for what, seconds in measured.items():
         assert getattr(outcome, what) == pytest.approx(seconds, rel=0.3), what
 
@@ -28,7 +37,7 @@ def test_a_learner_step_is_near_the_measured_one(system):
 
 
 def test_every_fact_is_settled_and_trained_each_epoch(system):
-    made = system("smoke", "rollout.on_exhausted=drop", acceptance=0.2)
+    made = system("smoke", "rollout.max_retries=3", acceptance=0.2)
     outcome = simulate(made)
     assert outcome.accepted + outcome.exhausted == made.facts
     assert outcome.exhausted > 0
@@ -45,7 +54,7 @@ def test_the_same_system_gives_the_same_outcome(system):
 
 
 def test_attempts_follow_the_acceptance(system):
-    made = system("smoke", acceptance=0.5)
+    made = system("smoke", "rollout.max_retries=8", acceptance=0.5)
     # (1 - 0.5^9) / 0.5
     assert made.workload.attempts == pytest.approx(1.99609375)
     many = simulate(replace(made, facts=2000))
