@@ -150,21 +150,32 @@ def check_reachable(address: str) -> None:
     Raises:
         UserError: it does not answer, or refuses the token.
     """
-    # ray.init() on a wrong address or token takes 20 s and says nothing useful.
-    result = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if result.returncode != 0:
-        detail = (result.stderr or result.stdout).strip().splitlines()
-        reason = detail[-1] if detail else "no answer"
+    reason = _unreachable(address)
+    if reason is not None:
         raise UserError(
             f"the Ray cluster at {address} cannot be joined: {reason}; check cluster.address, "
             "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
         )
+
+
+def _unreachable(address: str) -> str | None:
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        # Ray itself waits long for a port that nobody listens on.
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            return f"nothing answers there ({error})"
+    # ray.init() on a wrong address or token takes 20 s and says nothing useful.
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return "no answer in 60 s"
+    if result.returncode == 0:
+        return None
+    detail = (result.stderr or result.stdout).strip().splitlines()
+    return detail[-1] if detail else "no answer"
 
 
 def _ray_environment(run: RunDir) -> dict[str, str]:

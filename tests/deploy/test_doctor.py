@@ -87,11 +87,10 @@ def test_this_machine_is_examined_to_the_end(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
 def test_a_cluster_that_does_not_answer_fails():
     finding = doctor.ray("127.0.0.1:1")
     assert finding.state == "fail"
-    assert "cannot be joined" in finding.remedy
+    assert "nothing answers there" in finding.remedy
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

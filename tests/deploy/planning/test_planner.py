@@ -1,6 +1,8 @@
 """Plans: every shipped configuration, what does not fit, and the command line."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +137,21 @@ def test_numbers_of_actors_out_of_range_are_refused(value):
     result = run("simulate", CONFIGS[0], "--actors", value)
     assert result.exit_code == 2
     assert "--actors" in result.output
+
+
+DOCS = (CONFIGS[0].parents[1] / "docs" / "planning.md").read_text().splitlines()
+COMMANDS = [line.lstrip("$ ") for line in DOCS if re.match(r"(\$ )?mixsd-cluster ", line)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_page_run(command, tmp_path, monkeypatch):
+    (tmp_path / "configs").symlink_to(CONFIGS[0].parent)
+    monkeypatch.chdir(tmp_path)
+    result = run(*shlex.split(command)[1:])
+    # 1 is an answer: does not fit, or this machine lacks something.
+    assert result.exit_code in (0, 1), result.output
+    assert result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
 def test_the_devices_on_the_command_line_are_those_that_there_are():
