@@ -53,8 +53,11 @@ def simulate(
     from deploy.planning import planner, scaling, text
 
     settings = configuration.load(config, overrides)
-    if image is not None and not configuration.is_writable(image.parent):
-        raise UserError(f"--plot {image}: its folder cannot be written")
+    if image is not None:
+        if not image.parent.is_dir() or not configuration.is_writable(image.parent):
+            raise UserError(f"--plot {image}: its folder is not there or cannot be written")
+        if image.suffix not in scaling.IMAGES:
+            raise UserError(f"--plot {image}: must end in {', '.join(scaling.IMAGES)}")
     system = planner.system_of(settings, planner.find_device(settings, device))
 
     def seen(point: scaling.Point) -> None:

@@ -46,7 +46,7 @@ class Machine:
         """The first change that makes everything fit; {} if it does, None if none was found.
 
         Problems are solved one after another, each by the first of its remedies that
-        solves it without a new problem.
+        solves it without a new problem, but for GPUs, which other roles may give up.
         """
         changes: Changes = {}
         for _ in range(8):
@@ -63,13 +63,14 @@ class Machine:
         return None
 
     def _remedy(self, config: RunConfig, role: str, known: set[str]) -> Changes | None:
-        for candidate in _remedies(config, role, self):
-            tried = changed(config, candidate)
-            if tried is None:
-                continue
-            left = set(self.problems(tried))
-            if role not in left and left <= known:
-                return candidate
+        for allowed in (known, known | {"gpus"}):
+            for candidate in _remedies(config, role, self):
+                tried = changed(config, candidate)
+                if tried is None:
+                    continue
+                left = set(self.problems(tried))
+                if role not in left and left <= allowed:
+                    return candidate
         return None
 
 

@@ -34,7 +34,7 @@ class RolePlan:
 class Plan:
     """What is predicted. Times are seconds from the controller's start.
 
-    ``disk``: GiB of all checkpoints at the end. ``scaling``: change -> total seconds
+    ``shards``: of the queue, by the rule. ``disk``: GiB of all checkpoints at the end. ``scaling``: change -> total seconds
     with it. ``nearest``: settings to change so that it fits; None: none was found.
     """
 
@@ -86,10 +86,7 @@ def system_of(
     work = workload.estimate(config, arch, acceptance, target_tokens)
     engine = EngineModel(arch, device, config.engine)
     learner = LearnerModel(arch, device, config.learner)
-    system = System(config, work, engine, learner, device, len(work.items))
-    return replace(
-        system, shards=queue_shards(config.rollout.actors, actors_per_shard(actor_rate(system)))
-    )
+    return System(config, work, engine, learner, device, len(work.items))
 
 
 def actor_rate(system: System) -> float:
@@ -107,6 +104,7 @@ def make_plan(system: System, gpus: int | None = None) -> Plan:
     machine = Machine(arch, device, work, gpus)
     problems = machine.problems(config)
     outcome = simulate(system)
+    per_shard = actors_per_shard(actor_rate(system), system.costs)
     checkpoints = -(-outcome.steps // config.learner.checkpoint_every)
     used = 0 if device.is_cpu else num_gpus(config)
     return Plan(
@@ -117,8 +115,8 @@ def make_plan(system: System, gpus: int | None = None) -> Plan:
         source=device.source,
         gpus=used,
         roles=_roles(system),
-        shards=system.shards,
-        actors_per_shard=actors_per_shard(actor_rate(system), system.costs),
+        shards=queue_shards(config.rollout.actors, per_shard),
+        actors_per_shard=per_shard,
         facts=system.facts,
         exposures=outcome.accepted * config.learner.epochs,
         steps=outcome.steps,
@@ -235,10 +233,11 @@ def _notes(system: System) -> list[str]:
         note = f"{idle} of {config.learner.ranks} learner ranks get no row of a batch"
         shorter = _shorter_rows(system)
         notes.append(f"{note}; learner.row_tokens={shorter} gives each one" if shorter else note)
-    if system.shards > 1:
+    shards = queue_shards(config.rollout.actors, actors_per_shard(actor_rate(system), system.costs))
+    if shards > 1:
         notes.append(
-            f"the queue is one actor today; {config.rollout.actors} rollout actors would keep "
-            f"{system.shards} busy"
+            f"the queue is one actor today, {config.rollout.actors} rollout actors want {shards}; "
+            "the times are with one"
         )
     longest = max(max(item.naive, item.expert) for item in work.items) + config.rollout.max_tokens
     if longest > config.engine.max_model_len:

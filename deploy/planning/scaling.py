@@ -21,6 +21,7 @@ _FILLINGS, _FEWEST, _MANY = 6, 2, 2**15
 _SATURATED = 0.9
 # One is written at the end, whatever is set, after all that is counted here.
 _NO_CHECKPOINT = {"learner.checkpoint_every": 10**9}
+IMAGES = (".png", ".svg", ".pdf")
 ROLES = ("rollout", "queue", "learner")
 # Batches that wait when the last rollout comes in: more, and the learner is behind.
 _BEHIND = 4

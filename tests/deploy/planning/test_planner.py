@@ -76,6 +76,13 @@ def test_fewer_gpus_mean_fewer_actors(system):
     assert nearest(system("8b", device="h100"), gpus=6) == {"rollout.actors": 1}
 
 
+def test_a_learner_takes_gpus_from_the_actors_where_it_must(system):
+    # 45 GiB hold Qwen3-8B's state over 5 ranks or more, and 8 GPUs are all in use.
+    changes = nearest(system("8b", device="l40s"), gpus=8)
+    assert changes["learner.ranks"] > 4
+    assert changes["rollout.actors"] < 3
+
+
 def test_heads_must_divide(system):
     made = system("8b", "engine.tensor_parallel_size=3", device="h100")
     assert nearest(made) == {"engine.tensor_parallel_size": 1}
@@ -130,6 +137,14 @@ def test_a_sweep_is_printed_row_by_row(tmp_path):
     assert result.exit_code == 0, result.output
     assert [line.split()[0] for line in result.output.splitlines()[1:3]] == ["1", "2"]
     assert image.exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere/plot.png", "plot.xyz"])
+def test_a_plot_that_cannot_be_written_is_refused_first(name, tmp_path):
+    result = run("simulate", CONFIGS[0], "--plot", tmp_path / name)
+    assert result.exit_code == 2
+    assert "--plot" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", ["0", "a", "1,5000", ""])
