@@ -2,6 +2,6 @@
 
 ``architecture`` and ``workload`` say what is computed, ``devices`` on what,
 ``memory`` what it fills, ``roofline`` how long each piece takes, ``simulation``
-(on ``events``) who waits for whom, ``planner`` and ``scaling`` what follows. Nothing here imports a
-runtime or touches weights.
+(on ``events`` and ``slots``) who waits for whom, ``planner``, ``fitting`` and
+``scaling`` what follows. Nothing here imports a runtime or touches weights.
 """

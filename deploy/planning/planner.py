@@ -34,8 +34,9 @@ class RolePlan:
 class Plan:
     """What is predicted. Times are seconds from the controller's start.
 
-    ``shards``: of the queue, by the rule. ``disk``: GiB of all checkpoints at the end. ``scaling``: change -> total seconds
-    with it. ``nearest``: settings to change so that it fits; None: none was found.
+    ``shards``: of the queue, by the rule. ``disk``: GiB of all checkpoints at the end.
+    ``scaling``: change -> total seconds with it. ``nearest``: settings to change so
+    that it fits; None: none was found.
     """
 
     name: str

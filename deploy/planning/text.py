@@ -21,8 +21,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
             f"{role.memory_total:>10.1f}{role.memory_capacity:>7.1f}   {role.speed}"
         )
     yield (
-        f"{'queue':<10}{plan.shards:>9}{'-':>6}{'':>17}   "
-        f"one shard carries {plan.actors_per_shard:,} actors"
+        f"{'queue':<10}{1:>9}{'-':>6}{'':>17}   one shard carries {plan.actors_per_shard:,} actors"
     )
     yield ""
     for role in plan.roles:
