@@ -240,6 +240,10 @@ def _notes(system: System) -> list[str]:
             f"the queue is one actor today, {config.rollout.actors} rollout actors want {shards}; "
             "the times are with one"
         )
+    growth = [config.rollout.autoscale.max] if config.rollout.autoscale else []
+    most = max([*growth, *(count.actors for count in config.rollout.schedule)], default=0)
+    if most > config.rollout.actors:
+        notes.append(f"planned at {config.rollout.actors} rollout actors; it may grow to {most}")
     longest = max(max(item.naive, item.expert) for item in work.items) + config.rollout.max_tokens
     if longest > config.engine.max_model_len:
         notes.append(

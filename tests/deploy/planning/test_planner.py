@@ -107,6 +107,11 @@ def test_idle_ranks_are_named_with_the_rows_that_employ_them(system):
     assert all(better.learner.rows(better.workload))
 
 
+def test_growth_while_it_runs_is_named_and_not_planned(system):
+    plan = make_plan(system("smoke", "rollout.autoscale.max=4"))
+    assert "planned at 1 rollout actors; it may grow to 4" in plan.notes
+
+
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
