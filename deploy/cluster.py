@@ -128,7 +128,7 @@ def connected(run: RunDir, join: str | None) -> Iterator[Any]:
     target = join or local
     if target is None:
         raise UserError(f"run {run.name} has no cluster; start it with 'mixsd-cluster up'")
-    _check_reachable(target)
+    check_reachable(target)
     import ray
 
     ray.init(
@@ -144,22 +144,38 @@ def connected(run: RunDir, join: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
-    # ray.init() on a wrong address or token takes 20 s and says nothing useful.
-    result = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if result.returncode != 0:
-        detail = (result.stderr or result.stdout).strip().splitlines()
-        reason = detail[-1] if detail else "no answer"
+def check_reachable(address: str) -> None:
+    """Ask the cluster at ``address`` for its health.
+
+    Raises:
+        UserError: it does not answer, or refuses the token.
+    """
+    reason = _unreachable(address)
+    if reason is not None:
         raise UserError(
             f"the Ray cluster at {address} cannot be joined: {reason}; check cluster.address, "
             "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
         )
+
+
+def _unreachable(address: str) -> str | None:
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        # Ray itself waits long for a port that nobody listens on.
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            return f"nothing answers there ({error})"
+    # ray.init() on a wrong address or token takes 20 s and says nothing useful.
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return "no answer in 60 s"
+    if result.returncode == 0:
+        return None
+    detail = (result.stderr or result.stdout).strip().splitlines()
+    return detail[-1] if detail else "no answer"
 
 
 def _ray_environment(run: RunDir) -> dict[str, str]:

@@ -17,6 +17,9 @@ RUNS = click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of all runs."
 )
 
+# As in deploy.planning.devices, which is not imported to parse a command line.
+DEVICES = ("h100", "h200", "a100", "l40s", "cpu")
+
 
 def reported(command: Callable[..., Any]) -> Callable[..., Any]:
     """Print errors meant for people as one message and exit with their code."""

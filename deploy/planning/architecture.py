@@ -1,0 +1,176 @@
+"""A model's shape, from its Hugging Face configuration alone: parameters, FLOPs, cache bytes.
+
+Counts dense decoders of the Llama family (grouped-query attention, gated MLP,
+RMS norms). It knows no device and no workload.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.errors import UserError
+
+# model_type -> (biases on q, k and v; norms on q and k heads)
+_FAMILIES = {
+    "llama": (False, False),
+    "mistral": (False, False),
+    "qwen2": (True, False),
+    "qwen3": (False, True),
+}
+# What a model that is not in models.yaml is taken for.
+_TURN_TOKENS, _ACCEPTANCE, _HOPELESS = 16, 0.9, 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Sizes of a dense decoder.
+
+    ``turn_tokens``: what the chat template adds to one user turn.
+    ``acceptance``: share of attempts whose answer verifies, in (0, 1], among facts of
+    which any ever does; ``hopeless``: share of the others.
+    """
+
+    name: str
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    turn_tokens: int = _TURN_TOKENS
+    acceptance: float = _ACCEPTANCE
+    hopeless: float = _HOPELESS
+
+    @property
+    def q_dim(self) -> int:
+        """Width of all query heads."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        """Width of all key heads; the value heads are as wide."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def layer_matrices(self) -> int:
+        """Parameters of one layer that multiply every token: q, k, v, o and the gated MLP."""
+        attention = self.hidden * (2 * self.q_dim + 2 * self.kv_dim)
+        return attention + 3 * self.hidden * self.intermediate
+
+    @property
+    def body(self) -> int:
+        """Parameters of all layers and the final norm."""
+        norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
+        biases = self.q_dim + 2 * self.kv_dim if self.qkv_bias else 0
+        return self.layers * (self.layer_matrices + norms + biases) + self.hidden
+
+    @property
+    def head(self) -> int:
+        """Parameters of the output head."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; a tied head is counted once."""
+        return self.body + self.head * (1 if self.tied else 2)
+
+    def forward_flops(self, tokens: float, head_tokens: float, context: float) -> float:
+        """FLOPs of a forward pass: 2 a multiply-add.
+
+        ``tokens`` go through the layers and attend to ``context`` positions each
+        (QKᵀ and PV, 2 · 2 · q_dim a position); ``head_tokens`` go through the head.
+        """
+        matrices = self.layers * self.layer_matrices * tokens + self.head * head_tokens
+        return 2 * matrices + 4 * self.layers * self.q_dim * context * tokens
+
+    def kv_bytes(self, bytes_each: int) -> int:
+        """Bytes of keys and values of one token in all layers."""
+        return 2 * self.layers * self.kv_dim * bytes_each
+
+
+def of_config(name: str, config: Mapping[str, Any]) -> Architecture:
+    """Read a ``config.json`` mapping.
+
+    Raises:
+        UserError: not a dense decoder that can be counted, or a size is missing.
+    """
+    family = config.get("model_type")
+    if family not in _FAMILIES:
+        raise UserError(
+            f"model {name}: model_type {family!r} cannot be planned; "
+            f"known: {', '.join(sorted(_FAMILIES))}"
+        )
+    bias, norm = _FAMILIES[family]
+    try:
+        heads = int(config["num_attention_heads"])
+        return Architecture(
+            name=name,
+            hidden=int(config["hidden_size"]),
+            intermediate=int(config["intermediate_size"]),
+            layers=int(config["num_hidden_layers"]),
+            heads=heads,
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
+            vocabulary=int(config["vocab_size"]),
+            tied=bool(config.get("tie_word_embeddings", family in ("qwen2", "qwen3"))),
+            qkv_bias=bias or bool(config.get("attention_bias", False)),
+            qk_norm=norm,
+            turn_tokens=int(config.get("turn_tokens", _TURN_TOKENS)),
+            acceptance=float(config.get("acceptance", _ACCEPTANCE)),
+            hopeless=float(config.get("hopeless", _HOPELESS)),
+        )
+    except KeyError as error:
+        raise UserError(f"model {name}: its config.json has no {error.args[0]!r}") from error
+
+
+def resolve(spec: str) -> Architecture:
+    """The architecture of a model spec: bundled, a local folder's, or the Hub's.
+
+    Raises:
+        UserError: no such folder, or the Hub gave no configuration.
+    """
+    bundled = _bundled()
+    if spec in bundled:
+        return of_config(spec, bundled[spec])
+    path = Path(spec).expanduser() / "config.json"
+    if not path.is_file():
+        if Path(spec).expanduser().is_dir() or spec.startswith((".", "/", "~")):
+            raise UserError(f"model {spec}: no config.json there")
+        path = _from_hub(spec)
+    try:
+        return of_config(spec, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"model {spec}: config.json is not JSON ({error})") from error
+
+
+@cache
+def _bundled() -> dict[str, dict[str, Any]]:
+    path = Path(__file__).parent / "models.yaml"
+    table: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return table
+
+
+def _from_hub(spec: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(hf_hub_download(spec, "config.json"))
+    except (OSError, HFValidationError) as error:
+        raise UserError(
+            f"model {spec!r}: no such folder, and the Hub gave no config.json ({error}); "
+            f"planned without a download: {', '.join(_bundled())}"
+        ) from error

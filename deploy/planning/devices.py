@@ -1,0 +1,138 @@
+"""What a device can do. Peaks are the vendors' data sheets; shares of them are assumed
+on GPUs (not run on GPU) and measured on CPU. Knows no model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from common.config import RunConfig
+from common.errors import UserError
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One GPU; or one CPU core and all of the machine's memory.
+
+    ``decode_flops``, ``prefill_flops`` and ``train_flops`` are FLOP/s reached in
+    bfloat16 by vLLM (few tokens a request; many) and by the learner;
+    ``float32_slowdown`` divides them. ``bandwidth`` is bytes/s of its
+    memory as reached, ``link`` bytes/s between two of them in one direction.
+    ``iteration_s`` + ``row_s`` × requests is the host's time of one engine
+    iteration; ``pass_s`` the host's time of one learner row, forward and backward,
+    a layer. ``write`` is bytes/s of a checkpoint, hashing included.
+    ``engine_start_s``, ``learner_start_s``: from process to ready, before
+    ``load`` bytes/s of weights. ``overhead_bytes``: what a process takes for its runtime.
+    """
+
+    name: str
+    memory_bytes: int
+    decode_flops: float
+    prefill_flops: float
+    train_flops: float
+    float32_slowdown: float
+    bandwidth: float
+    link: float
+    iteration_s: float
+    row_s: float
+    pass_s: float
+    engine_start_s: float
+    learner_start_s: float
+    load: float
+    write: float
+    overhead_bytes: int
+    cores: int | None = None
+    source: str = "data sheet peaks, assumed efficiencies; not run on GPU"
+
+    @property
+    def is_cpu(self) -> bool:
+        """Roles share its cores and its memory instead of having one device each."""
+        return self.cores is not None
+
+    def slowdown(self, dtype: str) -> float:
+        """How many times slower arithmetic in ``dtype`` is than in bfloat16."""
+        return self.float32_slowdown if dtype == "float32" else 1.0
+
+
+def _gpu(
+    name: str, memory_mib: int, tflops: float, float32: float, bandwidth: float, link: float
+) -> Device:
+    return Device(
+        name=name,
+        memory_bytes=memory_mib * 2**20,
+        decode_flops=0.5e12 * tflops,
+        prefill_flops=0.5e12 * tflops,
+        train_flops=0.4e12 * tflops,
+        float32_slowdown=tflops / float32,
+        bandwidth=0.75 * bandwidth,
+        link=0.7 * link,
+        # The host's part is a CPU's measured one; a server's core may be faster.
+        iteration_s=3e-3,
+        row_s=0.15e-3,
+        pass_s=0.4e-3,
+        engine_start_s=25.0,
+        learner_start_s=25.0,
+        load=1.5e9,
+        write=1e9,
+        overhead_bytes=_GIB,
+    )
+
+
+# MiB as nvidia-smi shows them; dense bfloat16 and float32 TFLOP/s; bytes/s.
+_GPUS = {
+    "h100": _gpu("h100", 81559, 989.0, 67.0, 3.35e12, 450e9),
+    "h200": _gpu("h200", 143771, 989.0, 67.0, 4.8e12, 450e9),
+    "a100": _gpu("a100", 81920, 312.0, 19.5, 2.039e12, 300e9),
+    "l40s": _gpu("l40s", 46068, 362.0, 91.6, 0.864e12, 32e9),
+}
+NAMES = (*_GPUS, "cpu")
+
+
+def _cpu(cores: int) -> Device:
+    """One core, calibrated on the measurements named here; only ``write`` is a whole run's."""
+    return Device(
+        name="cpu",
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        # Plain decoding of the 135 M model, 64 slots: 316 tokens/s, 12 ms of it host.
+        decode_flops=90e9,
+        # Scoring 64 rollouts of 80 tokens reached 166e9, windows of prose in a run 277e9.
+        prefill_flops=220e9,
+        # 10 examples of 64 tokens: 195 tokens/s with the optimizer's 0.37 s a step.
+        train_flops=190e9,
+        float32_slowdown=2.0,
+        # A copy: 9.5 GB/s read and written.
+        bandwidth=9.5e9,
+        link=2e9,
+        # A 2-layer model, 64 slots: 5,250 tokens/s.
+        iteration_s=3e-3,
+        row_s=0.15e-3,
+        pass_s=0.0,
+        engine_start_s=12.0,
+        learner_start_s=9.0,
+        load=0.5e9,
+        # Of the smoke run itself: 2.15 GB in 6.2 s.
+        write=0.35e9,
+        overhead_bytes=_GIB // 2,
+        cores=cores,
+        source="calibrated by single measurements on one x86 core",
+    )
+
+
+def find(name: str, cores: int | None = None) -> Device:
+    """A device by name; ``cores`` of a CPU are this machine's unless given.
+
+    Raises:
+        UserError: no such device.
+    """
+    if name == "cpu":
+        return _cpu(cores or os.cpu_count() or 1)
+    if name not in _GPUS:
+        raise UserError(f"--device {name}: is not one of {', '.join(NAMES)}")
+    return _GPUS[name]
+
+
+def default(config: RunConfig) -> str:
+    """The device that a configuration asks for; a GPU is taken for an H100."""
+    return "cpu" if config.engine.resolved_device == "cpu" else "h100"

@@ -1,0 +1,122 @@
+"""A small discrete-event simulator: processes as generators, one clock, shared cores.
+
+A process yields what it waits for and is resumed when that is over:
+
+- :class:`Sleep`: seconds that pass whatever else happens (a poll, a load from disk);
+- :class:`Compute`: seconds of work for somebody who has the machine to himself.
+  All computing processes share ``cores`` equally, so work slows down once more
+  want a core than there are;
+- :class:`Call`: a request to a :class:`Server`, which serves one at a time in order.
+
+It knows nothing of what is simulated.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait this many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Work this many seconds on ``cores`` cores."""
+
+    seconds: float
+    cores: int = 1
+
+
+@dataclass(slots=True)
+class Server:
+    """Serves calls one at a time; ``latency_s`` passes each way without occupying it."""
+
+    latency_s: float
+    busy_s: float = 0.0
+    free_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask ``server`` for ``seconds`` of service and wait for the reply."""
+
+    server: Server
+    seconds: float
+
+
+Process = Generator[Sleep | Compute | Call, None, None]
+
+
+@dataclass(slots=True)
+class Loop:
+    """Runs processes to their end.
+
+    Equal sharing needs no work per computing process at each event: all
+    progress at the same rate, so *virtual* time, which passes at that rate, is
+    one number, and each piece of work ends at a virtual time fixed when it began.
+    """
+
+    cores: float = math.inf
+    now: float = 0.0
+    _virtual: float = 0.0
+    _wanted: int = 0
+    _serial: int = 0
+    _timers: list[tuple[float, int, Process]] = field(default_factory=list)
+    _work: list[tuple[float, int, Process, int]] = field(default_factory=list)
+
+    def start(self, process: Process, at: float = 0.0) -> None:
+        """Add a process that begins ``at`` seconds."""
+        self._push_timer(at, process)
+
+    def run(self) -> float:
+        """Resume processes in order of time until none is left; the final time."""
+        while self._timers or self._work:
+            rate = min(1.0, self.cores / self._wanted) if self._wanted else 1.0
+            work_at = (
+                self.now + (self._work[0][0] - self._virtual) / rate if self._work else math.inf
+            )
+            if self._timers and self._timers[0][0] <= work_at:
+                at, _, process = heapq.heappop(self._timers)
+                self._advance(at, rate)
+            else:
+                ends, _, process, cores = heapq.heappop(self._work)
+                self._advance(work_at, rate)
+                self._virtual = ends
+                self._wanted -= cores
+            self._resume(process)
+        return self.now
+
+    def _advance(self, at: float, rate: float) -> None:
+        self._virtual += (at - self.now) * rate
+        self.now = at
+
+    def _resume(self, process: Process) -> None:
+        try:
+            wait = next(process)
+        except StopIteration:
+            return
+        if isinstance(wait, Call):
+            server = wait.server
+            begin = max(self.now + server.latency_s, server.free_at)
+            server.free_at = begin + wait.seconds
+            server.busy_s += wait.seconds
+            self._push_timer(server.free_at + server.latency_s, process)
+        elif isinstance(wait, Sleep):
+            self._push_timer(self.now + wait.seconds, process)
+        else:
+            self._serial += 1
+            self._wanted += wait.cores
+            heapq.heappush(
+                self._work, (self._virtual + wait.seconds, self._serial, process, wait.cores)
+            )
+
+    def _push_timer(self, at: float, process: Process) -> None:
+        self._serial += 1
+        heapq.heappush(self._timers, (at, self._serial, process))

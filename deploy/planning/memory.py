@@ -1,0 +1,220 @@
+"""What each role's process fills, part by part, in bytes.
+
+Engines reserve what ``actors.relay`` reserves: a naive and an expert context for
+each slot. The learner's parts are DeepSpeed's. Fragmentation is not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.config import LearnerSettings, RunConfig
+from deploy.planning.architecture import Architecture
+from deploy.planning.devices import Device
+from deploy.planning.roofline import LearnerModel, bytes_each
+from deploy.planning.workload import Workload
+
+# DeepSpeed's default reduce_bucket_size and allgather_bucket_size, elements.
+_BUCKET = 500_000_000
+# Bytes of one logit while the sampler or the loss works on it: bfloat16, float32,
+# and float32 log-probabilities or their gradient.
+_LOGIT_BYTES = 2 + 4 + 4
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Memory of one device of one role.
+
+    ``parts``: bytes by name. ``capacity``: bytes there are. ``key``: the
+    setting to change when it does not fit.
+    """
+
+    role: str
+    parts: dict[str, int]
+    capacity: int
+    key: str
+
+    @property
+    def total(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the parts are within the capacity."""
+        return self.total <= self.capacity
+
+    @property
+    def problem(self) -> str:
+        """What does not fit, for people."""
+        largest = max(self.parts, key=lambda name: self.parts[name])
+        return (
+            f"{self.role}: needs {self.total / 2**30:.1f} GiB, has {self.capacity / 2**30:.1f} "
+            f"({self.key}); the largest part is {largest}, {self.parts[largest] / 2**30:.1f} GiB"
+        )
+
+
+def needs(
+    config: RunConfig, architecture: Architecture, device: Device, workload: Workload
+) -> list[Need]:
+    """What must fit: a device of every role; on CPU each KV pool, and the machine as a whole."""
+    processes = processes_of(config, architecture, device, workload)
+    pools = [
+        Need(f"{need.role} KV cache", {"KV cache": need.parts["KV cache"]}, pool, key)
+        for need in processes
+        if need.role != "learner"
+        for pool, key in _pool(config, architecture, device)
+    ]
+    if not device.is_cpu:
+        return [*pools, *processes]
+    counts = {
+        "rollout": config.rollout.actors,
+        "evaluator": config.evaluator.actors,
+        "learner": config.learner.ranks,
+    }
+    pool = pools[0].capacity if pools else 0
+    filled = {
+        need.role: counts[need.role]
+        * (need.total + (0 if need.role == "learner" else pool - need.parts["KV cache"]))
+        for need in processes
+    }
+    return [*pools, Need("machine", filled, device.memory_bytes, "memory of this machine")]
+
+
+def processes_of(
+    config: RunConfig, architecture: Architecture, device: Device, workload: Workload
+) -> list[Need]:
+    """One device of each role by itself."""
+    found = [_rollout(config, architecture, device, workload)]
+    if config.evaluator.actors:
+        found.append(_evaluator(config, architecture, device, workload))
+    return [*found, _learner(LearnerModel(architecture, device, config.learner), workload)]
+
+
+def adam_bytes(dtype: str) -> int:
+    """Bytes a parameter of DeepSpeed's AdamW state: two float32 moments, and beside bfloat16
+    weights a float32 master copy and the float32 gradient of the step (16 in all, else 8)."""
+    return 8 if dtype == "float32" else 16
+
+
+def learner_state(parameters: int, settings: LearnerSettings) -> dict[str, int]:
+    """Weights, gradients and optimizer state of one rank, bytes.
+
+    ZeRO-1 shards the optimizer over ranks, ZeRO-2 the gradients too, ZeRO-3 the weights too.
+    """
+    width, stage, ranks = bytes_each(settings.dtype), settings.zero_stage, settings.ranks
+
+    def shard(size: int, first_stage: int) -> int:
+        return -(-size // ranks) if stage >= first_stage else size
+
+    return {
+        "weights": shard(width * parameters, 3),
+        "gradients": shard(width * parameters, 2),
+        "optimizer": shard(adam_bytes(settings.dtype) * parameters, 1),
+    }
+
+
+def _learner(model: LearnerModel, workload: Workload) -> Need:
+    arch, settings, device = model.architecture, model.settings, model.device
+    width = bytes_each(settings.dtype)
+    tokens, targets = max(max(rank, default=(0, 0)) for rank in model.rows(workload))
+    layer = tokens * _layer_activation(arch, width)
+    if settings.gradient_checkpointing:
+        activations = arch.layers * tokens * arch.hidden * width + layer
+    else:
+        activations = arch.layers * layer
+    buffers = 0
+    if settings.zero_stage in (1, 2):
+        buffers = 2 * min(_BUCKET, arch.parameters) * width
+    elif settings.zero_stage == 3:
+        # The export gathers every weight on every rank.
+        buffers = arch.parameters * width
+    parts = {
+        **learner_state(arch.parameters, settings),
+        "buffers": buffers,
+        "activations": activations + tokens * tokens,
+        "logits": targets * arch.vocabulary * _LOGIT_BYTES,
+        "runtime": device.overhead_bytes,
+    }
+    return Need("learner", parts, device.memory_bytes, "a device of learner.ranks")
+
+
+def _layer_activation(arch: Architecture, width: int) -> int:
+    """Bytes a token that one layer keeps for its backward pass.
+
+    In numbers: inputs of both norms, of the projections and of the residual sums
+    (4 · hidden, and float32 copies inside the two norms), queries before and after
+    rotation, the attention's output, keys and values likewise, and of the MLP gate, up,
+    their activation and product (4 · intermediate).
+    """
+    numbers = 4 * arch.hidden + 3 * arch.q_dim + 3 * arch.kv_dim + 4 * arch.intermediate
+    return width * numbers + 2 * 4 * arch.hidden
+
+
+def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Workload) -> Need:
+    settings, engine = config.rollout, config.engine
+    naive = max(item.naive for item in workload.items)
+    expert = max(item.expert for item in workload.items)
+    rate, length = workload.mix_rate, settings.max_tokens
+    sides: list[int] = []
+    if rate is None:
+        sides.append(naive + max(item.target for item in workload.items) + 1)
+    if rate is not None and rate > 0:
+        sides.append(naive + length)
+    if rate is not None and rate < 1:
+        sides.append(expert + length)
+    scored = 0
+    if settings.score_targets:
+        scored = min(engine.max_batched_tokens, settings.slots * (naive + length))
+    return _engine("rollout", config, arch, device, settings.slots, sides, scored)
+
+
+def _evaluator(config: RunConfig, arch: Architecture, device: Device, workload: Workload) -> Need:
+    settings = config.evaluator
+    longest = max(*(item.naive for item in workload.items), *workload.retrieval, 0)
+    scored = min(config.engine.max_batched_tokens, workload.text_tokens)
+    sides = [longest + settings.max_tokens]
+    return _engine("evaluator", config, arch, device, settings.slots, sides, scored)
+
+
+def _engine(
+    role: str,
+    config: RunConfig,
+    arch: Architecture,
+    device: Device,
+    slots: int,
+    sides: list[int],
+    scored: int,
+) -> Need:
+    """An engine whose slots hold a context of each of ``sides`` tokens."""
+    engine = config.engine
+    width, tp = bytes_each(engine.dtype), engine.tensor_parallel_size
+    block = _block_tokens(device)
+    contexts = slots * sum(-(-side // block) for side in sides) * block
+    # Grouped heads are spread over ranks and repeated where there are more ranks than heads.
+    kv = contexts * arch.kv_bytes(width) // min(tp, arch.kv_heads)
+    batched = max(engine.max_batched_tokens, 2 * slots)
+    live = 2 * arch.hidden + (arch.q_dim + 2 * arch.kv_dim + 2 * arch.intermediate) // tp
+    parts = {
+        "weights": width * arch.parameters // tp,
+        "KV cache": kv,
+        "activations": batched * live * width,
+        "logits": max(len(sides) * slots, scored) * arch.vocabulary * _LOGIT_BYTES,
+        "runtime": device.overhead_bytes,
+    }
+    capacity = int(device.memory_bytes * engine.gpu_memory_utilization)
+    return Need(role, parts, capacity, "engine.gpu_memory_utilization")
+
+
+def _pool(config: RunConfig, arch: Architecture, device: Device) -> list[tuple[int, str]]:
+    """The KV pool's bytes and the setting that fixes them; none: what a GPU has left."""
+    engine = config.engine
+    if engine.num_blocks is not None:
+        tokens = engine.num_blocks * _block_tokens(device)
+        shared = min(engine.tensor_parallel_size, arch.kv_heads)
+        return [(tokens * arch.kv_bytes(bytes_each(engine.dtype)) // shared, "engine.num_blocks")]
+    return [(engine.kv_cache_gib * 2**30, "engine.kv_cache_gib")] if device.is_cpu else []
+
+
+def _block_tokens(device: Device) -> int:
+    return 32 if device.is_cpu else 16

@@ -1,0 +1,272 @@
+"""The plan of a run: what it takes, how long, what limits it and what would help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from common.config import RunConfig
+from deploy.planning import architecture, devices, workload
+from deploy.planning.devices import Device
+from deploy.planning.fitting import Changes, Machine, changed, num_gpus
+from deploy.planning.memory import processes_of
+from deploy.planning.roofline import EngineModel, LearnerModel, rollouts_per_second
+from deploy.planning.simulation import Outcome, System, actors_per_shard, queue_shards, simulate
+
+# A part that would not save this share of the time at twice the speed limits nothing.
+_MATTERS = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class RolePlan:
+    """One role. ``memory``: GiB of one device by part; ``speed``: for people."""
+
+    role: str
+    processes: int
+    gpus: int
+    memory: dict[str, float]
+    memory_total: float
+    memory_capacity: float
+    tokens_per_s: float
+    speed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is predicted. Times are seconds from the controller's start.
+
+    ``shards``: of the queue, by the rule. ``disk``: GiB of all checkpoints at the end.
+    ``scaling``: change -> total seconds with it. ``nearest``: settings to change so
+    that it fits; None: none was found.
+    """
+
+    name: str
+    model: str
+    parameters: int
+    device: str
+    source: str
+    gpus: int
+    roles: list[RolePlan]
+    shards: int
+    actors_per_shard: int
+    facts: int
+    exposures: int
+    steps: int
+    generated_s: float
+    trained_s: float
+    total_s: float
+    checkpoints: int
+    checkpoint_s: float
+    disk: float
+    gpu_hours: float
+    busy: dict[str, float]
+    bottleneck: str
+    scaling: dict[str, float]
+    assumptions: list[str]
+    notes: list[str]
+    problems: list[str] = field(default_factory=list)
+    nearest: Changes | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can run as configured."""
+        return not self.problems
+
+
+def system_of(
+    config: RunConfig,
+    device: Device,
+    acceptance: float | None = None,
+    target_tokens: int | None = None,
+) -> System:
+    """A configuration as something to simulate.
+
+    Raises:
+        UserError: the model or the corpus cannot be read.
+    """
+    arch = architecture.resolve(config.model)
+    work = workload.estimate(config, arch, acceptance, target_tokens)
+    engine = EngineModel(arch, device, config.engine)
+    learner = LearnerModel(arch, device, config.learner)
+    return System(config, work, engine, learner, device, len(work.items))
+
+
+def actor_rate(system: System) -> float:
+    """Rollouts/s of one actor with full slots."""
+    settings = system.config.rollout
+    return rollouts_per_second(
+        system.engine, system.workload, settings.slots, settings.score_targets
+    )
+
+
+def make_plan(system: System, gpus: int | None = None) -> Plan:
+    """Plan a system on ``gpus`` devices (None: as many as it asks for)."""
+    config, work, device = system.config, system.workload, system.device
+    arch = system.engine.architecture
+    machine = Machine(arch, device, work, gpus)
+    problems = machine.problems(config)
+    outcome = simulate(system)
+    per_shard = actors_per_shard(actor_rate(system), system.costs)
+    checkpoints = -(-outcome.steps // config.learner.checkpoint_every)
+    used = 0 if device.is_cpu else num_gpus(config)
+    return Plan(
+        name=config.name,
+        model=config.model,
+        parameters=arch.parameters,
+        device=f"{device.cores} CPU cores" if device.is_cpu else device.name,
+        source=device.source,
+        gpus=used,
+        roles=_roles(system),
+        shards=queue_shards(config.rollout.actors, per_shard),
+        actors_per_shard=per_shard,
+        facts=system.facts,
+        exposures=outcome.accepted * config.learner.epochs,
+        steps=outcome.steps,
+        generated_s=outcome.generated_s,
+        trained_s=outcome.trained_s,
+        total_s=outcome.total_s,
+        checkpoints=checkpoints,
+        checkpoint_s=system.learner.checkpoint(),
+        disk=_disk(system, checkpoints) / 2**30,
+        gpu_hours=used * outcome.total_s / 3600,
+        busy=outcome.busy,
+        bottleneck=_bottleneck(system, outcome),
+        scaling=_scaling(system),
+        assumptions=_assumptions(system),
+        notes=_notes(system),
+        problems=list(problems.values()),
+        nearest=machine.nearest(config) if problems else {},
+    )
+
+
+def _roles(system: System) -> list[RolePlan]:
+    config, work, tp = system.config, system.workload, system.config.engine.tensor_parallel_size
+    drawn = actor_rate(system) * work.attempts * work.target_tokens
+    suites = sum(system.engine.suites(config.evaluator, work).values())
+    step_s = system.learner.step(work)
+    trained = system.learner.tokens(work) / step_s
+    actors, ranks = config.rollout.actors, config.learner.ranks
+    rolling = f"{drawn:,.0f} drawn tokens/s each"
+    if work.mix_rate is None:
+        rolling = f"scores {actor_rate(system):,.0f} targets/s each"
+    facts = {
+        "rollout": (actors, tp, drawn * actors, rolling),
+        "learner": (ranks, 1, trained, f"{trained:,.0f} tokens/s, {step_s:.2g} s a step"),
+        "evaluator": (config.evaluator.actors, tp, 0.0, f"{suites:.2g} s a checkpoint"),
+    }
+    plans = []
+    for need in processes_of(config, system.engine.architecture, system.device, work):
+        count, each, tokens, speed = facts[need.role]
+        plans.append(
+            RolePlan(
+                role=need.role,
+                processes=count,
+                gpus=0 if system.device.is_cpu else count * each,
+                memory={name: size / 2**30 for name, size in need.parts.items()},
+                memory_total=need.total / 2**30,
+                memory_capacity=need.capacity / 2**30,
+                tokens_per_s=tokens,
+                speed=speed,
+            )
+        )
+    return plans
+
+
+def _disk(system: System, checkpoints: int) -> float:
+    """Bytes of every export, and of the states that are kept."""
+    learner = system.learner
+    states = min(checkpoints, system.config.learner.keep_states)
+    return checkpoints * learner.export_bytes + states * learner.state_bytes
+
+
+def _bottleneck(system: System, outcome: Outcome) -> str:
+    """The part that would shorten the run most if it were twice as fast."""
+    parts = ("rollout", "learner", "evaluator", "start-up")
+    saved = {
+        part: 1 - simulate(replace(system, faster=part)).total_s / outcome.total_s for part in parts
+    }
+    worst = max(parts, key=lambda part: saved[part])
+    return worst if saved[worst] >= _MATTERS else "none alone"
+
+
+def _scaling(system: System) -> dict[str, float]:
+    config = system.config
+    changes: list[Changes] = [
+        {"rollout.actors": 2 * config.rollout.actors},
+        {"learner.ranks": 2 * config.learner.ranks},
+    ]
+    if config.rollout.actors > 1:
+        changes.insert(0, {"rollout.actors": config.rollout.actors // 2})
+    found = {}
+    for change in changes:
+        other = changed(config, change)
+        if other is not None:
+            scaled = replace(
+                system, config=other, learner=replace(system.learner, settings=other.learner)
+            )
+            found[show_changes(change)] = simulate(scaled).total_s
+    return found
+
+
+def show_changes(changes: Changes) -> str:
+    """Settings as they are typed after ``--set``."""
+    return " ".join(f"{key}={str(value).lower()}" for key, value in changes.items())
+
+
+def _assumptions(system: System) -> list[str]:
+    work = system.workload
+    lines = [
+        f"{workload.PROMPT_CHARACTERS} characters a token in prompts, "
+        f"{workload.TARGET_CHARACTERS} in targets"
+    ]
+    if work.mix_rate is not None:
+        never = f", {work.hopeless:.0%} of facts never do" if work.hopeless else ""
+        lines.append(
+            f"{work.acceptance:.0%} of attempts verify{never} ({work.attempts:.1f} a fact)"
+        )
+        lines.append(f"drawn targets of {work.target_tokens:.0f} tokens")
+    return lines
+
+
+def _notes(system: System) -> list[str]:
+    config, work, notes = system.config, system.workload, []
+    idle = sum(not rank for rank in system.learner.rows(work))
+    if idle:
+        note = f"{idle} of {config.learner.ranks} learner ranks get no row of a batch"
+        shorter = _shorter_rows(system)
+        notes.append(f"{note}; learner.row_tokens={shorter} gives each one" if shorter else note)
+    shards = queue_shards(config.rollout.actors, actors_per_shard(actor_rate(system), system.costs))
+    if shards > 1:
+        notes.append(
+            f"the queue is one actor today, {config.rollout.actors} rollout actors want {shards}; "
+            "the times are with one"
+        )
+    growth = [config.rollout.autoscale.max] if config.rollout.autoscale else []
+    most = max([*growth, *(count.actors for count in config.rollout.schedule)], default=0)
+    if most > config.rollout.actors:
+        notes.append(f"planned at {config.rollout.actors} rollout actors; it may grow to {most}")
+    longest = max(max(item.naive, item.expert) for item in work.items) + config.rollout.max_tokens
+    if longest > config.engine.max_model_len:
+        notes.append(
+            f"the longest attempt may take {longest} tokens, more than "
+            f"engine.max_model_len={config.engine.max_model_len}"
+        )
+    host = config.learner.ranks * 2 * system.engine.architecture.parameters / 2**30
+    if config.learner.ranks > 1 and not system.device.is_cpu:
+        notes.append(f"learner ranks load the whole model each: {host:.0f} GiB of host memory")
+    return notes
+
+
+def _shorter_rows(system: System) -> int | None:
+    """The longest rows at which every rank gets one; None where no length does."""
+    longest = max(item.row_tokens for item in system.workload.items)
+    settings = system.learner.settings
+    for tokens in range(settings.row_tokens // 16 * 16, max(31, longest - 1), -16):
+        shorter = settings.model_copy(update={"row_tokens": tokens})
+        if all(replace(system.learner, settings=shorter).rows(system.workload)):
+            return tokens
+    return None
+
+
+def find_device(config: RunConfig, name: str | None, cores: int | None = None) -> Device:
+    """The device of a plan: the one named, or the one that the configuration asks for."""
+    return devices.find(name or devices.default(config), cores)

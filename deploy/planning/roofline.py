@@ -1,0 +1,259 @@
+"""How long one piece of work takes: an engine iteration, a learner step, a checkpoint, a suite.
+
+Each is the larger of arithmetic and memory traffic (the roofline), plus what the
+host and the links add. All times are seconds of a process that has its device,
+or its CPU core, to itself; who waits for whom is ``simulation``'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.config import EngineSettings, EvaluatorSettings, LearnerSettings
+from deploy.planning.architecture import Architecture
+from deploy.planning.devices import Device
+from deploy.planning.workload import Item, Workload
+from learner.packing import Example, pack, share
+
+# Tokens of one window of the NLL suite.
+_WINDOW = 256
+# Host latency of one all-reduce among tensor-parallel ranks.
+_ALLREDUCE_S = 20e-6
+# Passes over the matrices: forward, and twice that backward; attention's backward
+# recomputes its scores, so it is five products for two.
+_TRAIN_MATRICES, _TRAIN_ATTENTION = 3.0, 3.5
+# Per parameter of one AdamW step in bfloat16: weight, gradient and its float32 copy,
+# float32 master and two moments read, master, moments and weight written.
+_ADAM_BYTES = 34
+# Bytes of one wire-format token of a rollout: 574 bytes for 69.5 tokens.
+ROLLOUT_BYTES_A_TOKEN = 8.3
+
+
+def bytes_each(dtype: str) -> int:
+    """Bytes of one number."""
+    return 4 if dtype == "float32" else 2
+
+
+@dataclass(frozen=True, slots=True)
+class EngineModel:
+    """One vLLM engine."""
+
+    architecture: Architecture
+    device: Device
+    settings: EngineSettings
+
+    def iteration(
+        self, rows: int, decoded: float, context: float, prefill: float = 0.0, scored: float = 0.0
+    ) -> float:
+        """Seconds of one engine iteration.
+
+        ``rows`` requests draw a token each and compute ``decoded`` tokens for it;
+        beside them ``prefill`` tokens are read, ``scored`` of them through the head.
+        Each token attends to ``context`` positions.
+        """
+        arch, device, tp = self.architecture, self.device, self.settings.tensor_parallel_size
+        width = bytes_each(self.settings.dtype)
+        arithmetic = device.slowdown(self.settings.dtype) * (
+            arch.forward_flops(decoded, rows, context) / device.decode_flops
+            + arch.forward_flops(prefill, scored, context) / device.prefill_flops
+        )
+        traffic = arch.parameters * width + rows * context * arch.kv_bytes(width)
+        seconds = max(arithmetic, traffic / device.bandwidth) / tp
+        if tp > 1:
+            exchanged = 2 * (tp - 1) / tp * (decoded + prefill) * arch.hidden * width
+            seconds += 2 * arch.layers * (_ALLREDUCE_S + exchanged / device.link)
+        return seconds + device.iteration_s + device.row_s * rows
+
+    def start(self) -> float:
+        """Seconds of work from the process' start to ready."""
+        return self.device.engine_start_s + self.load()
+
+    def load(self) -> float:
+        """Seconds to read the weights."""
+        width = bytes_each(self.settings.dtype)
+        return self.architecture.parameters * width / self.device.load
+
+    def suites(self, settings: EvaluatorSettings, workload: Workload) -> dict[str, float]:
+        """Seconds of each suite on one checkpoint; suites it does not know are left out."""
+        known = {
+            "recall": [item.naive for item in workload.items],
+            "retrieval": list(workload.retrieval),
+        }
+        seconds: dict[str, float] = {
+            suite: self._questions(known[suite], settings, workload.target_tokens)
+            for suite in settings.suites
+            if known.get(suite)
+        }
+        if "text_nll" in settings.suites and workload.text_tokens:
+            text = workload.text_tokens
+            seconds["text_nll"] = self._prefill(text, text, _WINDOW / 2)
+        return seconds
+
+    def _questions(self, prompts: list[int], settings: EvaluatorSettings, response: float) -> float:
+        mean = sum(prompts) / len(prompts)
+        response = min(response, settings.max_tokens)
+        rows = min(settings.slots, len(prompts))
+        waves = len(prompts) / rows
+        decode = self.iteration(rows, rows, mean + response / 2)
+        return waves * response * decode + self._prefill(sum(prompts), len(prompts), mean / 2)
+
+    def _prefill(self, tokens: float, scored: float, context: float) -> float:
+        chunks = max(1.0, tokens / self.settings.max_batched_tokens)
+        return chunks * self.iteration(0, 0, context, tokens / chunks, scored / chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What one attempt costs an engine, from the picks' distribution.
+
+    A drawn token enters the cache of the side that drew it, and the other side's
+    if that side draws again later. So a side computes as many target tokens as the
+    position of its last pick.
+    """
+
+    workload: Workload
+
+    def passes(self, length: int) -> float:
+        """Target tokens computed a drawn token, in [1, 2]."""
+        naive = self.workload.mix_rate or 0.0
+        return max(1.0, (last_pick(naive, length) + last_pick(1 - naive, length)) / length)
+
+    def prefill(self, item: Item) -> float:
+        """Expected prompt tokens of a fact's first attempt: a side never picked costs nothing."""
+        naive = self.workload.mix_rate or 0.0
+        return (1 - (1 - naive) ** item.target) * item.naive + (1 - naive**item.target) * (
+            item.expert
+        )
+
+    @property
+    def context(self) -> float:
+        """Mean positions that a token of an attempt attends to."""
+        naive = self.workload.mix_rate or 0.0
+        prompt = naive * self.workload.naive_tokens + (1 - naive) * self.workload.expert_tokens
+        return prompt + self.workload.target_tokens / 2
+
+
+def last_pick(rate: float, length: int) -> float:
+    """Expected position, from 1, of the last success in ``length`` Bernoulli(rate) trials.
+
+    0 where there is none: length − (1−q)(1 − (1−q)^length) / q.
+    """
+    if rate == 0:
+        return 0.0
+    miss = 1 - rate
+    return float(length - miss * (1 - miss**length) / rate)
+
+
+def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int, score: bool) -> float:
+    """What one engine with full slots accepts, were the queue instant.
+
+    Steady state: slots · seconds of their iterations, prefill and scoring spread evenly.
+    """
+    drawing = Drawing(workload)
+    length = max(1, round(workload.target_tokens))
+    mean = Item(round(workload.naive_tokens), round(workload.expert_tokens), length)
+    scored = score_tokens(mean, workload) if score else 0
+    steps = workload.attempts * length + (1 if score else 0)
+    if steps == 0:
+        return float("inf")
+    per_step = slots / steps
+    rows = per_step * workload.attempts * length
+    prefill = per_step * (drawing.prefill(mean) if workload.attempts else 0)
+    return per_step / engine.iteration(
+        round(rows),
+        rows * drawing.passes(length),
+        drawing.context,
+        prefill + per_step * scored,
+        per_step * scored,
+    )
+
+
+def score_tokens(item: Item, workload: Workload) -> int:
+    """Tokens of the scoring passes of one rollout: its target, and the canonical one too."""
+    return (1 if workload.mix_rate is None else 2) * (item.naive + item.target)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerModel:
+    """All ranks of the learner."""
+
+    architecture: Architecture
+    device: Device
+    settings: LearnerSettings
+
+    def step(self, workload: Workload) -> float:
+        """Seconds of one optimizer step on a batch of the workload's lengths."""
+        slowest = max(sum(map(self._row, rank)) for rank in self.rows(workload))
+        return slowest + self._optimizer() + self._exchange(self._rows_a_rank(workload))
+
+    def rows(self, workload: Workload) -> list[list[tuple[int, int]]]:
+        """Each rank's rows as (tokens, target tokens), packed as the learner packs them."""
+        count = self.settings.batch_size
+        stride = max(1, len(workload.items) // count)
+        chosen = workload.items[::stride][:count] or workload.items
+        batch: list[Example] = [
+            (range(item.naive), range(item.target))
+            for item in (chosen[index % len(chosen)] for index in range(count))
+        ]
+        dealt = share(pack(batch, self.settings.row_tokens), self.settings.ranks)
+        return [
+            [(len(row.inputs_T), len(row.targets_K)) for row in rank if row is not None]
+            for rank in dealt
+        ]
+
+    def tokens(self, workload: Workload) -> int:
+        """Prompt and target tokens of a step."""
+        return sum(tokens for rank in self.rows(workload) for tokens, _ in rank)
+
+    def checkpoint(self) -> float:
+        """Seconds to write and hash the export and the state to resume from."""
+        return (self.export_bytes + self.state_bytes) / self.device.write
+
+    @property
+    def export_bytes(self) -> int:
+        """Bytes of the Hugging Face export."""
+        return self.architecture.parameters * bytes_each(self.settings.dtype)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes to resume from: weights, and two moments with (in bfloat16) a master copy."""
+        optimizer = 12 if self.settings.dtype == "bfloat16" else 8
+        return self.export_bytes + optimizer * self.architecture.parameters
+
+    def start(self) -> float:
+        """Seconds of work from the process' start to ready."""
+        width = bytes_each(self.settings.dtype)
+        loading = self.architecture.parameters * width / self.device.load
+        return self.device.learner_start_s + loading
+
+    def _rows_a_rank(self, workload: Workload) -> int:
+        return max(1, max(map(len, self.rows(workload))))
+
+    def _row(self, row: tuple[int, int]) -> float:
+        tokens, targets = row
+        arch, settings = self.architecture, self.settings
+        again = 1.0 if settings.gradient_checkpointing else 0.0
+        matrices = arch.forward_flops(tokens, targets, 0)
+        # The mask is dense: every pair of a row's tokens is computed.
+        attention = arch.forward_flops(tokens, targets, tokens) - matrices
+        flops = (_TRAIN_MATRICES + again) * matrices + (_TRAIN_ATTENTION + again) * attention
+        arithmetic = flops * self.device.slowdown(settings.dtype) / self.device.train_flops
+        traffic = (_TRAIN_MATRICES + again) * arch.parameters * bytes_each(settings.dtype)
+        return max(arithmetic, traffic / self.device.bandwidth) + self.device.pass_s * arch.layers
+
+    def _optimizer(self) -> float:
+        shards = self.settings.ranks if self.settings.zero_stage >= 1 else 1
+        return self.architecture.parameters * _ADAM_BYTES / shards / self.device.bandwidth
+
+    def _exchange(self, rows: int) -> float:
+        """Seconds on the links, a ring: (n−1)/n of the parameters a collective.
+
+        Gradients are reduced and weights or gradients gathered once; ZeRO-3 gathers
+        the weights again for each row, forward and backward. Overlap is not counted on.
+        """
+        ranks, stage = self.settings.ranks, self.settings.zero_stage
+        if ranks == 1:
+            return 0.0
+        collectives = 1 + 2 * rows if stage == 3 else 2
+        size = self.architecture.parameters * bytes_each(self.settings.dtype)
+        return collectives * (ranks - 1) / ranks * size / self.device.link

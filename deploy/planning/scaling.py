@@ -1,0 +1,132 @@
+"""How throughput grows with rollout actors, and what stops it: a sweep of simulations.
+
+Weak scaling: every actor gets the same number of facts, each trained once, and
+processes do not share devices. So it shows what the queue and the learner carry,
+not how long one corpus takes (that is ``planner``'s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deploy.planning.fitting import changed
+from deploy.planning.planner import actor_rate
+from deploy.planning.simulation import System, actors_per_shard, queue_shards, simulate
+
+# Facts of one actor, in fillings of its slots, so that the ends of a run weigh little;
+# fewer where there would be very many facts in all.
+_FILLINGS, _FEWEST, _MANY = 6, 2, 2**15
+_SATURATED = 0.9
+# One is written at the end, whatever is set, after all that is counted here.
+_NO_CHECKPOINT = {"learner.checkpoint_every": 10**9}
+IMAGES = (".png", ".svg", ".pdf")
+ROLES = ("rollout", "queue", "learner")
+# Batches that wait when the last rollout comes in: more, and the learner is behind.
+_BEHIND = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One number of actors. ``idle``: share of time, by role in ``ROLES``."""
+
+    actors: int
+    shards: int
+    rollouts_per_s: float
+    tokens_per_s: float
+    idle: dict[str, float]
+    queue_saturated: bool
+    learner_behind: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A sweep, and the sharding rule that follows from the same service times."""
+
+    points: list[Point]
+    per_shard: int
+
+    @property
+    def queue_limit(self) -> int | None:
+        """Fewest actors tried that saturate the queue."""
+        return next((point.actors for point in self.points if point.queue_saturated), None)
+
+    @property
+    def learner_limit(self) -> int | None:
+        """Fewest actors tried that outrun the learner in the first epoch."""
+        return next((point.actors for point in self.points if point.learner_behind), None)
+
+
+def sweep(
+    system: System,
+    counts: Iterable[int],
+    *,
+    sharded: bool = False,
+    cores: int | None = None,
+    seen: Callable[[Point], None] = lambda point: None,
+) -> Study:
+    """Simulate each number of actors.
+
+    Args:
+        system: what to scale; its learner stays as it is.
+        counts: numbers of rollout actors.
+        sharded: as many queue shards as the rule asks for; else one.
+        cores: that all processes share, on CPU; none: one each.
+        seen: called with each point as it comes; a large one takes seconds.
+    """
+    if system.device.is_cpu:
+        system = replace(system, device=replace(system.device, cores=cores or 2**20))
+    per_shard = actors_per_shard(actor_rate(system), system.costs)
+    points = []
+    for count in counts:
+        points.append(_point(system, count, queue_shards(count, per_shard) if sharded else 1))
+        seen(points[-1])
+    return Study(points, per_shard)
+
+
+def _point(system: System, actors: int, shards: int) -> Point:
+    config = changed(
+        system.config,
+        {"rollout.actors": actors, "learner.epochs": 1, "evaluator.actors": 0, **_NO_CHECKPOINT},
+    )
+    assert config is not None
+    filling = actors * config.rollout.slots
+    facts = max(_FEWEST * filling, min(_FILLINGS * filling, _MANY))
+    outcome = simulate(replace(system, config=config, facts=facts, shards=shards))
+    return Point(
+        actors=actors,
+        shards=shards,
+        rollouts_per_s=outcome.rollouts_per_s,
+        tokens_per_s=outcome.rollouts_per_s * system.workload.target_tokens,
+        idle={role: max(0.0, 1 - outcome.busy.get(role, 0.0)) for role in ROLES},
+        queue_saturated=outcome.busy["queue"] > _SATURATED,
+        learner_behind=outcome.backlog > _BEHIND * config.learner.batch_size,
+    )
+
+
+def plot(study: Study, path: Path) -> None:
+    """Write throughput and idle shares over the number of actors as an image."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    speed, idle = figure.subplots(1, 2)
+    counts = [point.actors for point in study.points]
+    rates = [point.rollouts_per_s for point in study.points]
+    speed.loglog(counts, rates, "o-", label="simulated")
+    speed.loglog(
+        counts, [rates[0] * count / counts[0] for count in counts], ":", label="proportional"
+    )
+    speed.set_xlabel("rollout actors")
+    speed.set_ylabel("accepted rollouts/s")
+    speed.legend()
+    for role in ROLES:
+        idle.semilogx(counts, [point.idle[role] for point in study.points], "o-", label=role)
+    idle.set_xlabel("rollout actors")
+    idle.set_ylabel("idle share of time")
+    idle.set_ylim(-0.03, 1.03)
+    idle.legend()
+    for axis in (speed, idle):
+        axis.set_xscale("log", base=2)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,282 @@
+"""A run as a discrete-event model: actors, queue, limiter, learner, evaluator.
+
+Each role is a process that waits for what the real one waits for (see
+``actors.rollout``, ``actors.replay``, ``learner.worker``, ``actors.evaluator``) and
+works as long as ``roofline`` says. Restarts and failures are not modelled.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from common.config import RunConfig
+from deploy.planning.devices import Device
+from deploy.planning.events import Call, Compute, Loop, Process, Server, Sleep
+from deploy.planning.roofline import ROLLOUT_BYTES_A_TOKEN, EngineModel, LearnerModel
+from deploy.planning.slots import Slots
+from deploy.planning.workload import Item, Workload
+
+_POLL_S = 0.2
+# Ray starts an actor's process and it reads its configuration.
+_SPAWN_S = 3.0
+# A shard is not loaded beyond this, so that calls rarely wait for each other.
+_SHARD_LOAD = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCosts:
+    """Seconds the queue actor is busy with a call; single readings on a shared core.
+
+    ``latency_s``: one way of an actor call (round trip 0.95 ms).
+    """
+
+    lease_s: float = 2.0e-3
+    insert_s: float = 1.5e-3
+    sample_s: float = 3.0e-3
+    latency_s: float = 0.5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What is simulated.
+
+    ``facts``: work items; the workload's lengths repeat. ``faster``: the part
+    ("rollout", "learner", "evaluator" or "start-up") whose work takes half the time.
+    """
+
+    config: RunConfig
+    workload: Workload
+    engine: EngineModel
+    learner: LearnerModel
+    device: Device
+    facts: int
+    shards: int = 1
+    costs: QueueCosts = QueueCosts()
+    faster: str | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it; seconds from the controller's start.
+
+    ``busy`` is each role's share of the time from its first readiness to its last work
+    in which it computed, the mean over its members; the learner's steps and checkpoints
+    apart; the queue's is the share of the time of generation in which it served.
+    1 − busy is idle.
+    """
+
+    total_s: float = 0.0
+    generated_s: float = 0.0
+    trained_s: float = 0.0
+    started_s: float = 0.0
+    accepted: int = 0
+    exhausted: int = 0
+    attempts: int = 0
+    drawn_tokens: int = 0
+    steps: int = 0
+    # Rollouts that no step had taken when the last one came in.
+    backlog: int = 0
+    busy: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rollouts_per_s(self) -> float:
+        """Accepted in the time that actors worked."""
+        return self.accepted / max(1e-9, self.generated_s - self.started_s)
+
+
+def actors_per_shard(rollouts_per_s: float, costs: QueueCosts | None = None) -> int:
+    """Rollout actors that one queue shard serves, at least one.
+
+    Each rollout takes an insert and a lease of the shard; it may be busy with them
+    70 % of the time: N = ⌊0.7 / (rollouts/s of an actor · seconds a rollout)⌋.
+    """
+    costs = costs or QueueCosts()
+    return max(1, math.floor(_SHARD_LOAD / (rollouts_per_s * (costs.lease_s + costs.insert_s))))
+
+
+def queue_shards(actors: int, per_shard: int) -> int:
+    """Shards that ``actors`` rollout actors need."""
+    return math.ceil(actors / per_shard)
+
+
+def simulate(system: System) -> Outcome:
+    """Run the model to its end; the same system gives the same outcome."""
+    return _Run(system).run()
+
+
+class _Run:
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._config = system.config
+        self._loop = Loop(cores=float(system.device.cores or math.inf))
+        self._servers = [Server(system.costs.latency_s) for _ in range(system.shards)]
+        self._random = random.Random(system.config.seed)
+        self._next_fact = 0
+        self._settled = 0
+        self._sampled = 0
+        self._checkpoints = [0]
+        self._learner_done = False
+        self._served_s = 0.0
+        self._ready: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
+        self._computed: dict[str, float] = defaultdict(float)
+        self._out = Outcome()
+        mean = system.workload.naive_tokens + system.workload.target_tokens
+        self._max_waiting = system.config.replay.max_bytes / (mean * ROLLOUT_BYTES_A_TOKEN)
+        self._step_s = system.learner.step(system.workload)
+        # As the roles poll; less often where steps take so long that nothing is missed.
+        self._poll_s = max(_POLL_S, self._step_s / 20)
+        # A rank without a row waits for the others.
+        self._busy_ranks = sum(map(bool, system.learner.rows(system.workload)))
+
+    def run(self) -> Outcome:
+        for index in range(self._config.rollout.actors):
+            self._loop.start(self._actor(self._servers[index % len(self._servers)]))
+        self._loop.start(self._learn())
+        if self._config.evaluator.actors:
+            self._loop.start(self._evaluate())
+        out = self._out
+        out.total_s = self._loop.run()
+        out.started_s = self._ready.get("rollout", 0.0)
+        for role, computed in self._computed.items():
+            members = self._config.rollout.actors if role == "rollout" else 1
+            since = self._ready["learner" if role == "checkpoints" else role]
+            out.busy[role] = computed / max(1e-9, self._ended[role] - since) / members
+        span = max(1e-9, out.generated_s - out.started_s) * len(self._servers)
+        out.busy["queue"] = min(1.0, self._served_s / span)
+        return out
+
+    def _work(self, part: str, seconds: float, cores: int = 1) -> Compute:
+        return Compute(seconds / 2 if part == self._system.faster else seconds, cores)
+
+    def _note(self, role: str, began: float) -> None:
+        self._computed[role] += self._loop.now - began
+        self._ended[role] = self._loop.now
+
+    # -- rollout actors -------------------------------------------------------
+
+    def _actor(self, server: Server) -> Process:
+        system, costs = self._system, self._system.costs
+        slots = Slots(system.engine, system.workload, self._config.rollout, self._random)
+        yield Sleep(_SPAWN_S)
+        yield self._work("start-up", system.engine.start())
+        self._ready.setdefault("rollout", self._loop.now)
+        self._ended.setdefault("rollout", self._loop.now)
+        while True:
+            if slots.free:
+                yield Call(server, costs.lease_s)
+                slots.add(self._lease(slots.free))
+            if not slots.held:
+                if self._settled == system.facts:
+                    break
+                yield Sleep(self._poll_s)
+                continue
+            seconds = slots.begin()
+            if seconds:
+                began = self._loop.now
+                yield self._work("rollout", seconds)
+                self._note("rollout", began)
+            for accepted in slots.end():
+                # Giving a fact up is as much work for the queue as an insert.
+                yield Call(server, costs.insert_s)
+                self._settle(accepted)
+        self._out.attempts += slots.attempts
+        self._out.drawn_tokens += slots.drawn_tokens
+
+    def _lease(self, count: int) -> list[tuple[Item, float]]:
+        """Facts with an attempt's chance to verify; hopeless ones are spread evenly."""
+        if self._out.accepted - self._sampled >= self._max_waiting:
+            return []
+        first = self._next_fact
+        self._next_fact = min(self._system.facts, first + count)
+        work = self._system.workload
+        return [
+            (
+                work.items[index % len(work.items)],
+                0.0
+                if int((index + 1) * work.hopeless) > int(index * work.hopeless)
+                else work.acceptance,
+            )
+            for index in range(first, self._next_fact)
+        ]
+
+    def _settle(self, accepted: bool) -> None:
+        self._settled += 1
+        if accepted:
+            self._out.accepted += 1
+        else:
+            self._out.exhausted += 1
+        self._out.generated_s = self._loop.now
+        self._ended["rollout"] = self._loop.now
+        if self._settled == self._system.facts:
+            self._out.backlog = max(0, self._out.accepted - self._sampled)
+            self._served_s = sum(server.busy_s for server in self._servers)
+
+    # -- learner and evaluator ---------------------------------------------------
+
+    def _learn(self) -> Process:
+        system, settings = self._system, self._config.learner
+        yield Sleep(_SPAWN_S)
+        yield self._work("start-up", system.learner.start(), settings.ranks)
+        self._ready["learner"] = self._loop.now
+        step = 0
+        while True:
+            server = self._servers[step % len(self._servers)]
+            yield Call(server, system.costs.sample_s)
+            count = self._batch()
+            if count is None:
+                yield Sleep(self._poll_s)
+                continue
+            if count == 0:
+                break
+            self._sampled += count
+            step += 1
+            began = self._loop.now
+            yield self._work(
+                "learner", self._step_s * count / settings.batch_size, self._busy_ranks
+            )
+            self._note("learner", began)
+            self._out.steps = step
+            if step % settings.checkpoint_every == 0:
+                yield from self._save(step)
+        if self._checkpoints[-1] != step:
+            yield from self._save(step)
+        self._out.trained_s = self._loop.now
+        self._learner_done = True
+
+    def _batch(self) -> int | None:
+        """Size of the next batch; None: wait, 0: training is over."""
+        settings, settled = self._config.learner, self._settled == self._system.facts
+        accepted = self._out.accepted
+        if settled:
+            return min(settings.batch_size, accepted * settings.epochs - self._sampled)
+        enough = accepted >= self._config.replay.min_size
+        return (
+            settings.batch_size
+            if enough and (accepted - self._sampled >= settings.batch_size)
+            else None
+        )
+
+    def _save(self, step: int) -> Process:
+        began = self._loop.now
+        yield self._work("learner", self._system.learner.checkpoint())
+        self._note("checkpoints", began)
+        self._checkpoints.append(step)
+
+    def _evaluate(self) -> Process:
+        system, measured = self._system, 0
+        yield Sleep(_SPAWN_S)
+        yield self._work("start-up", system.engine.start())
+        self._ready["evaluator"] = self._loop.now
+        seconds = sum(system.engine.suites(self._config.evaluator, system.workload).values())
+        while not (self._learner_done and measured == len(self._checkpoints)):
+            if measured == len(self._checkpoints):
+                yield Sleep(self._poll_s)
+                continue
+            began = self._loop.now
+            yield self._work("evaluator", seconds + (system.engine.load() if measured else 0.0))
+            self._note("evaluator", began)
+            measured += 1

@@ -1,0 +1,161 @@
+"""How much there is to do: facts, and the lengths of their prompts and targets.
+
+Lengths are estimates. The corpus is rendered as a run would, by a stand-in
+tokenizer that counts characters, so no tokenizer need be downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from actors.evaluator import PROSE
+from common import corpora
+from common.config import RunConfig
+from common.methods import Mixed
+from common.prompts import PRESETS, Prompts
+from common.records import Fact
+from deploy.planning.architecture import Architecture
+
+# Characters a token on KGFact in SmolLM2's vocabulary: 3.2 (retrieval) to 4.6 (questions) in
+# prompts, 2.6 (boxed) to 3.1 (sentences) in targets, which are mostly novel names.
+PROMPT_CHARACTERS, TARGET_CHARACTERS = 3.8, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One fact in tokens; ``target`` includes the stop token."""
+
+    naive: int
+    expert: int
+    target: int
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens it takes in a packed row."""
+        return self.naive + self.target - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Work of one run.
+
+    ``retrieval``: prompt tokens of each retrieval item. ``text_tokens``: of the NLL
+    suite. ``mix_rate``: None where targets are canonical. ``acceptance``: share of
+    attempts that verify, but for the share ``hopeless`` of facts of which none does.
+    Answers in evaluations are taken to be as long as targets.
+    """
+
+    items: tuple[Item, ...]
+    retrieval: tuple[int, ...]
+    text_tokens: int
+    mix_rate: float | None
+    acceptance: float
+    hopeless: float
+    max_retries: int
+
+    @property
+    def naive_tokens(self) -> float:
+        return fmean(item.naive for item in self.items)
+
+    @property
+    def expert_tokens(self) -> float:
+        return fmean(item.expert for item in self.items)
+
+    @property
+    def target_tokens(self) -> float:
+        return fmean(item.target for item in self.items)
+
+    @property
+    def attempts(self) -> float:
+        """Expected attempts a fact, R retries: (1−h) (1 − (1−p)^(R+1)) / p + h (R+1).
+
+        0 where none is drawn.
+        """
+        if self.mix_rate is None:
+            return 0.0
+        p, most = self.acceptance, self.max_retries + 1
+        return float((1 - self.hopeless) * (1 - (1 - p) ** most) / p + self.hopeless * most)
+
+
+def estimate(
+    config: RunConfig,
+    architecture: Architecture,
+    acceptance: float | None = None,
+    target_tokens: int | None = None,
+) -> Workload:
+    """The workload of a configuration.
+
+    Args:
+        config: the run.
+        architecture: its model.
+        acceptance: share of attempts that verify, in (0, 1], of every fact alike;
+            none: the model's.
+        target_tokens: length of every target; none: the canonical one's, or for drawn
+            targets that of what the expert is shown, which it tends to repeat.
+
+    Raises:
+        UserError: the corpus cannot be read.
+    """
+    corpus = corpora.load(config.data)
+    preset = PRESETS[config.prompts]
+    prompts = Prompts(_Estimate(architecture.turn_tokens), preset, 0)
+    target = config.method.target(0)
+    mix_rate = target.mix_rate if isinstance(target, Mixed) else None
+
+    def length(fact: Fact) -> int:
+        if mix_rate is None:
+            return target_tokens or len(prompts.canonical(fact))
+        shown = preset.shown.replace("{statement}", fact.statement)
+        shown = shown.replace("{canonical}", prompts.canonical_text(fact))
+        return min(
+            config.rollout.max_tokens, target_tokens or _tokens(shown, TARGET_CHARACTERS) + 1
+        )
+
+    items = tuple(
+        Item(len(prompts.naive(fact)), len(prompts.expert(fact)), length(fact))
+        for fact in corpus.facts
+    )
+    retrieval = corpus.retrieval[: config.evaluator.retrieval_limit]
+    retries = config.rollout.max_retries
+    return Workload(
+        items=items,
+        retrieval=tuple(len(prompts.retrieval(item)) for item in retrieval),
+        text_tokens=min(config.evaluator.text_tokens, _text_tokens(config.evaluator.text or PROSE)),
+        mix_rate=mix_rate,
+        acceptance=acceptance or architecture.acceptance,
+        hopeless=0.0 if acceptance else architecture.hopeless,
+        max_retries=retries if config.method.can_retry(config.rollout.temperature) else 0,
+    )
+
+
+class _Estimate:
+    """A tokenizer that knows lengths only."""
+
+    def __init__(self, turn_tokens: int) -> None:
+        self._turn_tokens = turn_tokens
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
+        content = sum(_tokens(turn["content"], PROMPT_CHARACTERS) for turn in conversation)
+        return {"input_ids": range(self._turn_tokens + content)}
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return list(range(_tokens(text, TARGET_CHARACTERS)))
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        raise NotImplementedError("an estimate has no text")
+
+
+def _text_tokens(path: Path) -> int:
+    try:
+        return _tokens(path.read_text(encoding="utf-8"), PROMPT_CHARACTERS)
+    except (OSError, UnicodeDecodeError):
+        # The evaluator will say so, and measure the rest.
+        return 0
+
+
+def _tokens(text: str, characters: float) -> int:
+    return max(1, round(len(text) / characters))

@@ -1,0 +1,19 @@
+"""Systems to plan: the smoke run on two cores, or any configuration on any device."""
+
+from pathlib import Path
+
+import pytest
+
+from common import config
+from deploy.planning import devices, planner
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+@pytest.fixture
+def system():
+    def build(name, *overrides, device="cpu", cores=2, **options):
+        settings = config.load(CONFIGS / f"{name}.yaml", overrides)
+        return planner.system_of(settings, devices.find(device, cores), **options)
+
+    return build

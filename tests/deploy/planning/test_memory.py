@@ -1,0 +1,79 @@
+"""Memory by part, by hand."""
+
+import pytest
+
+from common.config import LearnerSettings
+from deploy.planning.architecture import resolve
+from deploy.planning.memory import learner_state, needs, processes_of
+
+PARAMETERS = resolve("Qwen/Qwen3-8B").parameters
+
+
+def role(system, name):
+    found = processes_of(system.config, system.engine.architecture, system.device, system.workload)
+    return next(need for need in found if need.role == name)
+
+
+def test_qwen3_8b_weights_take_two_bytes_a_parameter(system):
+    assert role(system("8b", device="h100"), "rollout").parts["weights"] == 2 * PARAMETERS
+
+
+def test_tensor_parallel_engines_share_weights_and_heads(system):
+    one = role(system("8b", device="h100"), "rollout")
+    two = role(system("8b", "engine.tensor_parallel_size=2", device="h100"), "rollout")
+    assert two.parts["weights"] == PARAMETERS
+    assert two.parts["KV cache"] == one.parts["KV cache"] // 2
+
+
+# Bytes a parameter of one of 4 ranks: bfloat16 weights 2 and gradients 2; master,
+# two moments and the step's gradient in float32: 16.
+@pytest.mark.parametrize(
+    ("stage", "weights", "gradients", "optimizer"),
+    [(0, 2, 2, 16), (1, 2, 2, 4), (2, 2, 0.5, 4), (3, 0.5, 0.5, 4)],
+)
+def test_zero_shards_more_at_each_stage(stage, weights, gradients, optimizer):
+    state = learner_state(1000, LearnerSettings(ranks=4, zero_stage=stage))
+    assert state == {
+        "weights": weights * 1000,
+        "gradients": gradients * 1000,
+        "optimizer": optimizer * 1000,
+    }
+
+
+def test_float32_needs_no_master_copy():
+    state = learner_state(1000, LearnerSettings(dtype="float32"))
+    # Weights and gradients 4 each, two moments of 4.
+    assert state == {"weights": 4000, "gradients": 4000, "optimizer": 8000}
+
+
+def test_each_slot_holds_a_naive_and_an_expert_context(system):
+    made = system("8b", "rollout.slots=1", "rollout.max_tokens=100", device="h100")
+    naive = max(item.naive for item in made.workload.items) + 100
+    expert = max(item.expert for item in made.workload.items) + 100
+    blocks = -(-naive // 16) + -(-expert // 16)
+    assert role(made, "rollout").parts["KV cache"] == blocks * 16 * 144 * 1024
+
+
+def test_a_pure_expert_has_no_naive_context(system):
+    mixed = role(system("8b", device="h100"), "rollout").parts["KV cache"]
+    pure = system("8b", "method.mix_rate=0", "rollout.slots=64", device="h100")
+    assert role(pure, "rollout").parts["KV cache"] < mixed
+
+
+def test_gradient_checkpointing_keeps_less(system):
+    kept, again = (
+        role(system("8b", f"learner.gradient_checkpointing={flag}", device="h100"), "learner")
+        for flag in ("false", "true")
+    )
+    assert again.parts["activations"] < kept.parts["activations"] / 10
+    assert again.parts["weights"] == kept.parts["weights"]
+
+
+def test_on_cpu_all_processes_share_the_machine(system):
+    made = system("smoke", "rollout.actors=2")
+    found = needs(made.config, made.engine.architecture, made.device, made.workload)
+    machine = next(need for need in found if need.role == "machine")
+    engine = role(made, "rollout")
+    # The whole pool counts, not only what the slots fill of it.
+    each = engine.total - engine.parts["KV cache"] + 2**30
+    assert machine.parts["rollout"] == 2 * each

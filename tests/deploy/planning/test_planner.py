@@ -1,0 +1,187 @@
+"""Plans: every shipped configuration, what does not fit, and the command line."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from deploy.cli import main
+from deploy.commands.options import DEVICES
+from deploy.planning import devices, text
+from deploy.planning.fitting import Machine, changed
+from deploy.planning.planner import make_plan
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_fits_one_node(system, path):
+    gpu = "device: cuda" in path.read_text()
+    made = system(path.stem, device="h100" if gpu else "cpu")
+    plan = make_plan(made, gpus=8)
+    assert plan.fits, plan.problems
+    assert plan.gpus == (0 if not gpu else 8 if made.workload.mix_rate is not None else 6)
+    assert not [note for note in plan.notes if "get no row" in note or "max_model_len" in note]
+    assert all(len(line) <= 80 for line in text.plan_lines(plan))
+
+
+def test_the_paper_scale_configurations_are_there():
+    names = {path.stem for path in CONFIGS}
+    assert {f"{size}{kind}" for size in ("1.7b", "4b", "8b") for kind in ("", "-sft")} <= names
+
+
+def nearest(made, gpus=None):
+    machine = Machine(made.engine.architecture, made.device, made.workload, gpus)
+    assert machine.problems(made.config)
+    changes = machine.nearest(made.config)
+    assert changes
+    assert not machine.problems(changed(made.config, changes))
+    return changes
+
+
+def test_an_unsharded_learner_is_told_to_shard(system):
+    made = system("8b", "learner.zero_stage=0", device="h100")
+    assert nearest(made) == {"learner.zero_stage": 1}
+
+
+def test_a_learner_alone_is_told_how_many_ranks_it_takes(system):
+    made = system("8b", "learner.ranks=1", device="h100")
+    assert nearest(made) == {"learner.ranks": 3}
+
+
+def test_too_many_slots_are_lowered_to_what_fits(system):
+    made = system("8b", "rollout.slots=1024", device="h100")
+    slots = nearest(made)["rollout.slots"]
+    machine = Machine(made.engine.architecture, made.device, made.workload)
+    assert machine.problems(changed(made.config, {"rollout.slots": slots + 1}))
+
+
+def test_a_small_kv_pool_is_enlarged(system):
+    assert nearest(system("smoke", "rollout.slots=256")) == {"engine.kv_cache_gib": 2}
+
+
+def test_a_given_number_of_blocks_bounds_the_slots(system):
+    assert set(nearest(system("smoke", "engine.num_blocks=64"))) == {
+        "rollout.slots",
+        "evaluator.slots",
+    }
+
+
+def test_fewer_gpus_mean_fewer_actors(system):
+    assert nearest(system("8b", device="h100"), gpus=6) == {"rollout.actors": 1}
+
+
+def test_a_learner_takes_gpus_from_the_actors_where_it_must(system):
+    # 45 GiB hold Qwen3-8B's state over 5 ranks or more, and 8 GPUs are all in use.
+    changes = nearest(system("8b", device="l40s"), gpus=8)
+    assert changes["learner.ranks"] > 4
+    assert changes["rollout.actors"] < 3
+
+
+def test_heads_must_divide(system):
+    made = system("8b", "engine.tensor_parallel_size=3", device="h100")
+    assert nearest(made) == {"engine.tensor_parallel_size": 1}
+
+
+def test_a_machine_that_is_too_small_for_anything_has_no_remedy(system):
+    made = system("8b", device="cpu", cores=2)
+    small = devices.find("cpu", 2)
+    plan = make_plan(made)
+    if made.device.memory_bytes > 400 * 2**30:
+        pytest.skip(f"this machine's {small.memory_bytes >> 30} GiB hold it")
+    assert not plan.fits
+    assert plan.nearest is None
+    assert "no setting was found" in "\n".join(text.plan_lines(plan))
+
+
+def test_idle_ranks_are_named_with_the_rows_that_employ_them(system):
+    made = system("8b", "learner.row_tokens=2048", device="h100")
+    [note] = [note for note in make_plan(made).notes if "get no row" in note]
+    tokens = int(note.rpartition("row_tokens=")[2].split()[0])
+    better = system("8b", f"learner.row_tokens={tokens}", device="h100")
+    assert all(better.learner.rows(better.workload))
+
+
+def test_growth_while_it_runs_is_named_and_not_planned(system):
+    plan = make_plan(system("smoke", "rollout.autoscale.max=4"))
+    assert "planned at 1 rollout actors; it may grow to 4" in plan.notes
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_the_command_prints_a_plan_and_exits_0_if_it_fits():
+    result = run("plan", CONFIGS[0].parent / "8b.yaml", "--device", "h200", "--gpus", 8)
+    assert result.exit_code == 0, result.output
+    assert "8.19 B parameters, on h200" in result.output
+    assert "not run on GPU" in result.output
+
+
+def test_the_command_exits_1_with_the_nearest_setting_if_it_does_not():
+    result = run("plan", CONFIGS[0].parent / "8b.yaml", "--set", "learner.zero_stage=0")
+    assert result.exit_code == 1
+    assert "learner.zero_stage=1" in result.output
+
+
+def test_json_says_the_same():
+    result = run("plan", CONFIGS[0].parent / "8b.yaml", "--json", "--gpus", 6)
+    plan = json.loads(result.output)
+    assert (plan["fits"], plan["nearest"]) == (False, {"rollout.actors": 1})
+    assert plan["parameters"] == 8_190_735_360
+
+
+def test_a_sweep_is_printed_row_by_row(tmp_path):
+    smoke, image = CONFIGS[0].parent / "smoke.yaml", tmp_path / "s.png"
+    result = run("simulate", smoke, "--actors", "2,1", "--device", "cpu", "--plot", image)
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.output.splitlines()[1:3]] == ["1", "2"]
+    assert image.exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere/plot.png", "plot.xyz"])
+def test_a_plot_that_cannot_be_written_is_refused_first(name, tmp_path):
+    result = run("simulate", CONFIGS[0], "--plot", tmp_path / name)
+    assert result.exit_code == 2
+    assert "--plot" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["0", "a", "1,5000", ""])
+def test_numbers_of_actors_out_of_range_are_refused(value):
+    result = run("simulate", CONFIGS[0], "--actors", value)
+    assert result.exit_code == 2
+    assert "--actors" in result.output
+
+
+DOCS = (CONFIGS[0].parents[1] / "docs" / "planning.md").read_text().splitlines()
+COMMANDS = [line.lstrip("$ ") for line in DOCS if re.match(r"(\$ )?mixsd-cluster ", line)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_page_run(command, tmp_path, monkeypatch):
+    (tmp_path / "configs").symlink_to(CONFIGS[0].parent)
+    monkeypatch.chdir(tmp_path)
+    result = run(*shlex.split(command)[1:])
+    # 1 is an answer: does not fit, or this machine lacks something.
+    assert result.exit_code in (0, 1), result.output
+    assert result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_the_devices_on_the_command_line_are_those_that_there_are():
+    assert set(DEVICES) == set(devices.NAMES)
+
+
+def test_planning_imports_no_runtime():
+    code = (
+        "import sys; from deploy.planning import planner, scaling, text\n"
+        "heavy = {'torch', 'ray', 'vllm', 'transformers', 'deepspeed'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

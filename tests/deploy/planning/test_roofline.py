@@ -1,0 +1,82 @@
+"""Service times: the picks' cost, packing, and roofs that are hit."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.planning.roofline import Drawing, last_pick
+
+
+def test_the_last_of_two_fair_picks_is_at_one_and_a_quarter():
+    # Second with 1/2, first alone with 1/4, none with 1/4.
+    assert last_pick(0.5, 2) == 2 * 0.5 + 1 * 0.25
+
+
+@given(st.floats(0.05, 0.95), st.integers(1, 8))
+def test_the_last_pick_agrees_with_all_sequences_of_picks(rate, length):
+    expected = 0.0
+    for picks in product((0, 1), repeat=length):
+        chance = rate ** sum(picks) * (1 - rate) ** (length - sum(picks))
+        expected += chance * max((i + 1 for i, pick in enumerate(picks) if pick), default=0)
+    assert last_pick(rate, length) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rate", [0, 1])
+def test_a_pure_side_computes_every_token_once(system, rate):
+    work = replace(system("smoke").workload, mix_rate=float(rate))
+    assert Drawing(work).passes(20) == 1
+
+
+def test_mixing_evenly_costs_nearly_two_passes(system):
+    work = replace(system("smoke").workload, mix_rate=0.5)
+    # Each side's last pick is one before the end on average.
+    assert Drawing(work).passes(20) == pytest.approx((19 + 19) / 20, abs=1e-5)
+
+
+def test_prompts_of_a_side_that_is_never_picked_are_free(system):
+    work = replace(system("smoke").workload, mix_rate=0.0)
+    item = work.items[0]
+    assert Drawing(work).prefill(item) == item.expert
+
+
+def test_decoding_on_a_gpu_is_bound_by_reading_the_weights(system):
+    engine = system("8b", device="h100").engine
+    read = engine.architecture.parameters * 2 / engine.device.bandwidth
+    one = engine.iteration(1, 1, 0) - engine.device.iteration_s - engine.device.row_s
+    assert one == pytest.approx(read)
+
+
+def test_prefill_on_a_gpu_is_bound_by_arithmetic(system):
+    engine = system("8b", device="h100").engine
+    flops = engine.architecture.forward_flops(8192, 0, 0)
+    seconds = engine.iteration(0, 0, 0, 8192) - engine.device.iteration_s
+    assert seconds == pytest.approx(flops / engine.device.prefill_flops)
+
+
+def test_the_learner_packs_the_batch_as_the_real_one_does(system):
+    learner = system("smoke").learner
+    work = system("smoke").workload
+    rows = learner.rows(work)
+    assert learner.tokens(work) == sum(tokens for tokens, _ in rows[0])
+    two = replace(learner, settings=learner.settings.model_copy(update={"ranks": 2}))
+    # One row of 1,024 holds the batch: the second rank has nothing.
+    assert [len(rank) for rank in two.rows(work)] == [1, 0]
+
+
+def test_float32_is_slower(system):
+    slow = system("smoke", "learner.dtype=float32")
+    assert slow.learner.step(slow.workload) > system("smoke").learner.step(slow.workload)
+
+
+def test_zero_3_pays_for_its_gathers(system):
+    two, three = (system("8b", f"learner.zero_stage={stage}", device="h100") for stage in (2, 3))
+    assert three.learner.step(three.workload) > two.learner.step(two.workload)
+
+
+def test_a_suite_that_is_not_planned_is_left_out(system):
+    made = system("smoke")
+    settings = made.config.evaluator.model_copy(update={"suites": ("recall", "unheard-of")})
+    assert set(made.engine.suites(settings, made.workload)) == {"recall"}
