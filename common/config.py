@@ -6,18 +6,19 @@ this module imports nothing heavy, so a bad file is refused at once.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from common import yaml_file
 from common.errors import UserError
-from common.methods import METHODS, MethodSettings
+from common.methods import MethodSettings
+from common.validation import explain
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32"]
@@ -122,10 +123,27 @@ class RolloutSettings(Settings):
 
 
 class ReplaySettings(Settings):
-    """The queue between actors and learner."""
+    """The queue between actors and learner; :func:`live_change` says what may change in a run."""
 
     min_size: int = Field(1, ge=1, description="rollouts before the learner starts")
     max_bytes: int = Field(2**30, ge=2**16, description="rollouts held ahead of the learner")
+    samples_per_insert: float | None = Field(
+        None, gt=0, le=1e6, description="exposures per rollout while rollouts come; none: any"
+    )
+    tolerance: float = Field(
+        100.0, ge=0, le=1e9, description="exposures by which either side may be ahead of that"
+    )
+    max_lag: int | None = Field(
+        None, ge=0, description="optimizer steps by which a rollout's weights may be behind"
+    )
+    first_epoch: Literal["arrival", "work"] = Field(
+        "arrival",
+        description="order of the first epoch; work: the facts' own, which no delay or restart "
+        "changes, though a slow fact holds up the rest",
+    )
+    poison_after: int = Field(
+        3, ge=1, description="actors that may die on a fact alone before it is quarantined"
+    )
     lease_s: float = Field(120.0, gt=0, description="work returns after this without a heartbeat")
 
 
@@ -225,6 +243,15 @@ class RunConfig(Settings):
     cluster: ClusterSettings = ClusterSettings()
     metrics: MetricsSettings = MetricsSettings()
 
+    @model_validator(mode="after")
+    def _lag_needs_one_epoch(self) -> RunConfig:
+        if self.replay.max_lag is not None and self.learner.epochs > 1:
+            raise ValueError(
+                f"replay.max_lag bounds the age of what is trained, so learner.epochs must be 1, "
+                f"not {self.learner.epochs}"
+            )
+        return self
+
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     """``auto`` is CUDA where the driver shows a GPU, else CPU; asks no runtime."""
@@ -243,14 +270,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: unreadable file, not YAML, unknown key, value out of range.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from error
+    raw = yaml_file.read(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a mapping of settings is expected, not {type(raw).__name__}")
     for override in overrides:
@@ -263,8 +283,24 @@ def parse(raw: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(dict(item)) for item in error.errors()]
+        lines = explain(error, RunConfig)
         raise UserError("\n".join(f"{source}: {line}" for line in lines)) from error
+
+
+def live_change(config: RunConfig, replay: ReplaySettings) -> RunConfig:
+    """``config`` with another replay section, where a live run may take it.
+
+    Raises:
+        UserError: what it would change is fixed from the beginning.
+    """
+    if replay.first_epoch != config.replay.first_epoch:
+        raise UserError("replay.first_epoch: the order of a run that has begun cannot change")
+    if (replay.max_lag is None) != (config.replay.max_lag is None):
+        raise UserError(
+            "replay.max_lag: only its value can change during a run; whether there is one says "
+            "how long actors stay"
+        )
+    return config.model_copy(update={"replay": replay})
 
 
 def dump(config: RunConfig) -> str:
@@ -285,7 +321,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     if not equals or not re.fullmatch(r"[A-Za-z_]+(\.[A-Za-z_]+)*", path):
         raise UserError(f"--set {override}: KEY=VALUE is expected, like learner.lr=1e-5")
     try:
-        value = yaml.safe_load(text)
+        value = yaml_file.parse(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: the value is not YAML") from error
     *parents, leaf = path.split(".")
@@ -296,44 +332,3 @@ def _apply(raw: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override}: {parent} is a value, not a section")
         node = child
     node[leaf] = value
-
-
-def _explain(error: dict[str, Any]) -> str:
-    # pydantic names the chosen method inside the location, which is no key of the file.
-    location = [
-        part
-        for index, part in enumerate(error["loc"])
-        if not (index == 1 and error["loc"][0] == "method" and part in METHODS)
-    ]
-    key = ".".join(str(part) for part in location)
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), 1, 0.5)
-        hint = f"; did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?" if near else ""
-        return f"{key}: no such setting{hint}"
-    if error["type"] == "union_tag_invalid":
-        return f"{key}.name: {error['ctx']['tag']!r} is not one of {', '.join(METHODS)}"
-    if error["type"] == "missing":
-        return f"{key}: this setting is required"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return message if not key or key in message else f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
-
-
-def _known_keys(location: Sequence[object]) -> list[str]:
-    models: list[type[BaseModel]] = [RunConfig]
-    for part in location:
-        models = [
-            found
-            for model in models
-            if str(part) in model.model_fields
-            for found in _models_in(model.model_fields[str(part)].annotation)
-        ]
-    return [name for model in models for name in model.model_fields]
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

@@ -1,6 +1,10 @@
-import pytest
+import time
 
-from common.config import dump, load, parse
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.config import RunConfig, dump, load, parse
 from common.errors import UserError
 
 MINIMAL = "name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n"
@@ -115,3 +119,108 @@ def test_the_resolved_configuration_reads_back_unchanged(tmp_path):
 def test_a_key_named_after_a_method_is_refused_like_any_other() -> None:
     with pytest.raises(UserError, match="sft: no such setting"):
         parse({"name": "x", "method": {"name": "sft"}, "data": {"kgfact": {}}, "sft": 1}, "f")
+
+
+# -- whatever is given ---------------------------------------------------------
+
+KEYS = st.sampled_from(
+    ["name", "seed", "model", "method", "data", "replay", "learner", "kgfact", "lr", "mix_rate"]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.dates()
+    | st.binary(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(KEYS | st.text(max_size=4) | st.integers(), inner, max_size=4)
+    ),
+    max_leaves=4,
+)
+
+
+def is_read_or_refused(read):
+    began = time.monotonic()
+    try:
+        answer = read()
+    except UserError as error:
+        answer = str(error)
+    assert isinstance(answer, RunConfig) or 0 < len(answer) < 20_000
+    assert time.monotonic() - began < 10
+
+
+@settings(max_examples=700, deadline=None)
+@given(st.dictionaries(KEYS | st.text(max_size=4), VALUES, max_size=6))
+def test_any_mapping_is_read_or_refused(raw):
+    is_read_or_refused(lambda: parse(raw, "f"))
+
+
+@settings(max_examples=1300, deadline=None)
+@given(
+    st.sampled_from(
+        [
+            (name, key)
+            for name, field in RunConfig.model_fields.items()
+            for key in getattr(field.annotation, "model_fields", [])
+        ]
+    ),
+    VALUES,
+)
+def test_any_value_of_any_setting_is_read_or_refused(where, value):
+    raw = {"name": "x", "method": {"name": "sft"}, "data": {"kgfact": {}}}
+    raw.setdefault(where[0], {})[where[1]] = value
+    is_read_or_refused(lambda: parse(raw, "f"))
+
+
+@settings(max_examples=1300, deadline=None)
+@given(
+    text=st.text(max_size=40)
+    | st.text(alphabet=" \n\t:-[]{}&*!|>'\"#,?%@`~0129azname", max_size=40)
+    | st.binary(max_size=40)
+)
+def test_any_file_is_read_or_refused(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    is_read_or_refused(lambda: load(path))
+    path.write_bytes(MINIMAL.encode() + path.read_bytes())
+    is_read_or_refused(lambda: load(path))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="abc.=:[]{}&*!0129 -_", max_size=20))
+def test_any_override_is_read_or_refused(tmp_path_factory, override):
+    path = tmp_path_factory.getbasetemp() / "minimal.yaml"
+    path.write_text(MINIMAL)
+    for text in (override, f"learner.lr={override}"):
+        is_read_or_refused(lambda text=text: load(path, [text]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 50_000, "not YAML: more than 40 levels"),
+        ("a: &a [x]\nb: *a", "not YAML: aliases .* are not taken"),
+        ("seed: 2001-99-99", "not YAML: month must be in 1"),
+        ("? {a: b}\n: c", "not YAML"),
+        ("seed: " + "9" * 5000, "not YAML: .*digits"),
+        ("x" * (2**18 + 1), "over 262144 bytes"),
+    ],
+)
+def test_a_file_that_asks_too_much_is_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text)
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 9\)"):
+        load(tmp_path / "latin.yaml")
+
+
+def test_a_bound_on_age_needs_rollouts_that_are_trained_once(tmp_path):
+    with pytest.raises(UserError, match=r"max_lag .* so learner\.epochs must be 1, not 30"):
+        read(tmp_path, MINIMAL, "replay.max_lag=2")
+    assert read(tmp_path, MINIMAL, "replay.max_lag=2", "learner.epochs=1").replay.max_lag == 2

@@ -1,0 +1,60 @@
+"""What pydantic refuses, in words: key, value, bound, and the key that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from common.methods import METHODS
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """One line an error; ``root`` is the model that was validated."""
+    return [_line(dict(item), root) for item in error.errors()]
+
+
+def _line(error: dict[str, Any], root: type[BaseModel]) -> str:
+    # pydantic names the chosen method inside the location, which is no key of the file.
+    location = [
+        part
+        for index, part in enumerate(error["loc"])
+        if not (index == 1 and error["loc"][0] == "method" and part in METHODS)
+    ]
+    key = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(
+            str(location[-1]), _known_keys(root, location[:-1]), 1, 0.5
+        )
+        hint = f"; did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?" if near else ""
+        return f"{key}: no such setting{hint}"
+    if error["type"] == "union_tag_invalid":
+        return f"{key}.name: {reprlib.repr(error['ctx']['tag'])} is not one of {', '.join(METHODS)}"
+    if error["type"] == "missing":
+        return f"{key}: this setting is required"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return message if not key or key in message else f"{key}: {message}"
+    return f"{key}: {message[0].lower()}{message[1:]}, not {reprlib.repr(error['input'])}"
+
+
+def _known_keys(root: type[BaseModel], location: Sequence[object]) -> list[str]:
+    models = [root]
+    for part in location:
+        models = [
+            found
+            for model in models
+            if str(part) in model.model_fields
+            for found in _models_in(model.model_fields[str(part)].annotation)
+        ]
+    return [name for model in models for name in model.model_fields]
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
