@@ -1,7 +1,8 @@
 """The replay queue: the ledger behind a clock, a limiter and a wire format.
 
 Actors wait here for work or for room, the learner waits for a full batch.
-Neither call blocks: a caller that must wait is told so and asks again.
+No call blocks: a caller that must wait is told so and asks again. Every call
+may be repeated, and what it acknowledges is in the ledger's file.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.config import ReplaySettings
-from common.ledger import Exposure, Ledger
-from common.limiter import Limiter
+from common.config import ReplaySettings, RunConfig, live_change
+from common.ledger import Accepted, Counts, Exposure, Ledger
+from common.limiter import Blocked, Level, Side, Wait, may_sample, room
 from common.metrics import Snapshot
 from common.records import Work, unpack_rollout
 
@@ -33,89 +34,115 @@ class ReplayQueue:
 
     Args:
         ledger: the run's ledger, owned from now on.
-        settings: the replay section.
-        epochs: exposures of each rollout.
-        batch_size: exposures of a step.
+        config: the run's configuration; :meth:`configure` changes its replay section.
     """
 
-    def __init__(
-        self, ledger: Ledger, settings: ReplaySettings, *, epochs: int, batch_size: int
-    ) -> None:
+    def __init__(self, ledger: Ledger, config: RunConfig) -> None:
         self._ledger = ledger
-        self._settings = settings
-        self._epochs = epochs
-        self._batch_size = batch_size
-        self._limiter = Limiter(settings.min_size, settings.max_bytes)
-        self._waits: dict[str, str | None] = {"insert": None, "sample": None}
+        self._config = config
+        self._epochs = config.learner.epochs
+        self._batch_size = config.learner.batch_size
+        self._blocked = Blocked()
         self._lock = threading.Lock()
 
     @property
     def settings(self) -> ReplaySettings:
         """Those in force."""
-        return self._settings
+        return self._config.replay
 
     def configure(self, settings: ReplaySettings) -> None:
-        """Change the settings of the live queue."""
+        """Change the settings from the next call on.
+
+        Nothing is stored here: whoever calls keeps them.
+
+        Raises:
+            UserError: a live run cannot take them.
+        """
         with self._lock:
-            self._settings = settings
-            self._limiter.min_size = settings.min_size
-            self._limiter.max_bytes = settings.max_bytes
+            self._config = live_change(self._config, settings)
 
     def add_work(self, items: Iterable[tuple[str, int]]) -> None:
         """Register what is to be rolled out; what is known is left alone."""
         with self._lock:
             self._ledger.add_work(items)
 
+    # -- actors -------------------------------------------------------------
+
     def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant:
         """Up to ``count`` more work items for ``owner``, which holds ``holding`` (work ids)."""
         with self._lock:
-            now = time.time()
-            self._ledger.heartbeat(owner, holding, now=now, duration=self._settings.lease_s)
+            now, duration = time.time(), self._config.replay.lease_s
+            self._ledger.heartbeat(owner, holding, now=now, duration=duration)
             counts = self._ledger.counts()
-            if counts.settled:
+            if self._is_over(counts):
                 return Grant([], over=True)
-            wait = self._limiter.may_insert(counts.waiting_bytes)
-            self._note("insert", wait)
-            if wait or count == 0:
+            if count == 0 or counts.settled:
                 return Grant([], over=False)
-            work = self._ledger.lease(owner, count, now=now, duration=self._settings.lease_s)
+            free = room(self._config.replay, self._level(counts), self._batch_size)
+            self._note("insert", free if isinstance(free, Wait) else None)
+            if isinstance(free, Wait):
+                return Grant([], over=False)
+            work = self._ledger.lease(owner, min(count, free), now=now, duration=duration)
             return Grant(work, over=False)
 
-    def release(self, owner: str) -> int:
-        """Take back everything leased to ``owner``, at once."""
+    def release(self, owner: str, died: bool = False) -> int:
+        """Take back everything leased to ``owner``; ``died``: its process ended by itself."""
         with self._lock:
-            return self._ledger.release(owner)
+            return self._ledger.release(
+                owner, died=died, max_deaths=self._config.replay.poison_after
+            )
 
     def insert(self, payload: bytes, attempts: int) -> bool:
-        """Accept a packed rollout; False if its work item was settled before.
+        """Accept one packed rollout; see :meth:`insert_many`."""
+        return self.insert_many([(payload, attempts)])[0]
+
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """Accept (packed rollout, attempts) pairs, all or none, in one transaction.
+
+        False for a rollout whose work item was settled before.
 
         Raises:
-            WireError: the payload is not a rollout.
+            WireError: a payload is not a rollout.
         """
-        rollout = unpack_rollout(payload)
+        accepted = []
+        for payload, attempts in items:
+            rollout = unpack_rollout(payload)
+            accepted.append(
+                Accepted(rollout.fact_id, rollout.draw, payload, attempts, rollout.policy_version)
+            )
         with self._lock:
-            return self._ledger.insert(rollout.fact_id, rollout.draw, payload, attempts=attempts)
+            return self._ledger.insert_many(accepted)
 
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
         """Give a work item up."""
         with self._lock:
             return self._ledger.exhaust(fact_id, draw, reason, attempts=attempts)
 
+    # -- learner ------------------------------------------------------------
+
     def sample(self, step: int) -> tuple[bool, list[tuple[int, bytes]], int | None]:
         """The batch of ``step``: (ready, [(epoch, payload)], exposures of the run or None)."""
         with self._lock:
             counts = self._ledger.counts()
-            wait = self._limiter.may_sample(counts.accepted, counts.settled)
             exposures: list[Exposure] | None = None
+            wait = None
+            # A step that was bound before the limits changed is still the same.
+            if step > counts.last_step:
+                wait = may_sample(self._config.replay, self._level(counts), self._batch_size)
             if wait is None:
-                exposures = self._ledger.sample(step, self._batch_size)
+                exposures = self._ledger.sample(step, self._batch_size, oldest=self._oldest(step))
                 if exposures is None:
-                    wait = f"{counts.waiting} rollouts wait, fewer than a batch"
+                    wait = Wait("batch", "the rollouts that are ready grew too old")
             self._note("sample", wait)
             total = counts.accepted * self._epochs if counts.settled else None
             if exposures is None:
                 return False, [], total
             return True, [(item.epoch, item.payload) for item in exposures], total
+
+    def last_step(self) -> int:
+        """The last step that was sampled; no checkpoint after it can be resumed from."""
+        with self._lock:
+            return self._ledger.counts().last_step
 
     def commit(self, step: int) -> None:
         """The checkpoint that contains ``step`` is safe."""
@@ -127,16 +154,22 @@ class ReplayQueue:
         with self._lock:
             self._ledger.restore(step)
 
+    # -- everybody ----------------------------------------------------------
+
     def status(self) -> dict[str, Any]:
-        """Counts, and who waits for what."""
+        """Counts, and who waits for what, since when (Unix time) and for how long in total."""
         with self._lock:
             counts = self._ledger.counts()
-            items = self._ledger.attempts_per_item()
-        most = counts.work - counts.exhausted
+            now = time.time()
+            waits = list(self._blocked.current())
+            blocked = self._blocked_seconds(now)
+        most = counts.work - counts.lost
         return {
             "facts": counts.work,
             "accepted": counts.accepted,
             "exhausted": counts.exhausted,
+            "quarantined": counts.quarantined,
+            "stale": counts.stale,
             "attempts": counts.attempts,
             "leased": counts.leased,
             "depth": counts.waiting,
@@ -145,17 +178,24 @@ class ReplayQueue:
             "exposures_expected": most * self._epochs,
             "exposures_sampled": counts.sampled,
             "exposures_trained": counts.trained,
+            "sampled_step": counts.last_step,
             "committed_step": counts.committed_step,
             "total_steps": math.ceil(most * self._epochs / self._batch_size),
-            "first_attempt_accepted": sum(ok and attempts == 1 for attempts, ok in items),
-            "waiting": {side: reason for side, reason in self._waits.items() if reason},
+            "first_attempt_accepted": counts.first_attempt,
+            "waiting": {
+                side: f"{wait.detail}, for {now - since:.0f} s" for side, wait, since in waits
+            },
+            "blocked": {
+                side: {"reason": wait.reason, "since": since} for side, wait, since in waits
+            },
+            "blocked_seconds": blocked,
         }
 
     def snapshot(self) -> Snapshot:
         """Current metrics."""
         with self._lock:
             counts = self._ledger.counts()
-            blocked = {str(side): value for side, value in self._limiter.blocked_s.items()}
+            blocked = self._blocked_seconds(time.time())
         return {
             "mixsd_replay_rollouts": counts.accepted,
             "mixsd_replay_waiting": counts.waiting,
@@ -163,9 +203,39 @@ class ReplayQueue:
             "mixsd_replay_leased": counts.leased,
             "mixsd_replay_sampled_total": counts.sampled,
             "mixsd_replay_trained": counts.trained,
+            "mixsd_replay_quarantined": counts.quarantined,
+            "mixsd_replay_stale": counts.stale,
             "mixsd_replay_blocked_seconds_total": blocked,
         }
 
-    def _note(self, side: Any, wait: str | None) -> None:
-        self._waits[side] = wait
-        self._limiter.note(side, wait is not None, time.monotonic())
+    # -- inside -------------------------------------------------------------
+
+    def _is_over(self, counts: Counts) -> bool:
+        """No work will be pending again; with a bound on age, not before all is committed."""
+        if self._config.replay.max_lag is None:
+            return counts.settled
+        return counts.settled and counts.trained == counts.accepted * self._epochs
+
+    def _oldest(self, step: int) -> int | None:
+        # Policy versions are optimizer steps: the weights that take ``step`` have taken step - 1.
+        lag = self._config.replay.max_lag
+        return None if lag is None else step - 1 - lag
+
+    def _level(self, counts: Counts) -> Level:
+        return Level(
+            inserted=counts.accepted,
+            leased=counts.leased,
+            sampled=counts.sampled,
+            ready=self._ledger.ready(counts, self._batch_size),
+            waiting_bytes=counts.waiting_bytes,
+            settled=counts.settled,
+        )
+
+    def _note(self, side: Side, wait: Wait | None) -> None:
+        self._blocked.note(side, wait, time.time())
+
+    def _blocked_seconds(self, now: float) -> dict[str, float]:
+        return {
+            f"{side},{reason}": seconds
+            for (side, reason), seconds in self._blocked.totals(now).items()
+        }

@@ -15,7 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 Role = Literal["rollout", "replay", "learner", "evaluator", "controller"]
 
-# Metric name -> value, or -> {label value: value} where the metric has a label.
+# Metric name -> value, or -> {label value: value} where the metric has a label; where it has
+# two, named "a,b", the values are joined in the same way.
 Snapshot = Mapping[str, float | Mapping[str, float]]
 
 
@@ -45,12 +46,14 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec("mixsd_replay_leased", "gauge", "replay", "Work items leased to actors."),
     Spec("mixsd_replay_sampled_total", "counter", "replay", "Exposures bound to a step."),
     Spec("mixsd_replay_trained", "gauge", "replay", "Exposures committed."),
+    Spec("mixsd_replay_quarantined", "gauge", "replay", "Facts that kill the actors they run on."),
+    Spec("mixsd_replay_stale", "gauge", "replay", "Rollouts too old for their first exposure."),
     Spec(
         "mixsd_replay_blocked_seconds_total",
         "counter",
         "replay",
-        "Seconds a side was made to wait.",
-        "side",
+        "Seconds a side (insert: actors, sample: learner) was made to wait.",
+        "side,reason",
     ),
     Spec("mixsd_learner_step", "gauge", "learner", "Optimizer steps done."),
     Spec("mixsd_learner_loss", "gauge", "learner", "Loss of the last step, nats a token."),
@@ -84,7 +87,8 @@ def families(run: str, snapshots: Mapping[str, Snapshot]) -> Iterator[Metric]:
     for spec in CATALOGUE:
         if spec.name not in by_metric:
             continue
-        labels = ["run", "actor", *([spec.label] if spec.label else [])]
+        own_labels = spec.label.split(",") if spec.label else []
+        labels = ["run", "actor", *own_labels]
         family: Metric
         if spec.kind == "counter":
             family = CounterMetricFamily(spec.name.removesuffix("_total"), spec.help, labels=labels)
@@ -93,5 +97,6 @@ def families(run: str, snapshots: Mapping[str, Snapshot]) -> Iterator[Metric]:
         for actor, value in by_metric[spec.name]:
             parts = value.items() if isinstance(value, Mapping) else [(None, value)]
             for part, number in parts:
-                family.add_metric([run, actor, *([part] if part is not None else [])], number)
+                values = part.split(",", len(own_labels) - 1) if part is not None else []
+                family.add_metric([run, actor, *values], number)
         yield family

@@ -1,19 +1,25 @@
 """What crosses a process: facts, work items and rollouts, and their msgpack form.
 
 The wire form is a msgpack array that starts with a version number; the reader
-refuses other versions, wrong types and payloads over ``MAX_PAYLOAD_BYTES``.
+refuses other versions, wrong types, numbers out of range and payloads over
+``MAX_PAYLOAD_BYTES``, and answers anything else with :class:`WireError` alone.
 Nothing here knows who sends or stores a record.
 """
 
 from __future__ import annotations
 
+import math
+import reprlib
 from dataclasses import dataclass, fields
 from typing import Any
 
 import msgpack
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 MAX_PAYLOAD_BYTES = 16 * 2**20
+MAX_FACT_ID = 1024
+# Token ids and counts: what a tensor of int32 and a column of SQLite can hold.
+MAX_COUNT = 2**31 - 1
 
 
 class WireError(ValueError):
@@ -77,6 +83,7 @@ class Rollout:
     ``canonical_nll``mean NLL (nats/token) of y* under the reference, or None
     ``attempt``      the accepted attempt, counted from 0
     ``verified``     whether the verdict accepted the answer
+    ``policy_version`` optimizer steps of the weights that drew it; 0: the base
     """
 
     fact_id: str
@@ -89,6 +96,7 @@ class Rollout:
     base_logprobs: list[float]
     canonical_nll: float | None
     verified: bool
+    policy_version: int = 0
 
     @property
     def target_nll(self) -> float | None:
@@ -119,7 +127,7 @@ def unpack_rollout(payload: bytes) -> Rollout:
         raise WireError(f"payload has {len(payload)} bytes; the bound is {MAX_PAYLOAD_BYTES}")
     try:
         values = msgpack.unpackb(payload, strict_map_key=True)
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise WireError(f"payload is not msgpack: {error}") from error
     if not isinstance(values, list) or not values or not _is_count(values[0]):
         raise WireError("payload is not a record")
@@ -133,19 +141,18 @@ def unpack_rollout(payload: bytes) -> Rollout:
 
 
 def _check_rollout(named: dict[str, Any]) -> None:
-    if not isinstance(named["fact_id"], str) or not named["fact_id"]:
-        raise WireError("fact_id: a non-empty string is expected")
-    for name in ("draw", "attempt"):
+    fact_id = named["fact_id"]
+    if not isinstance(fact_id, str) or not 0 < len(fact_id) <= MAX_FACT_ID:
+        raise WireError(f"fact_id: a string of 1 to {MAX_FACT_ID} characters is expected")
+    for name in ("draw", "attempt", "policy_version"):
         if not _is_count(named[name]):
-            raise WireError(f"{name}: a count is expected, not {named[name]!r}")
+            raise WireError(f"{name}: a count is expected, not {reprlib.repr(named[name])}")
     for name in ("prompt_ids", "target_ids", "naive"):
-        if not isinstance(named[name], list) or not all(map(_is_count, named[name])):
+        if not _are_counts(named[name], 1 if name == "naive" else MAX_COUNT):
             raise WireError(f"{name}: a list of counts is expected")
     for name in ("logprobs", "base_logprobs"):
-        if not isinstance(named[name], list) or not all(
-            isinstance(value, float) for value in named[name]
-        ):
-            raise WireError(f"{name}: a list of floats is expected")
+        if not _are_floats(named[name]):
+            raise WireError(f"{name}: a list of finite floats is expected")
     if not named["target_ids"]:
         raise WireError("target_ids: at least one token is expected")
     for name in ("naive", "logprobs", "base_logprobs"):
@@ -153,11 +160,26 @@ def _check_rollout(named: dict[str, Any]) -> None:
             raise WireError(
                 f"{name}: {len(named[name])} entries for {len(named['target_ids'])} target tokens"
             )
-    if not (named["canonical_nll"] is None or isinstance(named["canonical_nll"], float)):
-        raise WireError("canonical_nll: a float or nil is expected")
+    nll = named["canonical_nll"]
+    if not (nll is None or (isinstance(nll, float) and math.isfinite(nll))):
+        raise WireError("canonical_nll: a finite float or nil is expected")
     if not isinstance(named["verified"], bool):
         raise WireError("verified: a boolean is expected")
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
+# A loop in Python over each token would cost more than the rest of the queue.
+def _are_counts(values: object, most: int) -> bool:
+    if not isinstance(values, list) or not set(map(type, values)) <= {int}:
+        return False
+    return not values or (min(values) >= 0 and max(values) <= most)
+
+
+def _are_floats(values: object) -> bool:
+    if not isinstance(values, list) or not set(map(type, values)) <= {float}:
+        return False
+    # One that is not finite makes the sum so.
+    return math.isfinite(sum(values))

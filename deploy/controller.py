@@ -212,7 +212,7 @@ class Controller:
     def _failed(self, group: Group, why: str, *, hopeless: bool = False) -> None:
         group.end()
         if group.name.startswith("rollout"):
-            self._tell_queue("release", group.name)
+            self._tell_queue("release", group.name, True)
         if group.draining_since is not None:
             return
         pause = None if hopeless else group.budget.next_pause()

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from common.config import ReplaySettings, RunConfig, Settings
+from common.config import ReplaySettings, RunConfig, Settings, live_change
 from common.errors import UserError
 from common.rundir import RunDir, read_json, write_atomic
 
@@ -57,6 +57,7 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             raise UserError(f"{key}: {first['msg']}, not {first['input']!r}") from error
+        live_change(config, desired.replay)
         write_atomic(run.desired, json.dumps(desired.model_dump(mode="json")))
     return desired
 

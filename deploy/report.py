@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common import config as configuration
-from common.ledger import Ledger
+from common.ledger import open_view
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, read_json, read_jsonl
 
@@ -23,11 +23,11 @@ def evaluations(run: RunDir) -> list[dict[str, Any]]:
 def summary(run: RunDir) -> dict[str, Any]:
     """The figures that tables and comparisons show."""
     config = configuration.load(run.config)
-    ledger = Ledger(run.ledger, epochs=config.learner.epochs, seed=config.seed)
+    ledger = open_view(run.ledger)
     try:
         counts = ledger.counts()
         rollouts = [unpack_rollout(payload) for payload in ledger.payloads()]
-        lost = ledger.exhausted()
+        lost = [(fact, f"{outcome}: {reason}") for fact, outcome, reason in ledger.lost()]
     finally:
         ledger.close()
     results = evaluations(run)
@@ -56,8 +56,7 @@ def write_report(run: RunDir) -> None:
     import jinja2
 
     figures = summary(run)
-    config = configuration.load(run.config)
-    ledger = Ledger(run.ledger, epochs=config.learner.epochs, seed=config.seed)
+    ledger = open_view(run.ledger)
     try:
         rollouts = [unpack_rollout(payload) for payload in ledger.payloads()]
     finally:

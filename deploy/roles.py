@@ -21,7 +21,7 @@ from actors.replay import Grant, ReplayQueue
 from common import config as configuration
 from common import corpora, models
 from common.config import RunConfig
-from common.ledger import Ledger
+from common.ledger import Ledger, LedgerUnavailable
 from common.metrics import Snapshot
 from common.prompts import PRESETS, Prompts
 from common.rundir import RunDir
@@ -134,13 +134,13 @@ class ReplayRole(Role):
     def __init__(self, name: str, root: str, model_dir: str) -> None:
         super().__init__(name, root, model_dir)
         config = self.config
-        ledger = Ledger(self.run_dir.ledger, epochs=config.learner.epochs, seed=config.seed)
-        self._queue = ReplayQueue(
-            ledger,
-            config.replay,
+        ledger = Ledger(
+            self.run_dir.ledger,
             epochs=config.learner.epochs,
-            batch_size=config.learner.batch_size,
+            seed=config.seed,
+            first_epoch=config.replay.first_epoch,
         )
+        self._queue = ReplayQueue(ledger, config)
         self._queue.add_work([(fact.id, 0) for fact in corpora.load(config.data).facts])
 
     def poll(self) -> Report:
@@ -178,6 +178,10 @@ class RemoteQueue:
     def insert(self, payload: bytes, attempts: int) -> bool:
         return bool(self._call("insert", payload, attempts))
 
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+        accepted: list[bool] = self._call("insert_many", items)
+        return accepted
+
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
         return bool(self._call("exhaust", fact_id, draw, reason, attempts))
 
@@ -185,6 +189,9 @@ class RemoteQueue:
         from learner.worker import Batch
 
         return Batch(*self._call("sample", step))
+
+    def last_step(self) -> int:
+        return int(self._call("last_step"))
 
     def commit(self, step: int) -> None:
         self._call("commit", step)
@@ -201,6 +208,11 @@ class RemoteQueue:
                 if self._handle is None:
                     self._handle = ray.get_actor(REPLAY)
                 return ray.get(self._handle.call.remote(method, *arguments), timeout=_ANSWER_S)
+            except LedgerUnavailable:
+                # The disk is full, perhaps not for long.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
             except (ValueError, ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as e:
                 if isinstance(e, ray.exceptions.RayTaskError) or time.monotonic() > deadline:
                     raise

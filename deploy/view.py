@@ -55,13 +55,14 @@ def lines(status: dict[str, Any]) -> list[str]:
     if status["cause"]:
         out.append(f"cause      {status['cause']}")
     if queue:
-        settled = queue["accepted"] + queue["exhausted"]
+        dropped = queue["exhausted"] + queue["quarantined"]
+        settled = queue["accepted"] + dropped
         drawing = live and settled < queue["facts"]
         rate = _rate(speed["rollout_tokens"], "tokens/s") if drawing else ""
         out += [
             f"rollouts   {_bar(settled, queue['facts'])} {queue['accepted']}/{queue['facts']} "
             f"accepted{rate}",
-            f"           {queue['attempts']} attempts, {queue['exhausted']} dropped, "
+            f"           {queue['attempts']} attempts, {dropped} dropped, "
             f"queue depth {queue['depth']}",
             f"exposures  {_bar(queue['exposures_sampled'], queue['exposures_expected'])} "
             f"{queue['exposures_sampled']}/{queue['exposures_expected']}, "
@@ -99,7 +100,7 @@ def plain_line(status: dict[str, Any]) -> str:
         parts += [
             f"rollouts {queue['accepted']}/{queue['facts']}",
             f"attempts {queue['attempts']}",
-            f"dropped {queue['exhausted']}",
+            f"dropped {queue['exhausted'] + queue['quarantined']}",
             f"depth {queue['depth']}",
         ]
         if learner.get("loss") is not None:

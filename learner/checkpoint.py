@@ -119,11 +119,22 @@ def existing(root: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step, reverse=True)
 
 
-def newest_sound(root: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that can be resumed from, and why newer ones cannot."""
+def newest_sound(root: Path, last_step: int) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that can be resumed from, and why newer ones cannot.
+
+    Args:
+        last_step: the last step that the queue knows; only a queue whose
+            storage lost its end knows less than the checkpoints.
+    """
     problems: list[str] = []
     for checkpoint in existing(root):
         if not checkpoint.resumable:
+            continue
+        if checkpoint.step > last_step:
+            problems.append(
+                f"checkpoint step_{checkpoint.step} is skipped: the queue's file was cut short "
+                f"and knows steps up to {last_step}"
+            )
             continue
         damage = checkpoint.damage()
         if damage is None:

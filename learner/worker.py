@@ -48,6 +48,7 @@ class BatchSource(Protocol):
     def sample(self, step: int) -> Batch: ...
     def commit(self, step: int) -> None: ...
     def restore(self, step: int) -> None: ...
+    def last_step(self) -> int: ...
 
 
 class Trainer(checkpoint.Exporter, Protocol):
@@ -141,7 +142,7 @@ class Learner:
         return step
 
     def _resume(self) -> int:
-        found, problems = checkpoint.newest_sound(self._run.checkpoints)
+        found, problems = checkpoint.newest_sound(self._run.checkpoints, self._source.last_step())
         # Every rank has looked before the first one changes anything.
         self._engine.barrier()
         step = found.step if found else 0

@@ -2,14 +2,21 @@ import math
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.records import MAX_PAYLOAD_BYTES, Rollout, WireError, pack_rollout, unpack_rollout
+from common.records import (
+    MAX_COUNT,
+    MAX_PAYLOAD_BYTES,
+    Rollout,
+    WireError,
+    pack_rollout,
+    unpack_rollout,
+)
 
-GOOD = Rollout("f", 2, 1, [5, 6], [7, 8], [1, 0], [-0.5, -1.5], [-1.0, -2.0], 0.25, True)
-COUNTS = st.integers(0, 2**63 - 1)
-FLOATS = st.floats(allow_nan=False)
+GOOD = Rollout("f", 2, 1, [5, 6], [7, 8], [1, 0], [-0.5, -1.5], [-1.0, -2.0], 0.25, True, 4)
+COUNTS = st.integers(0, MAX_COUNT)
+FLOATS = st.floats(-1e9, 1e9)
 
 
 @st.composite
@@ -31,6 +38,7 @@ def rollouts(draw):
         base_logprobs=all_or_none(FLOATS),
         canonical_nll=draw(st.none() | FLOATS),
         verified=draw(st.booleans()),
+        policy_version=draw(COUNTS),
     )
 
 
@@ -39,8 +47,75 @@ def test_a_rollout_comes_back_as_it_was_sent(rollout):
     assert unpack_rollout(pack_rollout(rollout)) == rollout
 
 
+def refuses_or_reads(payload):
+    """What is read is a rollout that is written as it was; all else is a wire error."""
+    try:
+        rollout = unpack_rollout(payload)
+    except WireError:
+        return
+    assert unpack_rollout(pack_rollout(rollout)) == rollout
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=5))
+    | st.builds(msgpack.Timestamp, st.integers(0, 2**33), st.integers(0, 10**9 - 1)),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=2) | st.integers(0, 9), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=2500, deadline=None)
 @given(st.binary(max_size=64))
 def test_arbitrary_bytes_raise_nothing_but_a_wire_error(payload):
+    with pytest.raises(WireError):
+        unpack_rollout(payload)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.integers(0, 11), JUNK)
+def test_a_record_with_anything_for_a_field_is_read_or_refused(index, junk):
+    values = msgpack.unpackb(pack_rollout(GOOD))
+    values[index] = junk
+    refuses_or_reads(msgpack.packb(values))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(JUNK)
+def test_any_message_that_is_no_record_is_refused(junk):
+    with pytest.raises(WireError):
+        unpack_rollout(msgpack.packb(junk))
+
+
+@settings(max_examples=2500, deadline=None)
+@given(st.data())
+def test_a_record_with_flipped_or_cut_bytes_is_read_or_refused(data):
+    payload = bytearray(pack_rollout(GOOD))
+    for _ in range(data.draw(st.integers(1, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    refuses_or_reads(bytes(payload[: data.draw(st.integers(0, len(payload)))]))
+    refuses_or_reads(bytes(payload))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xdd\xff\xff\xff\xff",  # an array of four billion
+        b"\xc6\xff\xff\xff\xff",  # as many bytes
+        b"\x91" * 100_000,  # nesting without end
+        b"\xd6\xff\xff\xff\xff\xff",  # a time stamp
+        b"\x81\x90\x90",  # a list as a key
+    ],
+)
+def test_a_message_that_promises_too_much_is_refused(payload):
     with pytest.raises(WireError):
         unpack_rollout(payload)
 
@@ -48,17 +123,22 @@ def test_arbitrary_bytes_raise_nothing_but_a_wire_error(payload):
 @pytest.mark.parametrize(
     ("index", "value", "message"),
     [
-        (0, 2, "not a version-1 record"),
+        (0, 1, "not a version-2 record"),
         (1, "", "fact_id"),
+        (1, "x" * 1025, "fact_id: a string of 1 to 1024 characters"),
+        (2, 2**31, "draw: a count is expected"),
         (2, -1, "draw: a count is expected, not -1"),
         (3, True, "attempt: a count is expected, not True"),
         (4, [1.5], "prompt_ids: a list of counts"),
         (5, [], "target_ids: at least one token"),
         (6, [1], "naive: 1 entries for 2 target tokens"),
-        (7, [1, 2], "logprobs: a list of floats"),
+        (6, [2, 0], "naive: a list of counts"),
+        (7, [1, 2], "logprobs: a list of finite floats"),
+        (7, [-1.0, -math.inf], "logprobs: a list of finite floats"),
         (8, [-1.0] * 3, "base_logprobs: 3 entries for 2 target tokens"),
-        (9, "0.25", "canonical_nll: a float or nil"),
+        (9, math.nan, "canonical_nll: a finite float or nil"),
         (10, 1, "verified: a boolean"),
+        (11, None, "policy_version: a count"),
     ],
 )
 def test_a_wrong_field_is_named(index, value, message):
@@ -70,7 +150,7 @@ def test_a_wrong_field_is_named(index, value, message):
 
 def test_a_record_with_a_field_too_few_is_refused():
     values = msgpack.unpackb(pack_rollout(GOOD))
-    with pytest.raises(WireError, match="record has 9 fields, not 10"):
+    with pytest.raises(WireError, match="record has 10 fields, not 11"):
         unpack_rollout(msgpack.packb(values[:-1]))
 
 

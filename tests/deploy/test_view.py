@@ -22,6 +22,7 @@ def _status(**changes):
             "facts": 40,
             "accepted": 18,
             "exhausted": 2,
+            "quarantined": 0,
             "attempts": 50,
             "depth": 8,
             "exposures_expected": 480,

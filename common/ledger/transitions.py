@@ -1,0 +1,273 @@
+"""Changing a ledger. Every public method is one transaction: a kill at any
+point leaves either the state before it or the state after it.
+
+Work item    one (fact, draw): pending -> leased -> accepted, exhausted or
+             quarantined. A lease ends with its owner's deadline or release.
+Rollout      the payload accepted for a work item; one each, whatever arrives.
+Exposure     one (work item, epoch); a step is a stretch of their sequence.
+
+An exposure is *trained* once its step is committed, which the learner does
+after the checkpoint that contains the step is safe on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from common.ledger import schema
+from common.ledger.leases import Leases
+from common.ledger.order import FirstEpoch, Place
+from common.ledger.schema import LedgerError, LedgerUnavailable
+from common.ledger.view import Exposure, LedgerView
+from common.records import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A rollout on its way into the ledger; ``attempts`` it took."""
+
+    fact_id: str
+    draw: int
+    payload: bytes
+    attempts: int
+    policy_version: int = 0
+
+
+class Ledger(LedgerView):
+    """Opens or creates the file at ``path``.
+
+    Args:
+        path: SQLite file; its folder must exist.
+        epochs: exposures of each rollout.
+        seed: fixes the permutation of every epoch after the first.
+        first_epoch: its order (see ``order.py``).
+
+    Raises:
+        UserError: the file is no ledger, or damaged.
+    """
+
+    def __init__(
+        self, path: Path, *, epochs: int, seed: int, first_epoch: FirstEpoch = "arrival"
+    ) -> None:
+        super().__init__(schema.open_file(path, seed, first_epoch))
+        self._path = path
+        self._epochs = epochs
+        self._leases = Leases(self._db)
+
+    # -- work -------------------------------------------------------------
+
+    def add_work(self, items: Iterable[tuple[str, int]]) -> None:
+        """Register (fact id, draw) pairs; those already known are left alone.
+
+        Raises:
+            UserError: there are new ones, and a later epoch has begun: its
+                permutation is over the work that there was.
+        """
+        with self._transaction():
+            before = self.counts().work
+            self._db.executemany(
+                "INSERT OR IGNORE INTO work (fact_id, draw) VALUES (?, ?)", list(items)
+            )
+            added = self.counts().work - before
+            if added and self._db.execute("SELECT 1 FROM steps WHERE epoch > 0").fetchone():
+                raise UserError(
+                    f"{added} new facts came after the second epoch had begun; train them in a "
+                    "run of another name"
+                )
+
+    def lease(self, owner: str, count: int, *, now: float, duration: float) -> list[Work]:
+        """Give ``owner`` up to ``count`` pending items, expired leases of others included.
+
+        All that an owner holds is due ``duration`` seconds after its last call.
+        """
+        with self._transaction():
+            self._leases.renew(owner, now + duration)
+            self._leases.expire(now)
+            return self._leases.grant(owner, count)
+
+    def heartbeat(self, owner: str, holding: Sequence[int], *, now: float, duration: float) -> None:
+        """Extend the leases that ``owner`` says it holds; take back its others and expired ones.
+
+        A grant whose reply was lost is not held by anybody, and returns here.
+        """
+        with self._transaction():
+            self._leases.renew(owner, now + duration)
+            self._leases.expire(now)
+            self._leases.keep_only(owner, holding)
+
+    def release(self, owner: str, *, died: bool = False, max_deaths: int = 3) -> int:
+        """Return all that ``owner`` holds, at once; the number of items.
+
+        Args:
+            died: its process ended by itself, perhaps because of what it held.
+            max_deaths: lone deaths after which an item is quarantined.
+        """
+        with self._transaction():
+            if died:
+                self._leases.blame(owner, max_deaths)
+            return self._leases.give_back(owner)
+
+    def insert(self, fact_id: str, draw: int, payload: bytes, *, attempts: int) -> bool:
+        """Accept one rollout; see :meth:`insert_many`."""
+        return self.insert_many([Accepted(fact_id, draw, payload, attempts)])[0]
+
+    def insert_many(self, rollouts: Sequence[Accepted]) -> list[bool]:
+        """Accept rollouts, all or none; False for one whose work item has an outcome.
+
+        Late results count: whoever leased the item meanwhile finds it settled.
+
+        Raises:
+            LedgerError: a rollout of unknown work.
+        """
+        with self._transaction():
+            return [self._insert(rollout) for rollout in rollouts]
+
+    def exhaust(self, fact_id: str, draw: int, reason: str, *, attempts: int) -> bool:
+        """Close a work item without a rollout; False if it has an outcome."""
+        with self._transaction():
+            return self._settle(fact_id, draw, "exhausted", reason, attempts) is not None
+
+    # -- exposures --------------------------------------------------------
+
+    def sample(self, step: int, count: int, *, oldest: int | None = None) -> list[Exposure] | None:
+        """The exposures of ``step``: the same list however often it is asked.
+
+        Later epochs begin once all work is settled. The last step of a run may
+        be short.
+
+        Args:
+            oldest: first exposures of rollouts with an older policy version
+                are not given out; these are dropped and their work is pending
+                again.
+
+        Returns:
+            None while a full batch is not there yet; an empty list when every
+            exposure belongs to an earlier step.
+        """
+        with self._transaction():
+            counts = self.counts()
+            if step <= counts.committed_step:
+                raise LedgerError(f"step {step} is committed; it cannot be sampled again")
+            bound = self.of_step(step)
+            if bound:
+                return bound
+            if counts.last_step >= step:
+                raise LedgerError(
+                    f"step {step} was passed over; the last sampled is {counts.last_step}"
+                )
+            if not counts.settled and counts.waiting < count:
+                return None
+            chosen = self._choose_exposures(step, count, oldest)
+            # Dropping a stale one leaves open work behind.
+            if len(chosen) < count and not self.counts().settled:
+                return None
+            if not chosen:
+                return []
+            exposures = self._exposures(chosen)
+            firsts = [len(exposure.payload) for exposure in exposures if exposure.epoch == 0]
+            self._db.execute(
+                "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?)",
+                (step, *chosen[-1][:2], len(chosen), len(firsts), sum(firsts)),
+            )
+        return exposures
+
+    def commit(self, step: int) -> None:
+        """Make every exposure up to ``step`` final, and durable. Never moves backwards."""
+        with self._transaction(durable=True):
+            self._db.execute(
+                "UPDATE totals SET committed_step = ?1, trained = trained + (SELECT"
+                " coalesce(sum(exposures), 0) FROM steps WHERE step > committed_step AND step <= ?1"
+                ") WHERE committed_step < ?1",
+                (step,),
+            )
+
+    def restore(self, step: int) -> None:
+        """The learner continues from ``step``: exposures of later steps return.
+
+        Raises:
+            LedgerError: the ledger does not know ``step``; the storage lost
+                its end, and an older checkpoint must be taken.
+        """
+        with self._transaction():
+            last = self.counts().last_step
+            if step > last:
+                raise LedgerError(f"the ledger knows steps up to {last}, not step {step}")
+            self._db.execute("DELETE FROM steps WHERE step > ?", (step,))
+            self._db.execute("UPDATE totals SET trained = sampled, committed_step = ?", (step,))
+
+    # -- inside -----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
+        try:
+            if durable:
+                self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                yield
+        except sqlite3.OperationalError as error:
+            raise LedgerUnavailable(f"{self._path}: {error}; nothing was changed") from error
+        finally:
+            if durable:
+                self._db.execute("PRAGMA synchronous=NORMAL")
+        schema.checkpoint(self._path, self._db)
+
+    def _insert(self, rollout: Accepted) -> bool:
+        work_id = self._settle(rollout.fact_id, rollout.draw, "accepted", None, rollout.attempts)
+        if work_id is None:
+            return False
+        self._db.execute(
+            "INSERT INTO rollouts (work_id, policy_version, payload) VALUES (?, ?, ?)",
+            (work_id, rollout.policy_version, rollout.payload),
+        )
+        return True
+
+    def _settle(
+        self, fact_id: str, draw: int, outcome: str, reason: str | None, attempts: int
+    ) -> int | None:
+        row = self._db.execute(
+            "SELECT id, outcome FROM work WHERE fact_id = ? AND draw = ?", (fact_id, draw)
+        ).fetchone()
+        if row is None:
+            raise LedgerError(f"no work item for fact {fact_id!r}, draw {draw}")
+        work_id, settled = row
+        if settled is not None:
+            return None
+        self._db.execute(
+            "UPDATE work SET outcome = ?, reason = ?, attempts = ?, owner = NULL WHERE id = ?",
+            (outcome, reason, attempts, work_id),
+        )
+        return int(work_id)
+
+    def _choose_exposures(self, step: int, count: int, oldest: int | None) -> list[Place]:
+        """Up to ``count`` exposures that are not bound yet; drops the stale ones it meets."""
+        counts = self.counts()
+        epochs = self._epochs if counts.settled else 1
+        chosen: list[Place] = []
+        dropped = False
+        for found in self._after_step(step, counts.work, chunk=count, epochs=epochs):
+            # Nothing may overtake what was dropped, save in order of arrival.
+            held_up = dropped and (found.epoch > 0 or self._sequence.first_epoch == "work")
+            if len(chosen) == count or held_up:
+                break
+            if found.epoch == 0 and oldest is not None and self._drop(found.work_id, oldest):
+                dropped = True
+            else:
+                chosen.append(found)
+        return chosen
+
+    def _drop(self, work_id: int, oldest: int) -> bool:
+        dropped = self._db.execute(
+            "DELETE FROM rollouts WHERE work_id = ? AND policy_version < ?", (work_id, oldest)
+        ).rowcount
+        if dropped:
+            self._db.execute(
+                "UPDATE work SET outcome = NULL, attempts = 0, crowd = 0, deaths = 0 WHERE id = ?",
+                (work_id,),
+            )
+        return bool(dropped)

@@ -1,0 +1,162 @@
+"""Reading a ledger: sizes, outcomes, what was trained, and whether it adds up."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from common.ledger.order import Place, Sequence
+from common.ledger.schema import open_for_reading
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """One rollout as trained in one epoch."""
+
+    epoch: int
+    work_id: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sizes of everything; the ledger's part of a run's status.
+
+    ``leased`` includes leases that have run out and that nobody has asked for;
+    ``waiting`` rollouts have had no exposure yet; ``stale`` counts rollouts
+    that grew too old before their exposure; ``last_step`` is the last sampled.
+    """
+
+    work: int
+    leased: int
+    accepted: int
+    first_attempt: int
+    exhausted: int
+    quarantined: int
+    attempts: int
+    waiting: int
+    waiting_bytes: int
+    sampled: int
+    trained: int
+    stale: int
+    committed_step: int
+    last_step: int
+
+    @property
+    def lost(self) -> int:
+        """Work items that ended without a rollout."""
+        return self.exhausted + self.quarantined
+
+    @property
+    def settled(self) -> bool:
+        """Every work item has its outcome."""
+        return self.accepted + self.lost == self.work
+
+
+_TOTALS = ", ".join(name for name in Counts.__slots__ if name != "last_step")
+_LAST_STEP = "coalesce((SELECT max(step) FROM steps), 0)"
+
+# The same sizes from the rows themselves; the totals must never differ.
+_RECOUNT = f"""
+SELECT work.*, rollouts.arrived - steps.firsts, rollouts.bytes - steps.first_bytes,
+    steps.sampled, steps.trained, stale, committed_step, {_LAST_STEP} FROM
+    (SELECT count(*), count(owner), total(outcome = 'accepted'),
+        total(outcome = 'accepted' AND attempts = 1), total(outcome = 'exhausted'),
+        total(outcome = 'quarantined'), total(attempts) FROM work) AS work,
+    (SELECT count(*) AS arrived, total(length(payload)) AS bytes FROM rollouts) AS rollouts,
+    (SELECT total(exposures) AS sampled, total(firsts) AS firsts,
+        total(first_bytes) AS first_bytes,
+        total(exposures * (step <= (SELECT committed_step FROM totals))) AS trained FROM steps)
+        AS steps,
+    totals
+"""
+# Rows fetched at a time where everything is walked.
+_CHUNK = 1000
+
+
+class LedgerView:
+    """A ledger that is only read. Every method sees one consistent state."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        seed, first_epoch = connection.execute("SELECT seed, first_epoch FROM run").fetchone()
+        self._sequence = Sequence(connection, first_epoch, seed)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def counts(self) -> Counts:
+        """All sizes, at the same cost whatever they are."""
+        return Counts(*self._db.execute(f"SELECT {_TOTALS}, {_LAST_STEP} FROM totals").fetchone())
+
+    def recount(self) -> Counts:
+        """All sizes again, from every row; equal to :meth:`counts` unless there is a bug."""
+        return Counts(*map(int, self._db.execute(_RECOUNT).fetchone()))
+
+    def trained(self) -> list[tuple[str, int, int]]:
+        """Every committed (fact id, draw, epoch), sorted. Walks all of them."""
+        counts = self.counts()
+        names = dict(
+            (work_id, (fact_id, draw))
+            for work_id, fact_id, draw in self._db.execute("SELECT id, fact_id, draw FROM work")
+        )
+        walk = self._after_step(0, counts.work, chunk=_CHUNK)
+        return sorted(
+            (*names[place.work_id], place.epoch) for place in islice(walk, counts.trained)
+        )
+
+    def payloads(self) -> list[bytes]:
+        """All accepted rollouts in order of arrival."""
+        return [row[0] for row in self._db.execute("SELECT payload FROM rollouts ORDER BY id")]
+
+    def lost(self) -> list[tuple[str, str, str]]:
+        """(fact id, outcome, reason) of every item that ended without a rollout."""
+        return self._db.execute(
+            "SELECT fact_id, outcome, reason FROM work"
+            " WHERE outcome IN ('exhausted', 'quarantined') ORDER BY id"
+        ).fetchall()
+
+    def ready(self, counts: Counts, most: int) -> int:
+        """How many first exposures the next step can have; counts no further than ``most``."""
+        if self._sequence.first_epoch == "arrival":
+            return min(counts.waiting, most)
+        walk = self._after_step(counts.last_step, counts.work, chunk=most, epochs=1)
+        return sum(1 for _ in islice(walk, most))
+
+    def of_step(self, step: int) -> list[Exposure]:
+        """The exposures bound to ``step``, in order."""
+        row = self._db.execute("SELECT exposures FROM steps WHERE step = ?", (step,)).fetchone()
+        if row is None:
+            return []
+        walk = self._after_step(step - 1, self.counts().work, chunk=row[0])
+        return self._exposures(list(islice(walk, row[0])))
+
+    def _after_step(
+        self, step: int, size: int, *, chunk: int, epochs: int = sys.maxsize
+    ) -> Iterator[Place]:
+        """The sequence from the end of ``step``, or of the last sampled before it."""
+        epoch, place = self._db.execute(
+            "SELECT epoch, place FROM steps WHERE step <= ? ORDER BY step DESC LIMIT 1", (step,)
+        ).fetchone() or (0, 0)
+        return self._sequence.after(epoch, place, size=size, epochs=epochs, chunk=chunk)
+
+    def _exposures(self, places: list[Place]) -> list[Exposure]:
+        payloads = dict(
+            self._db.execute(
+                "SELECT work_id, payload FROM rollouts"
+                " WHERE work_id IN (SELECT value FROM json_each(?))",
+                (json.dumps([place.work_id for place in places]),),
+            )
+        )
+        return [Exposure(place.epoch, place.work_id, payloads[place.work_id]) for place in places]
+
+
+def open_view(path: Path) -> LedgerView:
+    """Open the ledger at ``path`` for reading, beside whoever writes it."""
+    return LedgerView(open_for_reading(path))
