@@ -9,9 +9,10 @@ newest checkpoint says so (:attr:`Counts.last_step`), and the learner resumes
 from an older one. FULL would cost 1.3 ms a transaction (measured) to save work
 that is only drawn again.
 
-Checkpoints of the WAL are ours (:func:`checkpoint`), and empty it: there is
-never a WAL whose frames are already in the main file, so a WAL cut short at any
-byte, or lost, leaves an older state and never a mixture of two.
+Checkpoints of the WAL are ours (:func:`checkpoint`), and empty it: outside of
+one, or of one that a reader cut off, no frame of the WAL is in the main file
+already, so a WAL cut short at any byte, or lost, leaves an older state and never
+a mixture of two.
 """
 
 from __future__ import annotations
