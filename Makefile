@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare check test clean
+.PHONY: setup demo demo-compare check test bench-replay clean
 
 setup: $(STAMP)
 

@@ -212,7 +212,7 @@ class ClusterSettings(Settings):
     )
     drain_s: float = Field(60.0, ge=0, description="time to finish work when scaled down")
     max_restarts: int = Field(
-        3, ge=0, description="restarts of one role in a row, without progress, before giving up"
+        5, ge=0, description="restarts of one role in a row, without progress, before giving up"
     )
     threads: int = Field(1, ge=1, description="OpenMP threads of one process on CPU")
 

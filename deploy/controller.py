@@ -25,6 +25,7 @@ from deploy.desired import Desired
 from deploy.group import Group, Plan
 from deploy.health import Report, Standstill
 from deploy.journal import Journal
+from deploy.remote import REPLAY
 from deploy.scaling import Autoscaler, blocked, scheduled
 
 NAME = "controller"
@@ -91,7 +92,7 @@ class Controller:
 
     def _sync(self, wanted: Desired) -> None:
         """Groups for everything that is desired; the rest is drained."""
-        names = [roles.REPLAY, *(f"rollout-{index}" for index in range(wanted.rollout)), "learner"]
+        names = [REPLAY, *(f"rollout-{index}" for index in range(wanted.rollout)), "learner"]
         names += [f"evaluator-{index}" for index in range(wanted.evaluator)]
         for name in names:
             if name not in self._groups:
@@ -114,7 +115,7 @@ class Controller:
     def _plan(self, name: str) -> Plan:
         role = name.partition("-")[0]
         arguments = (str(self._run.root), self._model_dir)
-        if role == roles.REPLAY:
+        if role == REPLAY:
             return Plan(roles.ReplayRole, (name,), cpus=1, gpus=0, arguments=arguments)
         if role == "learner":
             settings = self._config.learner
@@ -257,7 +258,7 @@ class Controller:
 
     def _apply(self, wanted: Desired) -> None:
         """Hand the queue its settings where they differ from what it has."""
-        report = self._groups[roles.REPLAY].reports.get(roles.REPLAY)
+        report = self._groups[REPLAY].reports.get(REPLAY)
         if report is not None and report.detail["settings"] != wanted.replay.model_dump():
             self._tell_queue("configure", wanted.replay)
 
@@ -266,7 +267,7 @@ class Controller:
         import ray
 
         with contextlib.suppress(ValueError):
-            ray.get_actor(roles.REPLAY).call.remote(method, *arguments)
+            ray.get_actor(REPLAY).call.remote(method, *arguments)
 
     # -- words and the end -----------------------------------------------------
 

@@ -13,9 +13,9 @@ from typing import Any
 from common.config import RunConfig
 from common.metrics import Snapshot
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
-from deploy import roles
 from deploy.endpoint import Endpoint
 from deploy.group import Group
+from deploy.remote import REPLAY
 
 _EVENTS_BYTES = 2**13
 
@@ -69,7 +69,7 @@ class Journal:
     def _write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
         self._write_metrics(groups)
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
-        replay, learner = reports.get(roles.REPLAY), reports.get("learner-0")
+        replay, learner = reports.get(REPLAY), reports.get("learner-0")
         if groups:
             self._known["roles"] = {name: _describe(group) for name, group in groups.items()}
         if replay is not None:

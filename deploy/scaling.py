@@ -61,14 +61,17 @@ class Autoscaler:
 def blocked(reports: Mapping[str, Report]) -> Blocked:
     """What learner and queue report of it."""
 
-    def value(actor: str, metric: str, label: str = "") -> float:
+    def value(actor: str, metric: str) -> float | Mapping[str, float]:
         report = reports.get(actor)
-        found = ((report and report.snapshot) or {}).get(metric, 0.0)
-        return found if isinstance(found, (int, float)) else found.get(label, 0.0)
+        return ((report and report.snapshot) or {}).get(metric, 0.0)
 
+    learner = value("learner-0", "mixsd_learner_wait_seconds_total")
+    by_side_and_reason = value("replay", "mixsd_replay_blocked_seconds_total") or {}
+    assert isinstance(learner, (int, float))
+    assert isinstance(by_side_and_reason, Mapping)
     return Blocked(
-        learner=value("learner-0", "mixsd_learner_wait_seconds_total"),
-        actors=value("replay", "mixsd_replay_blocked_seconds_total", "insert"),
+        learner=learner,
+        actors=sum(s for key, s in by_side_and_reason.items() if key.startswith("insert,")),
     )
 
 

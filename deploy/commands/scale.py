@@ -31,9 +31,8 @@ def set_live(run: str, settings: tuple[str, ...], runs: Path) -> None:
 
 
 def _change(run: str, runs: Path, assignments: tuple[str, ...], keys: tuple[str, ...]) -> None:
-    import yaml
-
     from common import config as configuration
+    from common import yaml_file
     from common.errors import UserError
     from deploy import desired, launch
 
@@ -44,7 +43,7 @@ def _change(run: str, runs: Path, assignments: tuple[str, ...], keys: tuple[str,
         if not equals or (keys and key not in keys):
             wanted = " or ".join(f"{name}=COUNT" for name in keys) or "KEY=VALUE"
             raise UserError(f"{assignment}: {wanted} is expected")
-        changes[key] = yaml.safe_load(text)
+        changes[key] = yaml_file.parse(text)
     if not launch.is_live(folder):
         raise UserError(f"run {folder.name} is not running; 'mixsd-cluster up' starts it")
     desired.change(folder, configuration.load(folder.config), changes)

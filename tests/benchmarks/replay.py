@@ -29,6 +29,7 @@ from common.ledger import Accepted, Ledger
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
 from deploy import cluster, roles
+from deploy.remote import REPLAY
 
 TOKENS, PROMPT_TOKENS, CHUNK, BATCH = 100, 40, 64, 20
 # A later epoch of a large ledger is sampled in part.
@@ -136,8 +137,8 @@ def time_actor(folder: Path, size: int, callers: int) -> tuple[float, float]:
         with cluster.connected(run, None) as ray:
             queue = (
                 ray.remote(roles.ReplayRole)
-                .options(name=roles.REPLAY, num_cpus=0, max_concurrency=8)
-                .remote(roles.REPLAY, str(run.root), "")
+                .options(name=REPLAY, num_cpus=0, max_concurrency=8)
+                .remote(REPLAY, str(run.root), "")
             )
             ray.get(queue.poll.remote())
             actors = [ray.remote(Caller).remote(size) for _ in range(callers)]

@@ -1,7 +1,8 @@
 import pytest
 
 from common.config import AutoscaleSettings, ScheduledCount
-from deploy.scaling import Autoscaler, Blocked, scheduled
+from deploy.health import Report
+from deploy.scaling import Autoscaler, Blocked, blocked, scheduled
 
 SETTINGS = AutoscaleSettings(min=1, max=3, target_blocked_fraction=0.1, period_s=10)
 
@@ -38,3 +39,16 @@ def test_counters_that_begin_again_scale_nothing():
 def test_the_schedule_asks_for_the_latest_count_that_is_due():
     plan = (ScheduledCount(after_s=60, actors=4), ScheduledCount(after_s=10, actors=2))
     assert [scheduled(plan, age) for age in (0, 10, 59, 61)] == [None, 2, 2, 4]
+
+
+def test_actors_that_wait_are_summed_over_what_they_wait_for():
+    def report(metric, value):
+        return Report("working", 1, "node", ("host", 1), snapshot={metric: value})
+
+    waits = {"insert,max_bytes": 2.0, "insert,ratio": 1.5, "sample,batch": 8.0}
+    reports = {
+        "learner-0": report("mixsd_learner_wait_seconds_total", 7.0),
+        "replay": report("mixsd_replay_blocked_seconds_total", waits),
+    }
+    assert blocked(reports) == Blocked(learner=7.0, actors=3.5)
+    assert blocked({}) == Blocked(0.0, 0.0)
