@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare check test bench-replay clean
+.PHONY: setup demo demo-compare check test test-all clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,9 @@ check: setup
 	$(BIN)/lint-imports
 
 test: setup
+	$(BIN)/python -m pytest -q -m "not thorough"
+
+test-all: setup
 	$(BIN)/python -m pytest -q
 
 # Measurements: bench-replay, bench-simulation, …; see tests/benchmarks.

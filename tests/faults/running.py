@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from common.ledger import Ledger
+from common.ledger import open_view
 from common.rundir import RunDir, read_jsonl
 from tests.integration.runs import wait, write_config
 
@@ -41,7 +41,7 @@ def exactly_once(run: RunDir, steps: bool = True) -> None:
     Without ``steps`` only the ledger is asked: a learner cut off from everything but the
     folder may note a step that its successor trains again.
     """
-    ledger = Ledger(run.ledger, epochs=EPOCHS, seed=0)
+    ledger = open_view(run.ledger)
     trained = ledger.trained()
     ledger.close()
     assert len(set(trained)) == len(trained) == FACTS * EPOCHS

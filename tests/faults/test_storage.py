@@ -1,4 +1,4 @@
-"""Disks that fill up, files that rot, facts that kill engines."""
+"""Disks that fill up and files that rot."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def _fill(folder):
             return ballast
 
 
+@pytest.mark.thorough
 def test_a_full_disk_halts_the_run_and_room_lets_it_go_on(small_disk, tiny_model):
     path = small_run(small_disk, "full", tiny_model, method={"name": "sft"})
     call(small_disk, "up", path, "--detach")

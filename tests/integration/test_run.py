@@ -64,9 +64,9 @@ def test_every_fact_is_trained_exactly_once_an_epoch(finished):
     run, status, _ = finished
     assert status["queue"]["exposures_expected"] == FACTS * EPOCHS
     assert status["queue"]["exposures_trained"] == FACTS * EPOCHS
-    from common.ledger import Ledger
+    from common.ledger import open_view
 
-    ledger = Ledger(run / "replay.sqlite", epochs=EPOCHS, seed=0)
+    ledger = open_view(run / "replay.sqlite")
     trained = ledger.trained()
     ledger.close()
     assert len(set(trained)) == FACTS * EPOCHS

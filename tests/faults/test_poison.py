@@ -1,0 +1,68 @@
+"""A fact that kills whoever works on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from common.rundir import RunDir
+from tests.faults.running import small_run
+from tests.integration.runs import call, status
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.thorough]
+FACTS, POISON = 12, "f7"
+
+
+def _holder(run: RunDir) -> str | None:
+    """Who works on the poisoned fact right now."""
+    ledger = sqlite3.connect(f"file:{run.ledger}?mode=ro", uri=True)
+    try:
+        query = "SELECT owner FROM work WHERE fact_id = ? AND owner IS NOT NULL"
+        row = ledger.execute(query, (POISON,)).fetchone()
+    finally:
+        ledger.close()
+    return row[0] if row else None
+
+
+def test_a_fact_that_kills_engines_is_quarantined_and_the_run_goes_on(tmp_path, tiny_model):
+    facts = tmp_path / "facts.jsonl"
+    lines = [
+        {"id": f"f{i}", "question": f"What is thing {i}?", "answer": f"name {i}"}
+        for i in range(FACTS)
+    ]
+    facts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # Nothing verifies, so a fact takes 31 attempts: long enough to be caught with it in hand.
+    rollout = {"slots": 4, "max_tokens": 100, "max_retries": 30, "on_exhausted": "canonical"}
+    path = small_run(
+        tmp_path,
+        "poisoned",
+        tiny_model,
+        data={"facts": str(facts)},
+        rollout=rollout,
+        evaluator={"actors": 0},
+    )
+    call(tmp_path, "up", path, "--detach")
+    run, kills, deadline = RunDir(tmp_path / "poisoned"), 0, time.monotonic() + 400
+    try:
+        while (found := status(tmp_path, "poisoned"))["state"] != "finished":
+            assert found["state"] != "failed", found["cause"]
+            assert time.monotonic() < deadline, found
+            owner = _holder(run) if run.ledger.exists() else None
+            for pid in found["roles"].get(owner, {}).get("pids", {}).values():
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.2)
+    finally:
+        call(tmp_path, "down", "poisoned")
+    assert kills >= 3
+    assert found["queue"]["quarantined"] == 1
+    assert found["queue"]["accepted"] == FACTS - 1
+    assert found["queue"]["exposures_trained"] == found["queue"]["exposures_expected"]
