@@ -163,6 +163,7 @@ class ReplayQueue:
             "mixsd_replay_leased": counts.leased,
             "mixsd_replay_sampled_total": counts.sampled,
             "mixsd_replay_trained": counts.trained,
+            "mixsd_replay_committed_step": counts.committed_step,
             "mixsd_replay_blocked_seconds_total": blocked,
         }
 

@@ -200,10 +200,13 @@ class ClusterSettings(Settings):
 
 
 class MetricsSettings(Settings):
-    """The run's Prometheus endpoint."""
+    """The run's address for Prometheus and for the status page."""
 
     host: str = Field("127.0.0.1", description="loopback unless you say otherwise")
     port: int = Field(0, ge=0, le=65535, description="0 takes any free port")
+    targets: AbsolutePath | None = Field(
+        None, description="where live runs list themselves; none: .prometheus/targets of the runs"
+    )
 
 
 class RunConfig(Settings):

@@ -62,6 +62,7 @@ class Role:
         self.model_dir = Path(model_dir)
         prepare_process(self.run_dir.logs / f"{name}.log", self.config)
         self._worker: Worker | None = None
+        self._engine: Any = None
         self._state: State = "idle"
         self._failure: Exception | None = None
         self._draining = False
@@ -89,7 +90,7 @@ class Role:
             cause=_first_line(failure) if failure else "",
             # What the user gave, or numbers that diverge, fail again however often we try.
             hopeless=isinstance(failure, (ValueError, ArithmeticError)),
-            snapshot=worker.snapshot() if worker else None,
+            snapshot=self._snapshot(),
         )
 
     def drain(self) -> None:
@@ -110,6 +111,11 @@ class Role:
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
         """Make the worker; this is where engines start."""
         raise NotImplementedError
+
+    def _snapshot(self) -> Snapshot | None:
+        if self._worker is None:
+            return None
+        return {**self._worker.snapshot(), **(self._engine.snapshot() if self._engine else {})}
 
     def _run(self, index: int, meeting: tuple[str, int]) -> None:
         try:
@@ -220,7 +226,7 @@ class RolloutRole(Role):
 
         model = models.load(self.model_dir)
         settings = self.config.rollout
-        engine = Engine(
+        engine = self._engine = Engine(
             model.folder,
             self.config.engine,
             max_requests=2 * settings.slots,
@@ -282,7 +288,7 @@ class EvaluatorRole(Role):
         from learner import checkpoint
 
         model = models.load(self.model_dir)
-        engine = Engine(
+        engine = self._engine = Engine(
             model.folder,
             self.config.engine,
             max_requests=self.config.evaluator.slots,
