@@ -35,6 +35,7 @@ test: setup
 
 docs: setup
 	$(BIN)/python -m common.metrics > docs/metrics.md
+	$(BIN)/python -m deploy.grafana.panels deploy/grafana/dashboards
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

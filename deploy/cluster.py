@@ -129,13 +129,16 @@ def connected(run: RunDir, join: str | None) -> Iterator[Any]:
 
 
 def metrics_addresses() -> list[str]:
-    """Where the nodes of the joined cluster serve Ray's own metrics."""
+    """Where the nodes of the joined cluster serve Ray's own metrics.
+
+    A cluster that we start serves none: Ray's agent for them comes with its dashboard.
+    """
     import ray
 
     return [
         f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
         for node in ray.nodes()
-        if node["Alive"]
+        if node["Alive"] and node["MetricsExportPort"] > 0
     ]
 
 
