@@ -187,6 +187,9 @@ class ClusterSettings(Settings):
     """Ray: where it is, and what a run may take of it."""
 
     address: str | None = Field(None, description="an existing cluster; none: start one here")
+    dedicated: bool = Field(
+        False, description="a role only on nodes that offer the Ray resource mixsd_ROLE"
+    )
     object_store_mib: int = Field(256, ge=80, description="for a cluster started here")
     start_timeout_s: float = Field(120.0, gt=0, description="longest start of a role")
     stall_s: float = Field(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.commands import monitor, run, scale
+from deploy.commands import monitor, render, run, scale
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,6 +20,7 @@ _COMMANDS = (
     *(run.up, run.status, run.logs, run.down, run.report, run.compare),
     *(scale.scale, scale.set_live),
     monitor.monitor,
+    render.render,
 )
 for command in _COMMANDS:
     main.add_command(command)
