@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare check test docs clean
+.PHONY: setup demo demo-compare check test generated clean
 
 setup: $(STAMP)
 
@@ -33,9 +33,11 @@ check: setup
 test: setup
 	$(BIN)/python -m pytest -q
 
-docs: setup
+# Files that are committed and made from code; tests compare.
+generated: setup
 	$(BIN)/python -m common.metrics > docs/metrics.md
 	$(BIN)/python -m deploy.grafana.panels deploy/grafana/dashboards
+	$(BIN)/python -m deploy.kuberay.folder
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

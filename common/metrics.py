@@ -182,7 +182,7 @@ def page() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `make docs` from `common/metrics.py`; a test compares the two.",
+        "Written by `make generated` from `common/metrics.py`; a test compares the two.",
         "",
         "A run serves all of them at one address, which `mixsd-cluster status RUN` names. Every",
         "series carries `run` and `actor`; a few carry one label more. A counter starts again at 0",

@@ -1,4 +1,4 @@
-"""Writes the kustomize folder of a run."""
+"""Writes the kustomize folder of a run. As a program: the shipped overlays, anew."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from common import config as configuration
 from common.config import RunConfig
 from deploy.kuberay import manifests
 from deploy.kuberay.manifests import Site
@@ -49,3 +50,11 @@ def _text(manifest: dict[str, object]) -> str:
 
     text: str = yaml.dump(manifest, Dumper=Plain, sort_keys=False, width=100)
     return text
+
+
+if __name__ == "__main__":
+    # The shipped overlays, each from its own config.yaml.
+    for shipped in (_SHIPPED / "overlays").iterdir():
+        run = configuration.load(shipped / "config.yaml")
+        for name, text in overlay(run, Site(), "../../base").items():
+            (shipped / name).write_text(text, encoding="utf-8")

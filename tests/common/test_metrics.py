@@ -52,7 +52,7 @@ def test_units_follow_from_the_name_unless_it_does_not_tell():
 
 
 def test_the_docs_page_is_the_catalogues():
-    assert (DOCS / "metrics.md").read_text() == page(), "run: make docs"
+    assert (DOCS / "metrics.md").read_text() == page(), "run: make generated"
 
 
 def test_the_simulated_run_of_the_tests_moves_every_metric():
