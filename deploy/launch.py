@@ -83,7 +83,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
             cluster.start_local(run, config.cluster)
             say("Ray started on loopback, token authentication on")
         url = _start_controller(config, run, folder)
-    say(f"metrics {url}")
+    say(f"status page {url.removesuffix('metrics')} (for Prometheus: {url})")
 
 
 def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:

@@ -58,3 +58,14 @@ def test_the_docs_page_is_the_catalogues():
 def test_the_simulated_run_of_the_tests_moves_every_metric():
     simulated = {name for snapshot in series(1.0).values() for name in snapshot}
     assert simulated == {spec.name for spec in CATALOGUE}
+
+
+def test_every_metric_of_the_catalogue_is_set_by_some_role():
+    root = DOCS.parent
+    sources = "".join(
+        path.read_text()
+        for part in ("actors", "learner", "deploy")
+        for path in root.glob(f"{part}/**/*.py")
+    )
+    for spec in CATALOGUE:
+        assert f'"{spec.name}"' in sources or f"{spec.name}=" in sources, spec.name
