@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.grafana.boards import BOARDS
 
@@ -55,3 +57,17 @@ def test_every_series_can_be_told_apart_and_names_its_run_or_actor(shipped):
         assert len(set(legends)) == len(legends), panel["title"]
         if panel["title"] != "Alerts firing":
             assert all("{{run}}" in text or "{{actor}}" in text for text in legends)
+
+
+def test_the_helm_sidecar_gets_every_dashboard():
+    kustomization = yaml.safe_load((SHIPPED.parent / "kustomization.yaml").read_text())
+    files = kustomization["configMapGenerator"][0]["files"]
+    assert files == [f"dashboards/{board.uid}.json" for board in BOARDS]
+
+
+@pytest.mark.parametrize("starter", ["deploy/monitor.py", "deploy/docker/compose.yaml"])
+def test_whoever_starts_grafana_sets_what_its_provisioning_asks_for(starter):
+    provisioning = "".join(path.read_text() for path in SHIPPED.parent.glob("provisioning/*/*.yml"))
+    wanted = set(re.findall(r"\$(\w+)", provisioning))
+    assert wanted == {"MIXSD_PROMETHEUS_URL", "MIXSD_DASHBOARDS"}
+    assert all(name in (ROOT / starter).read_text() for name in wanted)
