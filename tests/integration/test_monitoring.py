@@ -42,10 +42,10 @@ REAL = {
     "name": "real",
     "prompts": "short-sentence",
     "method": {"name": "mixsd", "mix_rate": 0.1},
-    "data": {"kgfact": {"domains": 3, "entities": 4}},
+    "data": {"kgfact": {"domains": 3, "entities": 4}, "limit": 6},
     "rollout": {"slots": 4, "max_tokens": 24, "on_exhausted": "canonical"},
-    "learner": {"epochs": 1, "batch_size": 4, "checkpoint_every": 3},
-    "evaluator": {"max_tokens": 24, "text_tokens": 64, "retrieval_limit": 2},
+    "learner": {"epochs": 1, "batch_size": 2, "checkpoint_every": 3},
+    "evaluator": {"max_tokens": 24, "suites": ["recall"]},
 }
 
 
@@ -212,10 +212,14 @@ def test_a_real_run_joins_moves_and_leaves(tmp_path):
     try:
         subprocess.run([*command, "up", str(path), "--detach", *runs], check=True)
         wait_for(lambda: reads(prometheus, 'up{run="real", job="mixsd"}', 1.0), 60)
-        wait_for(lambda: prometheus.query("mixsd_engine_kv_usage > 0"), 120)
-        wait_for(lambda: prometheus.query("mixsd_learner_step >= 2"), 120)
-        wait_for(lambda: prometheus.query('mixsd_eval_score{suite="recall"}'), 120)
-        assert prometheus.query("mixsd_attempts_verified_total > 0")
+        # A role's series end with it, and a small run may be past it by now.
+        for series_seen in (
+            "max_over_time(mixsd_engine_kv_usage[10m]) > 0",
+            "last_over_time(mixsd_attempts_verified_total[10m]) > 0",
+            "last_over_time(mixsd_learner_step[10m]) >= 1",
+            'mixsd_eval_score{suite="recall"}',
+        ):
+            wait_for(partial(prometheus.query, series_seen), 180)
         wait_for(lambda: not list((folder / "targets").iterdir()), 180)
         wait_for(lambda: prometheus.targets() == {}, 20)
         states = prometheus.query("last_over_time(mixsd_run_state[10m])")
