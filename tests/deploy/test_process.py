@@ -7,14 +7,15 @@ from deploy import process
 
 
 def _spawn(tmp_path, *command: str):
-    child = process.spawn(command, tmp_path / "log", {"GREETING": "hello"})
+    child = process.spawn(command, tmp_path / "log", {})
     started = process.start_time(child.pid)
     assert started is not None
     return child, started
 
 
 def test_output_goes_to_the_log_and_the_environment_is_extended(tmp_path):
-    child, _ = _spawn(tmp_path, "sh", "-c", "echo $GREETING $HOME; exit 3")
+    command = ["sh", "-c", "echo $GREETING $HOME; exit 3"]
+    child = process.spawn(command, tmp_path / "log", {"GREETING": "hello"})
     assert child.wait(10) == 3
     assert (tmp_path / "log").read_text() == f"hello {os.environ['HOME']}\n"
 

@@ -174,7 +174,9 @@ def test_ray_manifests_follow_kuberays_schemas(overlay):
     for name, schema in (("cluster", "rayclusters"), ("job", "rayjobs")):
         with gzip.open(SCHEMAS / f"{schema}.v1.json.gz") as file:
             strict = _strict(json.load(file))
-        jsonschema.validate(yaml.safe_load((overlay / f"{name}.yaml").read_text()), strict)
+        manifest = yaml.safe_load((overlay / f"{name}.yaml").read_text())
+        # Checking the schema itself would take ten times as long.
+        jsonschema.Draft202012Validator(strict).validate(manifest)
 
 
 def test_core_manifests_follow_kubernetes_schemas():
