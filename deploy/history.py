@@ -7,6 +7,7 @@ between them were thinned out. Knows no page and no Prometheus.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -53,7 +54,8 @@ class History:
             if skipped:
                 file.readline()
             for line in file:
-                if line.endswith(b"\n"):
+                # A writer that was killed left half a line, to which the next one wrote on.
+                with contextlib.suppress(ValueError):
                     entry = json.loads(line)
                     self.add(entry["time"], entry["series"])
 

@@ -84,4 +84,5 @@ def _is_local(environ: WSGIEnvironment) -> bool:
     host = environ.get("HTTP_HOST", "").rpartition(":")[0] or environ.get("HTTP_HOST", "")
     if host not in ("127.0.0.1", "localhost", "[::1]"):
         return False
-    return ipaddress.ip_address(environ["REMOTE_ADDR"]).is_loopback
+    address = ipaddress.ip_address(environ["REMOTE_ADDR"])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
+import pytest
+
 from deploy.history import MAX_POINTS, History
 
 
@@ -52,9 +54,10 @@ def test_a_long_run_is_thinned_out_and_keeps_its_ends():
     assert len(gaps) == 1
 
 
-def test_a_resumed_run_goes_on_from_its_file_without_an_unfinished_line(tmp_path):
+@pytest.mark.parametrize("torn", ['{"time": 2.0, "ser', '{"time": 2.0, "ser{"time": 2.5}\n'])
+def test_a_resumed_run_goes_on_from_its_file_whatever_a_kill_left_of_a_line(tmp_path, torn):
     path = tmp_path / "metrics.jsonl"
-    path.write_text(json.dumps({"time": 1.0, "series": _drawn(10)}) + '\n{"time": 2.0, "ser')
+    path.write_text(json.dumps({"time": 1.0, "series": _drawn(10)}) + "\n" + torn)
     history = History()
     history.load(path)
     history.add(3.0, _drawn(4))

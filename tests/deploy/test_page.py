@@ -106,8 +106,16 @@ def test_a_web_page_of_another_name_gets_nothing(endpoint):
         _get(endpoint, "/status.json", Host=f"rebound.example:{endpoint.address.split(':')[1]}")
 
 
-@pytest.mark.parametrize(("path", "status"), [("/", "403"), ("/metrics", "200")])
-def test_a_caller_from_another_machine_gets_metrics_only(path, status):
+@pytest.mark.parametrize(
+    ("path", "caller", "status"),
+    [
+        ("/", "10.0.0.7", "403"),
+        ("/status.json", "::ffff:10.0.0.7", "403"),
+        ("/", "::ffff:127.0.0.1", "200"),
+        ("/metrics", "10.0.0.7", "200"),
+    ],
+)
+def test_a_caller_from_another_machine_gets_metrics_only(path, caller, status):
     replies = []
 
     def metrics(environ, start):
@@ -115,7 +123,7 @@ def test_a_caller_from_another_machine_gets_metrics_only(path, status):
         return [b""]
 
     page = StatusPage(dict, list, metrics)
-    environ = {"PATH_INFO": path, "REMOTE_ADDR": "10.0.0.7", "HTTP_HOST": "127.0.0.1:9464"}
+    environ = {"PATH_INFO": path, "REMOTE_ADDR": caller, "HTTP_HOST": "127.0.0.1:9464"}
     page(environ, lambda line, headers: replies.append(line))
     assert replies[0].startswith(status)
 
