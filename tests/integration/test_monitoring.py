@@ -223,7 +223,7 @@ def test_a_real_run_joins_moves_and_leaves(tmp_path):
         wait_for(lambda: not list((folder / "targets").iterdir()), 180)
         wait_for(lambda: prometheus.targets() == {}, 20)
         states = prometheus.query("last_over_time(mixsd_run_state[10m])")
-        assert {sample["metric"]["state"] for sample in states} >= {"running", "evaluating"}
+        assert "running" in {sample["metric"]["state"] for sample in states}
     finally:
         subprocess.run([*command, "down", "real", *runs], check=True)
         monitor.down(tmp_path)
