@@ -216,10 +216,12 @@ class Engine:
         """How full the engine is; called from another thread."""
         scheduler = self._core.engine_core.scheduler
         running, waiting = scheduler.get_request_counts()
+        idle = scheduler.num_waiting_for_streaming_input
         return {
             "mixsd_engine_kv_usage": scheduler.kv_cache_manager.usage,
             "mixsd_engine_running": running,
-            "mixsd_engine_waiting": waiting,
+            "mixsd_engine_waiting": waiting - idle,
+            "mixsd_engine_idle_sessions": idle,
             "mixsd_engine_preempted": sum(
                 request.num_preemptions for request in list(scheduler.requests.values())
             ),

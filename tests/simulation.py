@@ -78,6 +78,7 @@ def _engine(usage: float) -> dict[str, float]:
         "mixsd_engine_kv_usage": usage,
         "mixsd_engine_running": 6,
         "mixsd_engine_waiting": 2,
+        "mixsd_engine_idle_sessions": 7,
         "mixsd_engine_preempted": 0,
     }
 

@@ -169,8 +169,9 @@ ACTORS = Board(
             (
                 (f"mixsd_engine_running{_ACTOR}", "{{actor}} running"),
                 (f"mixsd_engine_waiting{_ACTOR}", "{{actor}} waiting"),
+                (f"mixsd_engine_idle_sessions{_ACTOR}", "{{actor}} idle sessions"),
             ),
-            "Idle sessions hold KV blocks and are in neither.",
+            "Idle sessions wait for their turn in a rollout and hold KV blocks.",
         ),
         Panel("Preemptions", "none", ((f"mixsd_engine_preempted{_ACTOR}", "{{actor}}"),)),
     ),

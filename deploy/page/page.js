@@ -58,8 +58,10 @@ function plot(title, unit, curves, label, fromZero = true) {
   const all = drawn.flatMap((curve) => curve.points);
   const xs = all.map((point) => point[0]), ys = all.map((point) => point[1]);
   const x0 = Math.min(...xs), x1 = Math.max(...xs, x0 + 1e-9);
-  const lowest = Math.min(...ys), y1 = Math.max(...ys, lowest + 1e-9);
-  const y0 = fromZero ? Math.min(0, lowest) : lowest - 0.1 * (y1 - lowest);
+  const lowest = Math.min(...ys), highest = Math.max(...ys);
+  const margin = 0.1 * (highest - lowest || Math.abs(lowest) || 1);
+  const y0 = fromZero ? Math.min(0, lowest) : lowest - margin;
+  const y1 = highest > y0 && fromZero ? highest : highest + margin;
   const x = (value) => LEFT + (value - x0) / (x1 - x0) * (WIDTH - LEFT - 8);
   const y = (value) => HEIGHT - BOTTOM - (value - y0) / (y1 - y0) * (HEIGHT - BOTTOM - TOP);
   const svg = element("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img",
