@@ -82,6 +82,7 @@ class Role:
     def poll(self) -> Report:
         """How it goes."""
         worker, failure = self._worker, self._failure
+        engine = self._engine.snapshot() if self._engine else {}
         return Report(
             self._state,
             *self._identity,
@@ -90,7 +91,7 @@ class Role:
             cause=_first_line(failure) if failure else "",
             # What the user gave, or numbers that diverge, fail again however often we try.
             hopeless=isinstance(failure, (ValueError, ArithmeticError)),
-            snapshot=self._snapshot(),
+            snapshot={**worker.snapshot(), **engine} if worker else None,
         )
 
     def drain(self) -> None:
@@ -111,11 +112,6 @@ class Role:
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
         """Make the worker; this is where engines start."""
         raise NotImplementedError
-
-    def _snapshot(self) -> Snapshot | None:
-        if self._worker is None:
-            return None
-        return {**self._worker.snapshot(), **(self._engine.snapshot() if self._engine else {})}
 
     def _run(self, index: int, meeting: tuple[str, int]) -> None:
         try:
