@@ -41,7 +41,8 @@ _POD_SECURITY = {
 class Site:
     """What the cluster offers; not part of a run's configuration.
 
-    ``max_rollout``: most rollout pods that the autoscaler may reach; None: the run's actors.
+    ``max_rollout``: most rollout pods that the autoscaler may reach; None: what the run's own
+    actors, autoscaling and schedule reach.
     """
 
     image: str = "mixsd-cluster:0.1.0"
@@ -87,10 +88,16 @@ def groups(config: RunConfig, site: Site) -> list[Group]:
             "GPUs of a node (--gpus-per-node); lower it"
         )
     actors, ranks = config.rollout.actors, config.learner.ranks
-    most = actors if site.max_rollout is None else site.max_rollout
-    if most < actors:
+    needed = max(
+        actors,
+        *(step.actors for step in config.rollout.schedule),
+        config.rollout.autoscale.max if config.rollout.autoscale else 0,
+    )
+    most = needed if site.max_rollout is None else site.max_rollout
+    if most < needed:
         raise UserError(
-            f"--max-rollout is {most}, fewer than rollout.actors={actors}; raise it to {actors}"
+            f"--max-rollout is {most}, fewer than the {needed} actors that the run may reach "
+            f"(rollout.actors, autoscale, schedule); raise it to {needed}"
         )
     # Ranks share nodes as far as they go evenly, so that they talk over NVLink.
     per_pod = max(n for n in range(1, min(ranks, site.gpus_per_node) + 1) if ranks % n == 0)

@@ -93,6 +93,15 @@ def test_the_autoscaler_moves_rollout_pods_only_and_within_its_bound():
     assert bounds == {"rollout": (0, 3, 12), "learner": (1, 1, 1), "evaluator": (1, 1, 1)}
 
 
+@pytest.mark.parametrize(
+    "changes", [{"autoscale": {"max": 9}}, {"schedule": [{"after_s": 60, "actors": 9}]}]
+)
+def test_the_bound_follows_the_runs_own_scaling(changes):
+    config = _config(rollout={"actors": 3, **changes})
+    rollout = manifests.groups(config, Site())[0]
+    assert (rollout.pods, rollout.most) == (3, 9)
+
+
 def test_each_role_has_nodes_of_its_own_and_the_queue_stays_on_the_head():
     spec = manifests.ray_cluster(_config(), Site())["spec"]
     offered = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
@@ -106,7 +115,7 @@ def test_each_role_has_nodes_of_its_own_and_the_queue_stays_on_the_head():
     ("config", "site", "message"),
     [
         (_config(engine={"tensor_parallel_size": 16}), Site(), "tensor_parallel_size is 16"),
-        (_config(), Site(max_rollout=2), "--max-rollout is 2, fewer than rollout.actors=3"),
+        (_config(), Site(max_rollout=2), "--max-rollout is 2, fewer than the 3 actors"),
     ],
 )
 def test_what_cannot_fit_is_refused(config, site, message):
