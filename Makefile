@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare check test test-all clean
+.PHONY: setup demo demo-compare check test test-all generated clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,11 @@ test-all: setup
 # Measurements: bench-replay, bench-simulation, …; see tests/benchmarks.
 bench-%: setup
 	$(BIN)/python -m tests.benchmarks.$(subst -,_,$*)
+# Files that are committed and made from code; tests compare.
+generated: setup
+	$(BIN)/python -m common.metrics > docs/metrics.md
+	$(BIN)/python -m deploy.grafana.panels deploy/grafana/dashboards
+	$(BIN)/python -m deploy.kuberay.folder
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

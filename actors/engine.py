@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config import EngineSettings
+from common.metrics import Snapshot
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -210,6 +211,21 @@ class Engine:
         assert not self._pending, "weights cannot change while requests run"
         self._core.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
         self._core.reset_prefix_cache()
+
+    def snapshot(self) -> Snapshot:
+        """How full the engine is; called from another thread."""
+        scheduler = self._core.engine_core.scheduler
+        running, waiting = scheduler.get_request_counts()
+        idle = scheduler.num_waiting_for_streaming_input
+        return {
+            "mixsd_engine_kv_usage": scheduler.kv_cache_manager.usage,
+            "mixsd_engine_running": running,
+            "mixsd_engine_waiting": waiting - idle,
+            "mixsd_engine_idle_sessions": idle,
+            "mixsd_engine_preempted": sum(
+                request.num_preemptions for request in list(scheduler.requests.values())
+            ),
+        }
 
     def close(self) -> None:
         """Shut the engine down."""

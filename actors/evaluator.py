@@ -87,7 +87,6 @@ class Evaluator:
         self._draining = threading.Event()
         self._measured = 0
         self._waiting = ""
-        self._scores: dict[str, float] = {}
         self._metrics: dict[str, float] = {"mixsd_eval_seconds_total": 0.0}
 
     @property
@@ -106,7 +105,7 @@ class Evaluator:
 
     def snapshot(self) -> Snapshot:
         """Current metrics; called from another thread."""
-        return {**self._metrics, "mixsd_eval_score": dict(self._scores)}
+        return dict(self._metrics)
 
     def run(self) -> int:
         """Measure until told that no more will come; returns targets measured."""
@@ -151,13 +150,6 @@ class Evaluator:
             }
         write_atomic(self._path(target), json.dumps(result, indent=1))
         self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
-        if target.step >= self._metrics.get("mixsd_eval_step", -1):
-            self._metrics["mixsd_eval_step"] = target.step
-            self._scores = {
-                suite: score["value"]
-                for suite, score in result["scores"].items()
-                if "value" in score
-            }
 
     # -- suites: a score, or the reason why there is none --------------------
 

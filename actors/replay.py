@@ -205,6 +205,7 @@ class ReplayQueue:
             "mixsd_replay_trained": counts.trained,
             "mixsd_replay_quarantined": counts.quarantined,
             "mixsd_replay_stale": counts.stale,
+            "mixsd_replay_committed_step": counts.committed_step,
             "mixsd_replay_blocked_seconds_total": blocked,
         }
 

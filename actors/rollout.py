@@ -88,6 +88,7 @@ class RolloutActor:
                 "mixsd_rollouts_accepted_total",
                 "mixsd_rollouts_exhausted_total",
                 "mixsd_attempts_total",
+                "mixsd_attempts_verified_total",
                 "mixsd_rollout_tokens_total",
                 "mixsd_rollout_naive_tokens_total",
                 "mixsd_rollout_scored_tokens_total",
@@ -192,6 +193,7 @@ class RolloutActor:
         self._metrics["mixsd_rollout_naive_tokens_total"] += sum(result.naive)
         response = self._prompts.text(result.token_ids)
         verified = result.complete and accepts(self._prompts.mode, response, job.fact.answer)
+        self._metrics["mixsd_attempts_verified_total"] += verified
         if verified:
             self._choose(result.key, job, self._drawn(job, result, verified=True))
         elif self._may_retry(job):

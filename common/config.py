@@ -205,6 +205,9 @@ class ClusterSettings(Settings):
     """Ray: where it is, and what a run may take of it."""
 
     address: str | None = Field(None, description="an existing cluster; none: start one here")
+    dedicated: bool = Field(
+        False, description="a role only on nodes that offer the Ray resource mixsd_ROLE"
+    )
     object_store_mib: int = Field(256, ge=80, description="for a cluster started here")
     start_timeout_s: float = Field(120.0, gt=0, description="longest start of a role")
     stall_s: float = Field(
@@ -218,10 +221,13 @@ class ClusterSettings(Settings):
 
 
 class MetricsSettings(Settings):
-    """The run's Prometheus endpoint."""
+    """The run's address for Prometheus and for the status page."""
 
     host: str = Field("127.0.0.1", description="loopback unless you say otherwise")
     port: int = Field(0, ge=0, le=65535, description="0 takes any free port")
+    targets: AbsolutePath | None = Field(
+        None, description="where live runs list themselves; none: .prometheus/targets of the runs"
+    )
 
 
 class RunConfig(Settings):

@@ -2,44 +2,73 @@
 
 Roles keep plain numbers and hand them over as a snapshot; the run's one
 endpoint turns snapshots into Prometheus families. So there is one door to
-guard, and a dead actor's series end with it.
+guard, and a dead actor's series end with it. ``python -m common.metrics``
+prints the catalogue's page, ``docs/metrics.md``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-Role = Literal["rollout", "replay", "learner", "evaluator", "controller"]
+Role = Literal["rollout", "engine", "replay", "learner", "evaluator", "controller"]
 
 # Metric name -> value, or -> {label value: value} where the metric has a label; where it has
 # two, named "a,b", the values are joined in the same way.
 Snapshot = Mapping[str, float | Mapping[str, float]]
 
 
+# Values that one actor may give a metric's own label; an open set would grow without end.
+MAX_LABEL_VALUES = 64
+
+_UNIT_WORDS = ("seconds", "bytes", "tokens")
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One metric. Every series carries ``run`` and ``actor``; ``label`` is one more."""
+    """One metric. Every series carries ``run`` and ``actor``; ``label`` is one more.
+
+    ``measured_in``: the unit, where the name does not end with it.
+    """
 
     name: str
     kind: Literal["counter", "gauge"]
     role: Role
     help: str
     label: str | None = None
+    measured_in: str | None = None
+
+    @property
+    def unit(self) -> str:
+        """What one unit of the value is."""
+        word = self.name.removesuffix("_total").rpartition("_")[2]
+        return self.measured_in or (word if word in _UNIT_WORDS else "count")
 
 
 CATALOGUE: tuple[Spec, ...] = (
     Spec("mixsd_rollouts_accepted_total", "counter", "rollout", "Rollouts accepted."),
     Spec("mixsd_rollouts_exhausted_total", "counter", "rollout", "Facts whose attempts failed."),
     Spec("mixsd_attempts_total", "counter", "rollout", "Attempts finished."),
+    Spec("mixsd_attempts_verified_total", "counter", "rollout", "Attempts that gave the answer."),
     Spec("mixsd_rollout_tokens_total", "counter", "rollout", "Tokens drawn in attempts."),
     Spec("mixsd_rollout_naive_tokens_total", "counter", "rollout", "Tokens the naive side drew."),
     Spec("mixsd_rollout_scored_tokens_total", "counter", "rollout", "Target tokens scored."),
     Spec("mixsd_rollout_in_flight", "gauge", "rollout", "Attempts in flight."),
     Spec("mixsd_rollout_busy_seconds_total", "counter", "rollout", "Seconds of engine steps."),
+    Spec(
+        "mixsd_engine_kv_usage",
+        "gauge",
+        "engine",
+        "Share of KV blocks in use, idle sessions included.",
+        measured_in="0 to 1",
+    ),
+    Spec("mixsd_engine_running", "gauge", "engine", "Requests that vLLM computes."),
+    Spec("mixsd_engine_waiting", "gauge", "engine", "Requests that wait for vLLM's scheduler."),
+    Spec("mixsd_engine_idle_sessions", "gauge", "engine", "Sessions that wait for their turn."),
+    Spec("mixsd_engine_preempted", "gauge", "engine", "Preemptions of the requests alive."),
     Spec("mixsd_replay_rollouts", "gauge", "replay", "Rollouts in the ledger."),
     Spec("mixsd_replay_waiting", "gauge", "replay", "Rollouts before their first exposure."),
     Spec("mixsd_replay_waiting_bytes", "gauge", "replay", "Payload bytes of those."),
@@ -49,25 +78,74 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec("mixsd_replay_quarantined", "gauge", "replay", "Facts that kill the actors they run on."),
     Spec("mixsd_replay_stale", "gauge", "replay", "Rollouts too old for their first exposure."),
     Spec(
+        "mixsd_replay_committed_step",
+        "gauge",
+        "replay",
+        "Step of the newest committed checkpoint.",
+        measured_in="steps",
+    ),
+    Spec(
         "mixsd_replay_blocked_seconds_total",
         "counter",
         "replay",
         "Seconds a side (insert: actors, sample: learner) was made to wait.",
         "side,reason",
     ),
-    Spec("mixsd_learner_step", "gauge", "learner", "Optimizer steps done."),
-    Spec("mixsd_learner_loss", "gauge", "learner", "Loss of the last step, nats a token."),
-    Spec("mixsd_learner_grad_norm", "gauge", "learner", "Gradient norm before clipping."),
-    Spec("mixsd_learner_learning_rate", "gauge", "learner", "Learning rate of the last step."),
+    Spec("mixsd_learner_step", "gauge", "learner", "Optimizer steps done.", measured_in="steps"),
+    Spec(
+        "mixsd_learner_loss",
+        "gauge",
+        "learner",
+        "Loss of the last step.",
+        measured_in="nats/token",
+    ),
+    Spec(
+        "mixsd_learner_grad_norm",
+        "gauge",
+        "learner",
+        "Gradient norm before clipping.",
+        measured_in="norm",
+    ),
+    Spec(
+        "mixsd_learner_learning_rate",
+        "gauge",
+        "learner",
+        "Learning rate of the last step.",
+        measured_in="rate",
+    ),
     Spec("mixsd_learner_tokens_total", "counter", "learner", "Prompt and target tokens trained."),
     Spec("mixsd_learner_target_tokens_total", "counter", "learner", "Target tokens trained."),
     Spec("mixsd_learner_step_seconds", "gauge", "learner", "Seconds of the last step."),
     Spec("mixsd_learner_wait_seconds_total", "counter", "learner", "Seconds without a batch."),
     Spec("mixsd_learner_checkpoint_seconds", "gauge", "learner", "Seconds of the last checkpoint."),
-    Spec("mixsd_eval_score", "gauge", "evaluator", "Score on the newest checkpoint.", "suite"),
-    Spec("mixsd_eval_step", "gauge", "evaluator", "Step of the newest evaluated checkpoint."),
     Spec("mixsd_eval_seconds_total", "counter", "evaluator", "Seconds spent in evaluation."),
-    Spec("mixsd_actor_up", "gauge", "controller", "1 while the actor answers."),
+    *(
+        Spec(name, "gauge", "controller", meaning, "suite", measured_in="fraction, or nats/token")
+        for name, meaning in (
+            ("mixsd_eval_score", "Score of the newest evaluated checkpoint."),
+            ("mixsd_eval_score_low", "Lower end of that score's 95 % interval."),
+            ("mixsd_eval_score_high", "Upper end of that score's 95 % interval."),
+            ("mixsd_eval_base_low", "Lower end of the base model's interval."),
+            ("mixsd_eval_base_high", "Upper end of the base model's interval."),
+        )
+    ),
+    Spec(
+        "mixsd_eval_step",
+        "gauge",
+        "controller",
+        "Step of the newest evaluated checkpoint.",
+        measured_in="steps",
+    ),
+    Spec("mixsd_run_state", "gauge", "controller", "1 for the state the run is in.", "state"),
+    Spec("mixsd_disk_free_bytes", "gauge", "controller", "Free space where the run's folder is."),
+    Spec("mixsd_disk_size_bytes", "gauge", "controller", "Size of that file system."),
+    Spec(
+        "mixsd_actor_up",
+        "gauge",
+        "controller",
+        "1 while the actor is alive.",
+        measured_in="0 or 1",
+    ),
     Spec("mixsd_actor_restarts_total", "counter", "controller", "Restarts of the actor."),
 )
 
@@ -79,6 +157,7 @@ def families(run: str, snapshots: Mapping[str, Snapshot]) -> Iterator[Metric]:
 
     Raises:
         KeyError: a snapshot holds a metric that the catalogue lacks.
+        ValueError: a label has more than ``MAX_LABEL_VALUES`` values.
     """
     by_metric: dict[str, list[tuple[str, float | Mapping[str, float]]]] = {}
     for actor, snapshot in sorted(snapshots.items()):
@@ -96,7 +175,44 @@ def families(run: str, snapshots: Mapping[str, Snapshot]) -> Iterator[Metric]:
             family = GaugeMetricFamily(spec.name, spec.help, labels=labels)
         for actor, value in by_metric[spec.name]:
             parts = value.items() if isinstance(value, Mapping) else [(None, value)]
+            if len(parts) > MAX_LABEL_VALUES:
+                raise ValueError(f"{spec.name} of {actor}: {len(parts)} values of {spec.label}")
             for part, number in parts:
                 values = part.split(",", len(own_labels) - 1) if part is not None else []
                 family.add_metric([run, actor, *values], number)
         yield family
+
+
+def page() -> str:
+    """The catalogue as a Markdown page."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `make generated` from `common/metrics.py`; a test compares the two.",
+        "",
+        "A run serves all of them at one address, which `mixsd-cluster status RUN` names. Every",
+        "series carries `run` and `actor`; a few carry one label more. A counter starts again at 0",
+        "when its actor restarts, and an actor's series end with it.",
+    ]
+    for role in get_args(Role):
+        lines += ["", f"## {_TITLES[role]}", ""]
+        lines += ["| name | kind | unit | label | meaning |", "| --- | --- | --- | --- | --- |"]
+        lines += [
+            f"| `{spec.name}` | {spec.kind} | {spec.unit} | {spec.label or ''} | {spec.help} |"
+            for spec in CATALOGUE
+            if spec.role == role
+        ]
+    return "\n".join([*lines, ""])
+
+
+_TITLES: dict[Role, str] = {
+    "rollout": "Rollout actors",
+    "engine": "Engines, of rollout actors and evaluators",
+    "replay": "Replay queue",
+    "learner": "Learner ranks",
+    "evaluator": "Evaluators",
+    "controller": "Run, from its folder and controller",
+}
+
+if __name__ == "__main__":
+    print(page(), end="")

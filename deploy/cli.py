@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import click
 
-from deploy.commands import completion, doctor, plan, run, scale, simulate
+from deploy.commands import (
+    completion,
+    doctor,
+    monitor,
+    plan,
+    render,
+    run,
+    scale,
+    simulate,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,6 +29,8 @@ _COMMANDS = (
     *(run.up, run.status, run.logs, run.down, run.report, run.compare),
     *(scale.scale, scale.set_live),
     *(plan.plan, simulate.simulate, doctor.doctor, completion.completion),
+    monitor.monitor,
+    render.render,
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 from common.config import ClusterSettings
 from common.errors import RunError, UserError
 from common.rundir import RunDir, read_json, write_atomic
+from deploy import process
 
 _START_TIMEOUT_S = 60.0
 # A CPU is a slot for one actor here: a live run may be scaled past the cores.
@@ -53,15 +53,9 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
         *(f"--num-cpus={_SLOTS}", f"--temp-dir={temp_dir}"),
         f"--object-store-memory={settings.object_store_mib * 2**20}",
     ]
-    with log.open("wb") as file:
-        head = subprocess.Popen(
-            command,
-            env={**os.environ, **_ray_environment(run), "OMP_NUM_THREADS": str(settings.threads)},
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    head = process.spawn(
+        command, log, {**_ray_environment(run), "OMP_NUM_THREADS": str(settings.threads)}
+    )
     address_file = temp_dir / "ray_current_cluster"
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not (address_file.is_file() and "Ray runtime started" in log.read_text(errors="replace")):
@@ -72,7 +66,7 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
     description = {
         "address": address_file.read_text().strip(),
         "pid": head.pid,
-        "started": _start_time(head.pid),
+        "started": process.start_time(head.pid),
         "temp_dir": str(temp_dir),
     }
     write_atomic(run.cluster, json.dumps(description, indent=1))
@@ -83,20 +77,11 @@ def stop_local(run: RunDir) -> bool:
     description = read_json(run.cluster)
     if description is None:
         return False
-    pid = head_pid(run)
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + 20
-        while head_pid(run) is not None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if head_pid(run) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+    ended = process.end(int(description["pid"]), description["started"])
     shutil.rmtree(description["temp_dir"], ignore_errors=True)
     run.cluster.unlink(missing_ok=True)
     run.token.unlink(missing_ok=True)
-    return pid is not None
+    return ended
 
 
 def head_pid(run: RunDir) -> int | None:
@@ -105,8 +90,7 @@ def head_pid(run: RunDir) -> int | None:
     if description is None:
         return None
     pid = int(description["pid"])
-    # A pid may have been given to another process since.
-    return pid if _start_time(pid) == description["started"] else None
+    return pid if process.is_alive(pid, description["started"]) else None
 
 
 def address(run: RunDir) -> str | None:
@@ -142,6 +126,20 @@ def connected(run: RunDir, join: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def metrics_addresses() -> list[str]:
+    """Where the nodes of the joined cluster serve Ray's own metrics.
+
+    A cluster that we start serves none: Ray's agent for them comes with its dashboard.
+    """
+    import ray
+
+    return [
+        f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+        for node in ray.nodes()
+        if node["Alive"] and node["MetricsExportPort"] > 0
+    ]
 
 
 def check_reachable(address: str) -> None:
@@ -200,13 +198,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _start_time(pid: int) -> int | None:
-    """Kernel start time of a process, clock ticks since boot; None if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])

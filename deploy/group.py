@@ -174,6 +174,8 @@ class Group:
         bundle = {"CPU": self.plan.cpus}
         if self.plan.gpus:
             bundle["GPU"] = self.plan.gpus
+        if self._settings.dedicated:
+            bundle[f"mixsd_{self.name.partition('-')[0]}"] = 0.001
         self._placement = placement_group(
             [bundle] * len(self.plan.names), strategy="PACK", name=self.name, lifetime="detached"
         )

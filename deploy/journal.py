@@ -13,8 +13,11 @@ from typing import Any
 from common.config import RunConfig
 from common.metrics import Snapshot
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
+from deploy import cluster
 from deploy.endpoint import Endpoint
+from deploy.foldermetrics import FolderMetrics
 from deploy.group import Group
+from deploy.prometheus import targets
 from deploy.remote import REPLAY
 
 _EVENTS_BYTES = 2**13
@@ -32,7 +35,10 @@ class Journal:
     def __init__(self, run: RunDir, config: RunConfig, before: dict[str, Any]) -> None:
         self._run = run
         self._method = config.method.name
-        self._endpoint = Endpoint(run.name, config.metrics, before.get("metrics_url"))
+        self._metrics = config.metrics
+        self._folder = FolderMetrics(run)
+        self._endpoint = Endpoint(run, config.metrics, before.get("metrics_url"))
+        targets.announce(run, config.metrics, self._endpoint.address, cluster.metrics_addresses())
         self._known = {
             "roles": before.get("roles", {}),
             "queue": before.get("queue"),
@@ -46,7 +52,8 @@ class Journal:
         return self._endpoint.url
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, and leave the list of live runs."""
+        targets.withdraw(self._run, self._metrics)
         self._endpoint.close()
 
     def event(self, text: str) -> None:
@@ -67,7 +74,7 @@ class Journal:
                 raise
 
     def _write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
-        self._write_metrics(groups)
+        self._write_metrics(state, groups)
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
         replay, learner = reports.get(REPLAY), reports.get("learner-0")
         if groups:
@@ -93,7 +100,7 @@ class Journal:
         }
         write_atomic(self._run.status, json.dumps(status, indent=1))
 
-    def _write_metrics(self, groups: Mapping[str, Group]) -> None:
+    def _write_metrics(self, state: str, groups: Mapping[str, Group]) -> None:
         series: dict[str, Snapshot] = {}
         for group in groups.values():
             for name in group.plan.names:
@@ -103,6 +110,7 @@ class Journal:
                     "mixsd_actor_up": float(report is not None),
                     "mixsd_actor_restarts_total": float(group.budget.restarts),
                 }
+        series["controller"] = self._folder.snapshot(state)
         self._endpoint.show(series)
         append_jsonl(self._run.metrics, {"time": time.time(), "series": series})
 

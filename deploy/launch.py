@@ -13,6 +13,7 @@ from common.config import RunConfig
 from common.errors import RunError, UserError
 from common.rundir import RunDir, read_json, write_atomic
 from deploy import cluster, desired, view
+from deploy.prometheus import targets
 
 _STOP_S = 30.0
 
@@ -82,7 +83,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
             cluster.start_local(run, config.cluster)
             say("Ray started on loopback, token authentication on")
         url = _start_controller(config, run, folder)
-    say(f"metrics {url}")
+    say(f"status page {url.removesuffix('metrics')} (for Prometheus: {url})")
 
 
 def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
@@ -91,7 +92,15 @@ def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
     with cluster.connected(run, config.cluster.address) as ray:
         controller = (
             ray.remote(Controller)
-            .options(name=NAME, lifetime="detached", num_cpus=0, max_concurrency=4, max_restarts=-1)
+            .options(
+                name=NAME,
+                lifetime="detached",
+                num_cpus=0,
+                max_concurrency=4,
+                max_restarts=-1,
+                # On the head, so that the run's address is where one looks for it.
+                resources={"node:__internal_head__": 0.001},
+            )
             .remote(str(run.root.resolve()), str(folder))
         )
         try:
@@ -121,6 +130,8 @@ def stop(run: RunDir) -> bool:
             time.sleep(0.2)
     if config.cluster.address is not None and (live or is_live(run)):
         _kill_actors(run, config.cluster.address)
+    # A controller that was killed could not leave the list of live runs itself.
+    targets.withdraw(run, config.metrics)
     return cluster.stop_local(run) or live
 
 

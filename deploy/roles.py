@@ -61,6 +61,7 @@ class Role:
         self.model_dir = Path(model_dir)
         prepare_process(self.run_dir.logs / f"{name}.log", self.config)
         self._worker: Worker | None = None
+        self._engine: Any = None
         self._state: State = "idle"
         self._failure: Exception | None = None
         self._draining = False
@@ -80,6 +81,7 @@ class Role:
     def poll(self) -> Report:
         """How it goes."""
         worker, failure = self._worker, self._failure
+        engine = self._engine.snapshot() if self._engine else {}
         return Report(
             self._state,
             *self._identity,
@@ -89,7 +91,7 @@ class Role:
             # What the user gave, or numbers that diverge, fail again however often we try.
             hopeless=isinstance(failure, (ValueError, ArithmeticError)),
             disk_full=isinstance(failure, OSError) and failure.errno == errno.ENOSPC,
-            snapshot=worker.snapshot() if worker else None,
+            snapshot={**worker.snapshot(), **engine} if worker else None,
         )
 
     def drain(self) -> None:
@@ -171,7 +173,7 @@ class RolloutRole(Role):
 
         model = models.load(self.model_dir)
         settings = self.config.rollout
-        engine = Engine(
+        engine = self._engine = Engine(
             model.folder,
             self.config.engine,
             max_requests=2 * settings.slots,
@@ -233,7 +235,7 @@ class EvaluatorRole(Role):
         from learner import checkpoint
 
         model = models.load(self.model_dir)
-        engine = Engine(
+        engine = self._engine = Engine(
             model.folder,
             self.config.engine,
             max_requests=self.config.evaluator.slots,

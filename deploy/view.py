@@ -92,7 +92,8 @@ def lines(status: dict[str, Any]) -> list[str]:
         shown = [f"{k} {v['value']:.3f}" for k, v in scores.items() if "value" in v]
         out.append(f"scores     {step}: {', '.join(shown)}")
     if status["metrics_url"] and live:
-        out.append(f"metrics    {status['metrics_url']}")
+        address = status["metrics_url"].removesuffix("/metrics")
+        out.append(f"page       {address}/ (for Prometheus: /metrics)")
     return out
 
 

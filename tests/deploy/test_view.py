@@ -54,7 +54,7 @@ def test_the_view_tells_progress_speed_and_who_waits_for_what():
 
 def test_a_run_that_has_not_begun_shows_its_roles_only():
     lines = view.lines(_status(queue=None, learner={}, scores={}, state="starting"))
-    assert [line.split()[0] for line in lines] == ["run", "roles", "learner", "metrics"]
+    assert [line.split()[0] for line in lines] == ["run", "roles", "learner", "page"]
 
 
 def test_the_line_for_logs_holds_the_same_figures():

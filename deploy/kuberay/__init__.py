@@ -1,0 +1,1 @@
+"""Kubernetes: a kustomize base, and manifests made from a run's configuration."""

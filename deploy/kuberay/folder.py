@@ -1,0 +1,60 @@
+"""Writes the kustomize folder of a run. As a program: the shipped overlays, anew."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from common import config as configuration
+from common.config import RunConfig
+from deploy.kuberay import manifests
+from deploy.kuberay.manifests import Site
+
+_SHIPPED = Path(__file__).parent
+_RULES = _SHIPPED.parent / "prometheus" / "rules"
+
+
+def write(config: RunConfig, site: Site, out: Path) -> None:
+    """Write ``out/base`` and ``out/run``; nothing is written if the run cannot fit."""
+    files = overlay(config, site, "../base")
+    shutil.copytree(_SHIPPED / "base", out / "base", dirs_exist_ok=True)
+    (out / "run").mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (out / "run" / name).write_text(text, encoding="utf-8")
+
+
+def overlay(config: RunConfig, site: Site, base: str) -> dict[str, str]:
+    """Files of a run's overlay by name; ``base`` is the path of the base from there."""
+    settings = manifests.resolve(config)
+    rules = [
+        group
+        for path in sorted(_RULES.glob("*.yml"))
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+    ]
+    return {
+        # What was set and no more, so that the file reads like one.
+        "config.yaml": _text(settings.model_dump(mode="json", exclude_unset=True)),
+        "kustomization.yaml": _text(manifests.kustomization(settings, base)),
+        "job.yaml": _text(manifests.ray_job(settings, site)),
+        "cluster.yaml": _text(manifests.ray_cluster(settings, site)),
+        "prometheus-rule.yaml": _text(manifests.prometheus_rule(rules)),
+    }
+
+
+def _text(manifest: dict[str, object]) -> str:
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    text: str = yaml.dump(manifest, Dumper=Plain, sort_keys=False, width=100)
+    return text
+
+
+if __name__ == "__main__":
+    # The shipped overlays, each from its own config.yaml.
+    for shipped in (_SHIPPED / "overlays").iterdir():
+        run = configuration.load(shipped / "config.yaml")
+        for name, text in overlay(run, Site(), "../../base").items():
+            (shipped / name).write_text(text, encoding="utf-8")

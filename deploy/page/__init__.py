@@ -1,0 +1,1 @@
+"""The built-in status page: what a person sees of a run without Grafana."""

@@ -1,0 +1,1 @@
+"""Prometheus: scrape configuration, rules, and the list of live runs."""
