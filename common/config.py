@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from common.errors import UserError
 from common.methods import METHODS, MethodSettings
+from common.verify import Mode
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32"]
@@ -115,10 +116,22 @@ class RolloutSettings(Settings):
     top_k: int = Field(0, ge=0, description="0 keeps all")
     top_p: float = Field(1.0, gt=0, le=1)
     max_retries: int = Field(8, ge=0, description="further attempts after a failed one")
-    on_exhausted: Literal["drop", "canonical", "keep"] = Field(
-        "drop", description="what becomes of a fact whose attempts all failed"
+    attempts_in_flight: int = Field(
+        1, ge=1, le=64, description="attempts of one fact at once where slots are free"
     )
-    score_targets: bool = Field(True, description="target NLL under the base")
+    on_exhausted: Literal["drop", "expert", "canonical", "keep"] = Field(
+        "drop",
+        description="a fact whose attempts all failed: no target, one more attempt by the expert "
+        "alone, the canonical answer, or the last attempt as it is",
+    )
+    verify: Mode | None = Field(None, description="verdict; none: that of the prompt preset")
+    early_stop: bool = Field(True, description="end attempts whose verdict is settled")
+    tree_tokens: int = Field(
+        4096, ge=0, description="tokens remembered a fact at temperature 0; 0: none"
+    )
+    score_fraction: float = Field(
+        0.25, ge=0, le=1, description="share of targets whose NLL under the base is computed"
+    )
 
 
 class ReplaySettings(Settings):

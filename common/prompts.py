@@ -22,7 +22,7 @@ class Tokenizer(Protocol):
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,19 @@ PRESETS: dict[str, Preset] = {
 
 
 class Prompts:
-    """Renders facts for one tokenizer and preset."""
+    """Renders facts for one tokenizer and preset; ``mode`` replaces the preset's verdict."""
 
-    def __init__(self, tokenizer: Tokenizer, preset: Preset, end_token_id: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        preset: Preset,
+        end_token_id: int,
+        mode: Mode | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._preset = preset
         self._end_token_id = end_token_id
-        self.mode: Mode = preset.mode
+        self.mode: Mode = mode or preset.mode
 
     def naive(self, fact: Fact) -> list[int]:
         """x: the question alone."""
@@ -116,8 +122,13 @@ class Prompts:
         return [*ids, self._end_token_id]
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """What a reader sees of generated ids."""
-        return self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        """What a reader sees of generated ids.
+
+        The text of a prefix is a prefix of the text, but for characters that are not whole yet.
+        """
+        return self._tokenizer.decode(
+            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
 
     def _ask(self, question: str) -> str:
         return self._preset.ask.replace("{question}", question)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 MAX_PAYLOAD_BYTES = 16 * 2**20
 
 
@@ -63,9 +63,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """An accepted target for one (fact, draw).
+    """A target for one (fact, draw).
 
-    T = number of target tokens, stop token included.
+    T = number of target tokens, stop token included; C = that of y*.
 
     ``prompt_ids``   naive prompt x, as trained
     ``target_ids``   [T] exact ids as drawn; never re-tokenised
@@ -74,8 +74,12 @@ class Rollout:
     ``logprobs``     [T] log-probability (nats) under the side that drew it
     ``base_logprobs``[T] log-probability under the naive conditional of the
                      reference at every position; empty where not scored
-    ``canonical_nll``mean NLL (nats/token) of y* under the reference, or None
-    ``attempt``      the accepted attempt, counted from 0
+    ``canonical_logprobs`` [C] those of y*; empty where not scored
+    ``attempt``      the attempt that gave the target, counted from 0
+    ``mix_rate``     λ of that attempt; None for targets that no model drew
+    ``num_protected``tokens of the expert that were picked for the naive side
+    ``fallback``     the ``on_exhausted`` policy that chose the target; empty if
+                     an ordinary attempt did
     ``verified``     whether the verdict accepted the answer
     """
 
@@ -87,15 +91,25 @@ class Rollout:
     naive: list[int]
     logprobs: list[float]
     base_logprobs: list[float]
-    canonical_nll: float | None
+    canonical_logprobs: list[float]
+    mix_rate: float | None
+    num_protected: int
+    fallback: str
     verified: bool
 
     @property
     def target_nll(self) -> float | None:
         """Mean over target tokens of −log p_θ*(y_t | x, y_<t), nats; None if not scored."""
-        if not self.base_logprobs:
-            return None
-        return -sum(self.base_logprobs) / len(self.base_logprobs)
+        return _mean_nll(self.base_logprobs)
+
+    @property
+    def canonical_nll(self) -> float | None:
+        """The same of y*."""
+        return _mean_nll(self.canonical_logprobs)
+
+
+def _mean_nll(logprobs: list[float]) -> float | None:
+    return -sum(logprobs) / len(logprobs) if logprobs else None
 
 
 _ROLLOUT_FIELDS = tuple(field.name for field in fields(Rollout))
@@ -135,13 +149,13 @@ def unpack_rollout(payload: bytes) -> Rollout:
 def _check_rollout(named: dict[str, Any]) -> None:
     if not isinstance(named["fact_id"], str) or not named["fact_id"]:
         raise WireError("fact_id: a non-empty string is expected")
-    for name in ("draw", "attempt"):
+    for name in ("draw", "attempt", "num_protected"):
         if not _is_count(named[name]):
             raise WireError(f"{name}: a count is expected, not {named[name]!r}")
     for name in ("prompt_ids", "target_ids", "naive"):
         if not isinstance(named[name], list) or not all(map(_is_count, named[name])):
             raise WireError(f"{name}: a list of counts is expected")
-    for name in ("logprobs", "base_logprobs"):
+    for name in ("logprobs", "base_logprobs", "canonical_logprobs"):
         if not isinstance(named[name], list) or not all(
             isinstance(value, float) for value in named[name]
         ):
@@ -153,8 +167,10 @@ def _check_rollout(named: dict[str, Any]) -> None:
             raise WireError(
                 f"{name}: {len(named[name])} entries for {len(named['target_ids'])} target tokens"
             )
-    if not (named["canonical_nll"] is None or isinstance(named["canonical_nll"], float)):
-        raise WireError("canonical_nll: a float or nil is expected")
+    if not (named["mix_rate"] is None or isinstance(named["mix_rate"], float)):
+        raise WireError("mix_rate: a float or nil is expected")
+    if not isinstance(named["fallback"], str):
+        raise WireError("fallback: a string is expected")
     if not isinstance(named["verified"], bool):
         raise WireError("verified: a boolean is expected")
 

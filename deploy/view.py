@@ -182,8 +182,10 @@ def compare(runs: list[RunDir]) -> None:
         print(f"checkpoint {item['checkpoint']}")
 
 
-def _nll(value: float | None) -> str:
-    return "not scored" if value is None else f"{value:.2f}"
+def _nll(score: dict[str, Any] | None) -> str:
+    from deploy.report import score_text
+
+    return "not scored" if score is None else f"{score_text(score)} (n={score['items']})"
 
 
 # Rows of the table below the scores.

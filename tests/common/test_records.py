@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -7,7 +8,21 @@ from hypothesis import strategies as st
 
 from common.records import MAX_PAYLOAD_BYTES, Rollout, WireError, pack_rollout, unpack_rollout
 
-GOOD = Rollout("f", 2, 1, [5, 6], [7, 8], [1, 0], [-0.5, -1.5], [-1.0, -2.0], 0.25, True)
+GOOD = Rollout(
+    fact_id="f",
+    draw=2,
+    attempt=1,
+    prompt_ids=[5, 6],
+    target_ids=[7, 8],
+    naive=[1, 0],
+    logprobs=[-0.5, -1.5],
+    base_logprobs=[-1.0, -2.0],
+    canonical_logprobs=[-0.25],
+    mix_rate=0.5,
+    num_protected=1,
+    fallback="",
+    verified=True,
+)
 COUNTS = st.integers(0, 2**63 - 1)
 FLOATS = st.floats(allow_nan=False)
 
@@ -29,7 +44,10 @@ def rollouts(draw):
         naive=all_or_none(st.integers(0, 1)),
         logprobs=all_or_none(FLOATS),
         base_logprobs=all_or_none(FLOATS),
-        canonical_nll=draw(st.none() | FLOATS),
+        canonical_logprobs=draw(st.lists(FLOATS, max_size=5)),
+        mix_rate=draw(st.none() | FLOATS),
+        num_protected=draw(COUNTS),
+        fallback=draw(st.text(max_size=8)),
         verified=draw(st.booleans()),
     )
 
@@ -48,7 +66,7 @@ def test_arbitrary_bytes_raise_nothing_but_a_wire_error(payload):
 @pytest.mark.parametrize(
     ("index", "value", "message"),
     [
-        (0, 2, "not a version-1 record"),
+        (0, 1, "not a version-2 record"),
         (1, "", "fact_id"),
         (2, -1, "draw: a count is expected, not -1"),
         (3, True, "attempt: a count is expected, not True"),
@@ -57,8 +75,11 @@ def test_arbitrary_bytes_raise_nothing_but_a_wire_error(payload):
         (6, [1], "naive: 1 entries for 2 target tokens"),
         (7, [1, 2], "logprobs: a list of floats"),
         (8, [-1.0] * 3, "base_logprobs: 3 entries for 2 target tokens"),
-        (9, "0.25", "canonical_nll: a float or nil"),
-        (10, 1, "verified: a boolean"),
+        (9, [None], "canonical_logprobs: a list of floats"),
+        (10, "0.25", "mix_rate: a float or nil"),
+        (11, -1, "num_protected: a count is expected, not -1"),
+        (12, None, "fallback: a string"),
+        (13, 1, "verified: a boolean"),
     ],
 )
 def test_a_wrong_field_is_named(index, value, message):
@@ -70,7 +91,7 @@ def test_a_wrong_field_is_named(index, value, message):
 
 def test_a_record_with_a_field_too_few_is_refused():
     values = msgpack.unpackb(pack_rollout(GOOD))
-    with pytest.raises(WireError, match="record has 9 fields, not 10"):
+    with pytest.raises(WireError, match="record has 12 fields, not 13"):
         unpack_rollout(msgpack.packb(values[:-1]))
 
 
@@ -87,4 +108,5 @@ def test_a_payload_over_the_bound_is_refused_unread():
 
 def test_target_nll_is_the_mean_over_tokens_or_none_if_not_scored():
     assert math.isclose(GOOD.target_nll, 1.5)
-    assert Rollout("f", 0, 0, [], [1], [], [], [], None, True).target_nll is None
+    assert replace(GOOD, base_logprobs=[]).target_nll is None
+    assert GOOD.canonical_nll == 0.25
