@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare check test clean
+.PHONY: setup demo demo-compare check test bench-extensions clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,9 @@ check: setup
 
 test: setup
 	$(BIN)/python -m pytest -q
+
+bench-extensions: setup
+	$(BIN)/python -m tests.benchmarks.mixing_extensions
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

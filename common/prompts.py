@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from common.errors import UserError
 from common.records import Fact, RetrievalItem
-from common.verify import Mode
+from common.verify import Mode, normalise, number_in
 
 
 class Tokenizer(Protocol):
@@ -143,6 +143,22 @@ class Prompts:
             enable_thinking=False,
         )
         return list(encoded["input_ids"])
+
+
+def check_answers(prompts: Prompts, facts: Sequence[Fact]) -> None:
+    """Refuse facts whose answer no response can give under the verdict in use.
+
+    Raises:
+        UserError: names the fact, its answer and the mode.
+    """
+    for fact in facts:
+        if not normalise(fact.answer):
+            raise UserError(f"fact {fact.id}: the answer {fact.answer!r} holds nothing to verify")
+        if prompts.mode == "last_number" and number_in(fact.answer) is None:
+            raise UserError(
+                f"fact {fact.id}: rollout.verify=last_number needs a number for an answer, not "
+                f"{fact.answer!r}; use contains or boxed"
+            )
 
 
 def check_lengths(
