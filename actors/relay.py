@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from actors.engine import EngineError, Sampling, Segment
@@ -140,7 +140,8 @@ class Relay:
         """
         longest = max(len(attempt.naive_prompt), len(attempt.expert_prompt)) + len(attempt.picks)
         self._check_context(attempt.key, longest)
-        drawn = Tokens(*map(list, astuple(attempt.known)))
+        known = attempt.known
+        drawn = Tokens(list(known.token_ids), list(known.logprobs), list(known.naive))
         plan = Plan(attempt.picks, attempt.protects)
         # Room for a side is taken only if it draws at all.
         blocks = 0

@@ -112,11 +112,12 @@ class RolloutActor:
 
     @property
     def progress(self) -> float:
-        """Tokens drawn and scored, and rollouts handed over."""
+        """Tokens drawn and scored, attempts judged, and rollouts handed over."""
         metrics = self._metrics
         return (
             metrics["mixsd_rollout_tokens_total"]
             + metrics["mixsd_rollout_scored_tokens_total"]
+            + metrics["mixsd_attempts_total"]
             + metrics["mixsd_rollouts_accepted_total"]
         )
 
