@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from actors.engine import Engine
@@ -45,8 +47,17 @@ class Queue:
 
 
 @pytest.fixture(scope="module")
-def roll():
-    model = models.load(models.resolve("packaged"))
+def model():
+    return models.load(models.resolve("packaged"))
+
+
+@pytest.fixture(scope="module")
+def prompts(model):
+    return Prompts(model.tokenizer, PRESETS["short-sentence"], model.stop_token_ids[0])
+
+
+@pytest.fixture(scope="module")
+def roll(model, prompts):
     facts = build(KGFactSpec(domains=5, entities=4, seed=1)).facts[:6]
     engine = Engine(
         model.folder,
@@ -54,7 +65,6 @@ def roll():
         max_requests=2 * SLOTS,
         stop_token_ids=model.stop_token_ids,
     )
-    prompts = Prompts(model.tokenizer, PRESETS["short-sentence"], model.stop_token_ids[0])
 
     def roll(method=None, **changes):
         settings = {"slots": SLOTS, "max_tokens": 24, "max_retries": 5, "score_fraction": 0}
@@ -127,3 +137,12 @@ def test_inside_the_answer_every_token_is_the_experts(roll):
     bare, _ = roll(MixSD(mix_rate=0.5), max_retries=1, on_exhausted="keep", tree_tokens=0)
     again, _ = roll(method, max_retries=1, on_exhausted="keep", tree_tokens=0)
     assert drawn(again) == drawn(guarded) != drawn(bare)
+
+
+def test_the_text_of_a_prefix_is_a_prefix_of_the_text_but_for_unfinished_characters(prompts):
+    draw = random.Random(0)
+    for _ in range(300):
+        ids = [draw.randrange(49_152) for _ in range(12)]
+        text = prompts.text(ids)
+        for end in range(13):
+            assert text.startswith(prompts.text(ids[:end]).rstrip("\ufffd"))
