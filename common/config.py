@@ -126,12 +126,8 @@ class RolloutSettings(Settings):
     )
     verify: Mode | None = Field(None, description="verdict; none: that of the prompt preset")
     early_stop: bool = Field(True, description="end attempts whose verdict is settled")
-    tree_tokens: int = Field(
-        4096, ge=0, description="tokens remembered a fact at temperature 0; 0: none"
-    )
-    score_fraction: float = Field(
-        0.25, ge=0, le=1, description="share of targets whose NLL under the base is computed"
-    )
+    tree_tokens: int = Field(4096, ge=0, description="tokens remembered a fact at T = 0; 0: none")
+    score_fraction: float = Field(0.25, ge=0, le=1, description="targets scored under the base")
 
 
 class ReplaySettings(Settings):
