@@ -5,10 +5,10 @@ A suite is a list of prompts and answers, or a text; it knows no engine.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.estimates import Score, wilson
 from common.prompts import Prompts
 from common.records import Fact, RetrievalItem
 from common.verify import accepts
@@ -21,20 +21,6 @@ class Question:
     id: str
     prompt: list[int]
     answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One number with its 95 % interval over ``n`` items.
-
-    ``unit`` is ``fraction`` (higher is better) or ``nats/token`` (lower is).
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    unit: str
 
 
 def recall(prompts: Prompts, facts: Sequence[Fact]) -> list[Question]:
@@ -57,16 +43,6 @@ def grade(prompts: Prompts, questions: Sequence[Question], responses: Sequence[s
     return Score(right / len(questions), low, high, len(questions), "fraction")
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (Wilson 1927)."""
-    z = 1.959963984540054
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
 def windows(token_ids: Sequence[int], limit: int, window: int) -> list[tuple[list[int], list[int]]]:
     """Cut the first ``limit`` tokens into (first token, rest) pairs of ``window`` tokens.
 
@@ -75,15 +51,3 @@ def windows(token_ids: Sequence[int], limit: int, window: int) -> list[tuple[lis
     cut = list(token_ids[:limit])
     pieces = [cut[start : start + window] for start in range(0, len(cut), window)]
     return [(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
-
-
-def mean_nll(logprobs: Sequence[Sequence[float]]) -> Score:
-    """Mean −log p over all tokens; the interval treats windows as independent."""
-    tokens = sum(map(len, logprobs))
-    mean = -sum(map(sum, logprobs)) / tokens
-    # Ratio estimator's standard error over windows.
-    deviations = [-sum(window) - mean * len(window) for window in logprobs]
-    count = len(logprobs)
-    spread = math.sqrt(sum(d * d for d in deviations) * count / max(1, count - 1)) / tokens
-    half = 1.959963984540054 * spread
-    return Score(mean, mean - half, mean + half, tokens, "nats/token")

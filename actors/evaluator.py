@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from actors import benchmarks
-from actors.benchmarks import Question, Score
+from actors.benchmarks import Question
 from actors.engine import Sampling
 from common.config import EvaluatorSettings
 from common.corpora import Corpus
 from common.errors import UserError
+from common.estimates import Score, mean_nll
 from common.metrics import Snapshot
 from common.models import Model
 from common.prompts import Prompts
@@ -172,7 +173,7 @@ class Evaluator:
         pieces = benchmarks.windows(token_ids, self._settings.text_tokens, _WINDOW)
         if not pieces:
             return f"evaluator.text: {path} is too short"
-        return benchmarks.mean_nll(self._engine.score(pieces))
+        return mean_nll(self._engine.score(pieces))
 
     def _ask(self, questions: list[Question]) -> Score:
         generated = self._engine.generate(

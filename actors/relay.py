@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from actors.engine import EngineError, Sampling, Segment
-from actors.picks import Run, runs_of
+from actors.picks import Plan, Run, Tokens
 
 
 class SegmentEngine(Protocol):
@@ -42,6 +42,9 @@ class Attempt:
     """One try at a target: a prompt a side and who draws which token.
 
     ``sampling(position)`` tells how the run that begins there is drawn.
+    ``known`` is where the attempt begins: tokens that need not be drawn again.
+    ``protects`` is that of :class:`actors.picks.Plan`. ``settled`` is asked
+    at its start and after every run, with the tokens so far: True ends the attempt.
     """
 
     key: str
@@ -49,17 +52,24 @@ class Attempt:
     expert_prompt: Sequence[int]
     picks: Sequence[bool]
     sampling: Callable[[int], Sampling]
+    known: Tokens = field(default_factory=Tokens)
+    protects: Callable[[Sequence[int]], bool] | None = None
+    settled: Callable[[Sequence[int]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A finished attempt. T = tokens drawn; ``complete`` if a stop token ended it."""
+    """A finished attempt; ``complete`` if a stop token ended it.
+
+    The first ``num_known`` of its tokens were known before.
+    """
 
     key: str
     token_ids: list[int]
     logprobs: list[float]
     naive: list[int]
     complete: bool
+    num_known: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +83,10 @@ class Scored:
 @dataclass(slots=True)
 class _Active:
     attempt: Attempt
-    runs: deque[Run]
+    plan: Plan
     blocks: int
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    naive: list[int] = field(default_factory=list)
+    drawn: Tokens
+    run: Run | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +109,28 @@ class Relay:
         self._slots = slots
         self._free_blocks = engine.num_blocks
         self._waiting: deque[_Active] = deque()
+        # Attempts that ended with what was known; they take no slot.
+        self._known: list[_Active] = []
         self._to_score: deque[_Scoring] = deque()
         self._active: dict[str, _Active] = {}
         self._scoring: dict[str, _Scoring] = {}
+        # Of the tokens that the last step computed, the part that scoring asked for.
+        self.scoring_share = 0.0
 
     @property
     def num_attempts(self) -> int:
         """Attempts submitted and not finished."""
-        return len(self._waiting) + len(self._active)
+        return len(self._waiting) + len(self._active) + len(self._known)
+
+    @property
+    def num_requests(self) -> int:
+        """Attempts and scorings submitted and not finished."""
+        return self.num_attempts + len(self._to_score) + len(self._scoring)
 
     @property
     def idle(self) -> bool:
         """Nothing is submitted that has not come out."""
-        return not (self._waiting or self._active or self._to_score or self._scoring)
+        return self.num_requests == 0
 
     def submit(self, attempt: Attempt) -> None:
         """Queue an attempt.
@@ -122,13 +140,21 @@ class Relay:
         """
         longest = max(len(attempt.naive_prompt), len(attempt.expert_prompt)) + len(attempt.picks)
         self._check_context(attempt.key, longest)
+        known = attempt.known
+        drawn = Tokens(list(known.token_ids), list(known.logprobs), list(known.naive))
+        plan = Plan(attempt.picks, attempt.protects)
         # Room for a side is taken only if it draws at all.
         blocks = 0
         for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt)):
-            if naive in attempt.picks:
+            if plan.may_draw(naive, len(drawn.token_ids)):
                 blocks += self._engine.blocks_for(len(prompt) + len(attempt.picks))
         self._check_blocks(attempt.key, blocks)
-        self._waiting.append(_Active(attempt, deque(runs_of(attempt.picks)), blocks))
+        active = _Active(attempt, plan, blocks, drawn)
+        active.run = self._next_run(active)
+        if active.run is None:
+            self._known.append(active)
+        else:
+            self._waiting.append(active)
 
     def submit_score(self, key: str, prompt: Sequence[int], target: Sequence[int]) -> None:
         """Queue a scoring pass over ``target`` given ``prompt``.
@@ -145,29 +171,32 @@ class Relay:
     def step(self) -> list[Drawn | Scored]:
         """Admit what has room, run one engine iteration, return what finished."""
         self._admit()
-        results: list[Drawn | Scored] = []
-        for segment in self._engine.step():
+        scored = sum(len(scoring.token_ids) for scoring in self._scoring.values())
+        self.scoring_share = scored / max(1, scored + len(self._active))
+        results: list[Drawn | Scored] = [self._drawn(active) for active in self._known]
+        self._known.clear()
+        for segment in self._engine.step() if self._active or self._scoring else ():
             if segment.key in self._scoring:
                 results.append(self._end_scoring(segment))
                 continue
-            key = segment.key[:-2]
-            active = self._active[key]
-            run = active.runs.popleft()
-            active.token_ids += segment.token_ids
-            active.logprobs += segment.logprobs
-            active.naive += [int(run.naive)] * len(segment.token_ids)
-            complete = self._engine.ends(segment.token_ids[-1])
-            if complete or not active.runs:
-                results.append(self._end_attempt(active, complete))
+            active = self._active[segment.key[:-2]]
+            assert active.run is not None
+            drew_naive, drawn = active.run.naive, active.drawn
+            drawn.token_ids += segment.token_ids
+            drawn.logprobs += segment.logprobs
+            drawn.naive += [int(drew_naive)] * len(segment.token_ids)
+            active.run = self._next_run(active)
+            if active.run is None:
+                results.append(self._end_attempt(active))
             else:
-                self._hand_over(active, run.naive)
+                self._hand_over(active, drew_naive)
         return results
 
-    def cancel(self, key: str) -> None:
-        """Drop an attempt wherever it stands; unknown keys are ignored."""
+    def cancel(self, key: str) -> Drawn | None:
+        """Drop an attempt wherever it stands; returns what an admitted one has drawn."""
         self._waiting = deque(item for item in self._waiting if item.attempt.key != key)
-        if key in self._active:
-            self._end_attempt(self._active[key], complete=False)
+        self._known = [item for item in self._known if item.attempt.key != key]
+        return self._end_attempt(self._active[key]) if key in self._active else None
 
     def _admit(self) -> None:
         while self._waiting and len(self._active) < self._slots:
@@ -185,29 +214,50 @@ class Relay:
             self._scoring[scoring.key] = scoring
             self._engine.begin_score(scoring.key, scoring.token_ids)
 
+    def _next_run(self, active: _Active) -> Run | None:
+        """What the attempt draws next; None where it ends."""
+        token_ids, settled = active.drawn.token_ids, active.attempt.settled
+        if self._is_complete(token_ids) or (settled is not None and settled(token_ids)):
+            return None
+        return active.plan.next_run(token_ids)
+
     def _generate(self, active: _Active) -> None:
-        attempt, run = active.attempt, active.runs[0]
+        attempt, run, token_ids = active.attempt, active.run, active.drawn.token_ids
+        assert run is not None
         prompt = attempt.naive_prompt if run.naive else attempt.expert_prompt
         self._engine.extend(
             _side_key(attempt.key, run.naive),
-            [*prompt, *active.token_ids],
+            [*prompt, *token_ids],
             run.length,
-            attempt.sampling(len(active.token_ids)),
+            attempt.sampling(len(token_ids)),
         )
 
     def _hand_over(self, active: _Active, drew_naive: bool) -> None:
-        # Runs alternate, so a side returns only if two runs are left.
-        if len(active.runs) < 2:
+        if not active.plan.may_draw(drew_naive, len(active.drawn.token_ids)):
             self._engine.release(_side_key(active.attempt.key, drew_naive))
         self._generate(active)
 
-    def _end_attempt(self, active: _Active, complete: bool) -> Drawn:
+    def _end_attempt(self, active: _Active) -> Drawn:
         key = active.attempt.key
         for naive in (True, False):
             self._engine.release(_side_key(key, naive))
         del self._active[key]
         self._free_blocks += active.blocks
-        return Drawn(key, active.token_ids, active.logprobs, active.naive, complete)
+        return self._drawn(active)
+
+    def _drawn(self, active: _Active) -> Drawn:
+        drawn, attempt = active.drawn, active.attempt
+        return Drawn(
+            attempt.key,
+            drawn.token_ids,
+            drawn.logprobs,
+            drawn.naive,
+            self._is_complete(drawn.token_ids),
+            len(attempt.known.token_ids),
+        )
+
+    def _is_complete(self, token_ids: Sequence[int]) -> bool:
+        return bool(token_ids) and self._engine.ends(token_ids[-1])
 
     def _end_scoring(self, segment: Segment) -> Scored:
         scoring = self._scoring.pop(segment.key)

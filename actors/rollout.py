@@ -1,7 +1,9 @@
 """The rollout role: leases facts, draws verified targets, hands them to the queue.
 
 Waits for work or for room in the queue; otherwise keeps its engine's slots
-full. One loop does all: take work, step the engine, judge what finished.
+full. One loop does all: take work, start attempts, step the engine, judge what
+finished. Fresh facts come first, then the next attempt of a fact that has none
+under way, then scoring, then attempts ahead of their turn.
 """
 
 from __future__ import annotations
@@ -9,19 +11,19 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from actors.engine import Sampling
-from actors.picks import draw_picks, sampling_seed
-from actors.relay import Attempt, Drawn, Relay, Scored
+from actors.attempts import AttemptOrder
+from actors.relay import Drawn, Relay, Scored
 from actors.replay import Grant
+from actors.targets import Targets
+from actors.tree import AttemptTree
 from common.config import RolloutSettings
-from common.methods import Canonical, Method
+from common.methods import Method
 from common.metrics import Snapshot
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work, pack_rollout
-from common.verify import accepts
 
 _IDLE_S = 0.2
 _HEARTBEAT_S = 5.0
@@ -37,13 +39,19 @@ class WorkSource(Protocol):
 
 @dataclass(slots=True)
 class _Job:
-    """A leased fact on its way; ``rollout`` once a target is chosen."""
+    """A leased fact on its way.
+
+    ``candidates``: what finished attempts gave, where it may yet be chosen.
+    ``due``: scores that the chosen ``rollout`` waits for.
+    """
 
     work: Work
     fact: Fact
-    attempt: int = 0
+    order: AttemptOrder
+    tree: AttemptTree | None
+    candidates: dict[int, Rollout] = field(default_factory=dict)
     rollout: Rollout | None = None
-    scores_due: int = 0
+    due: set[str] = field(default_factory=set)
 
 
 class RolloutActor:
@@ -74,37 +82,43 @@ class RolloutActor:
         self._name = name
         self._relay = relay
         self._prompts = prompts
-        self._method = method
+        self._targets = Targets(prompts, method, settings, seed)
         self._facts = facts
         self._source = source
         self._settings = settings
-        self._seed = seed
         self._draining = False
         self._waiting = ""
         self._jobs: dict[str, _Job] = {}
         self._serial = itertools.count()
+        self._asked = 0.0
+        # Whether the queue had fewer facts than there was room for.
+        self._is_queue_dry = False
         self._metrics: dict[str, float] = dict.fromkeys(
             (
                 "mixsd_rollouts_accepted_total",
                 "mixsd_rollouts_exhausted_total",
                 "mixsd_attempts_total",
                 "mixsd_attempts_verified_total",
+                "mixsd_attempts_cancelled_total",
                 "mixsd_rollout_tokens_total",
                 "mixsd_rollout_naive_tokens_total",
+                "mixsd_rollout_walked_tokens_total",
                 "mixsd_rollout_scored_tokens_total",
                 "mixsd_rollout_in_flight",
                 "mixsd_rollout_busy_seconds_total",
+                "mixsd_rollout_scoring_seconds_total",
             ),
             0.0,
         )
 
     @property
     def progress(self) -> float:
-        """Tokens drawn and scored, and rollouts handed over."""
+        """Tokens drawn and scored, attempts judged, and rollouts handed over."""
         metrics = self._metrics
         return (
             metrics["mixsd_rollout_tokens_total"]
             + metrics["mixsd_rollout_scored_tokens_total"]
+            + metrics["mixsd_attempts_total"]
             + metrics["mixsd_rollouts_accepted_total"]
         )
 
@@ -123,144 +137,159 @@ class RolloutActor:
 
     def run(self) -> int:
         """Work until the queue has no more; returns rollouts accepted."""
-        asked = 0.0
         while True:
-            free = 0 if self._draining else self._settings.slots - len(self._jobs)
-            now = time.monotonic()
-            if free or now - asked > _HEARTBEAT_S:
-                asked = now
-                holding = [job.work.id for job in self._jobs.values()]
-                grant = self._source.lease(self._name, free, holding)
-                if grant.over and not self._jobs:
-                    break
-                for work in grant.work:
-                    self._begin(work)
-            if self._draining and not self._jobs:
+            is_over = self._take_work() or self._draining
+            if is_over and not self._jobs:
                 break
-            if self._relay.idle:
+            self._fill_slots()
+            if not self._relay.idle:
+                self._waiting = ""
+                self._step()
+            elif self._is_queue_dry:
                 self._waiting = "work, or room in the queue"
                 time.sleep(_IDLE_S)
-                continue
-            self._waiting = ""
-            began = time.monotonic()
-            results = self._relay.step()
-            self._metrics["mixsd_rollout_busy_seconds_total"] += time.monotonic() - began
-            for result in results:
-                self._finish(result)
-            self._metrics["mixsd_rollout_in_flight"] = self._relay.num_attempts
         self._metrics["mixsd_rollout_in_flight"] = 0.0
         return int(self._metrics["mixsd_rollouts_accepted_total"])
+
+    def _take_work(self) -> bool:
+        """Lease what there is room for, and show what is still held; whether all is done."""
+        free = 0 if self._draining else self._settings.slots - len(self._jobs)
+        now = time.monotonic()
+        waited = now - self._asked
+        is_due = free > 0 and (not self._is_queue_dry or waited > _IDLE_S)
+        if self._jobs and not is_due and waited < _HEARTBEAT_S:
+            return False
+        self._asked = now
+        holding = [job.work.id for job in self._jobs.values()]
+        grant = self._source.lease(self._name, free, holding)
+        self._is_queue_dry = len(grant.work) < free
+        for work in grant.work:
+            self._begin(work)
+        return grant.over
+
+    def _step(self) -> None:
+        began = time.monotonic()
+        results = self._relay.step()
+        seconds = time.monotonic() - began
+        self._metrics["mixsd_rollout_busy_seconds_total"] += seconds
+        self._metrics["mixsd_rollout_scoring_seconds_total"] += seconds * self._relay.scoring_share
+        for result in results:
+            if isinstance(result, Scored):
+                self._scored(result)
+            else:
+                self._finish(result)
+        self._metrics["mixsd_rollout_in_flight"] = self._relay.num_attempts
 
     # -- attempts ---------------------------------------------------------
 
     def _begin(self, work: Work) -> None:
-        job = _Job(work, self._facts[work.fact_id])
+        fact, order = self._facts[work.fact_id], AttemptOrder(self._targets.limit)
+        job = _Job(work, fact, order, self._targets.new_tree())
         key = f"{next(self._serial)}-{work.fact_id}"
         self._jobs[key] = job
-        self._attempt(key, job)
+        self._advance(key, job)
 
-    def _attempt(self, key: str, job: _Job) -> None:
-        target = self._method.target(job.attempt)
-        if isinstance(target, Canonical):
-            self._choose(key, job, self._canonical(job, verified=True))
+    def _fill_slots(self) -> None:
+        """Start attempts ahead of their turn where slots are free and no fresh fact waits."""
+        most = self._settings.attempts_in_flight
+        while most > 1 and self._is_queue_dry and self._relay.num_requests < self._settings.slots:
+            ready = [
+                (len(job.order.running), key)
+                for key, job in self._jobs.items()
+                if job.order.may_start and len(job.order.running) < most
+            ]
+            if not ready:
+                return
+            _, key = min(ready)
+            self._start(key, self._jobs[key])
+
+    def _advance(self, key: str, job: _Job) -> None:
+        """Go on after a verdict: the next attempt, the winner, or what is left without one."""
+        if job.order.may_start and not job.order.running:
+            self._start(key, job)
+        if job.order.winner is not None:
+            self._choose(key, job, job.candidates[job.order.winner])
+        elif job.order.is_exhausted:
+            self._exhausted(key, job)
+
+    def _start(self, key: str, job: _Job) -> None:
+        number = job.order.start()
+        attempt = self._targets.attempt(f"{key}/{number}", job.work, job.fact, number, job.tree)
+        if attempt is None:
+            job.candidates[number] = self._targets.canonical(job.work, job.fact, number)
+            job.order.finish(number, accepted=True)
             return
-        settings, work = self._settings, job.work
-        identity = (self._seed, work.fact_id, work.draw, job.attempt)
-        base = Sampling(settings.temperature, settings.top_k, settings.top_p)
+        self._metrics["mixsd_rollout_walked_tokens_total"] += len(attempt.known.token_ids)
+        self._relay.submit(attempt)
 
-        def sampling(position: int) -> Sampling:
-            if settings.temperature == 0:
-                return base
-            return replace(base, seed=sampling_seed(*identity, position))
-
-        self._relay.submit(
-            Attempt(
-                key,
-                self._prompts.naive(job.fact),
-                self._prompts.expert(job.fact),
-                draw_picks(*identity, target.mix_rate, settings.max_tokens),
-                sampling,
-            )
-        )
-
-    def _finish(self, result: Drawn | Scored) -> None:
-        if isinstance(result, Scored):
-            self._scored(result)
+    def _finish(self, drawn: Drawn) -> None:
+        self._count(drawn)
+        key, _, suffix = drawn.key.rpartition("/")
+        job, number = self._jobs.get(key), int(suffix)
+        if job is None or number not in job.order.running:
+            # It finished in the step in which another attempt beat it.
             return
-        job = self._jobs[result.key]
         self._metrics["mixsd_attempts_total"] += 1
-        self._metrics["mixsd_rollout_tokens_total"] += len(result.token_ids)
-        self._metrics["mixsd_rollout_naive_tokens_total"] += sum(result.naive)
-        response = self._prompts.text(result.token_ids)
-        verified = result.complete and accepts(self._prompts.mode, response, job.fact.answer)
-        self._metrics["mixsd_attempts_verified_total"] += verified
-        if verified:
-            self._choose(result.key, job, self._drawn(job, result, verified=True))
-        elif self._may_retry(job):
-            job.attempt += 1
-            self._attempt(result.key, job)
-        else:
-            self._exhausted(result, job)
+        if job.tree is not None:
+            job.tree.record(drawn.token_ids, drawn.logprobs, drawn.naive)
+        accepted = self._targets.accepts(drawn, job.fact)
+        self._metrics["mixsd_attempts_verified_total"] += accepted
+        if accepted or number == self._targets.num_attempts - 1:
+            job.candidates[number] = self._targets.drawn(
+                job.work, job.fact, number, drawn, accepted
+            )
+        for beaten in job.order.finish(number, accepted):
+            self._metrics["mixsd_attempts_cancelled_total"] += 1
+            partial = self._relay.cancel(f"{key}/{beaten}")
+            if partial is not None:
+                self._count(partial)
+        self._advance(key, job)
 
-    def _may_retry(self, job: _Job) -> bool:
-        return job.attempt < self._settings.max_retries and self._method.can_retry(
-            self._settings.temperature
-        )
+    def _count(self, drawn: Drawn) -> None:
+        new = drawn.naive[drawn.num_known :]
+        self._metrics["mixsd_rollout_tokens_total"] += len(new)
+        self._metrics["mixsd_rollout_naive_tokens_total"] += sum(new)
 
-    def _exhausted(self, last: Drawn, job: _Job) -> None:
-        self._metrics["mixsd_rollouts_exhausted_total"] += 1
-        policy = self._settings.on_exhausted
+    def _exhausted(self, key: str, job: _Job) -> None:
+        policy, last = self._settings.on_exhausted, self._targets.num_attempts - 1
         if policy == "keep":
-            self._choose(last.key, job, self._drawn(job, last, verified=False))
+            self._choose(key, job, replace(job.candidates[last], fallback=policy))
         elif policy == "canonical":
-            self._choose(last.key, job, self._canonical(job, verified=False))
+            self._choose(key, job, self._targets.canonical(job.work, job.fact, last, policy))
         else:
-            reason = f"no attempt of {job.attempt + 1} gave the answer"
-            self._source.exhaust(job.work.fact_id, job.work.draw, reason, attempts=job.attempt + 1)
-            del self._jobs[last.key]
+            self._metrics["mixsd_rollouts_exhausted_total"] += 1
+            reason = f"no attempt of {self._targets.num_attempts} gave the answer"
+            if policy == "expert":
+                reason += ", nor did the expert alone"
+            work = job.work
+            self._source.exhaust(work.fact_id, work.draw, reason, attempts=self._targets.limit)
+            del self._jobs[key]
 
-    # -- targets ----------------------------------------------------------
-
-    def _drawn(self, job: _Job, drawn: Drawn, *, verified: bool) -> Rollout:
-        return Rollout(
-            fact_id=job.work.fact_id,
-            draw=job.work.draw,
-            attempt=job.attempt,
-            prompt_ids=self._prompts.naive(job.fact),
-            target_ids=drawn.token_ids,
-            naive=drawn.naive,
-            logprobs=drawn.logprobs,
-            base_logprobs=[],
-            canonical_nll=None,
-            verified=verified,
-        )
-
-    def _canonical(self, job: _Job, *, verified: bool) -> Rollout:
-        return Rollout(
-            fact_id=job.work.fact_id,
-            draw=job.work.draw,
-            attempt=job.attempt,
-            prompt_ids=self._prompts.naive(job.fact),
-            target_ids=self._prompts.canonical(job.fact),
-            naive=[],
-            logprobs=[],
-            base_logprobs=[],
-            canonical_nll=None,
-            verified=verified,
-        )
+    # -- scores -----------------------------------------------------------
 
     def _choose(self, key: str, job: _Job, rollout: Rollout) -> None:
-        """The target is found: score it and y* under the base, then hand it over."""
+        """The target is found: score it and y* under the base if its turn is drawn.
+
+        Where the naive side drew every token, its log-probabilities are the base's and
+        are reused. Otherwise the pass covers all positions: those of the naive side would
+        be known, but the engine computes a prompt's log-probabilities whole or not at all.
+        """
         job.rollout = rollout
-        if not self._settings.score_targets:
-            self._insert(key, job)
-            return
-        canonical = self._prompts.canonical(job.fact)
-        job.scores_due = 1
-        self._relay.submit_score(f"{key}/target", rollout.prompt_ids, rollout.target_ids)
-        if canonical != rollout.target_ids:
-            job.scores_due = 2
-            self._relay.submit_score(f"{key}/canonical", rollout.prompt_ids, canonical)
+        if rollout.fallback:
+            self._metrics["mixsd_rollouts_exhausted_total"] += 1
+        if self._targets.is_scored(job.work):
+            if rollout.naive and all(rollout.naive):
+                job.rollout = replace(rollout, base_logprobs=rollout.logprobs)
+            else:
+                self._score(key, job, "target", rollout.target_ids)
+            canonical = self._prompts.canonical(job.fact)
+            if canonical != rollout.target_ids:
+                self._score(key, job, "canonical", canonical)
+        self._insert_if_scored(key, job)
+
+    def _score(self, key: str, job: _Job, which: str, target_ids: Sequence[int]) -> None:
+        job.due.add(which)
+        self._relay.submit_score(f"{key}/{which}", self._prompts.naive(job.fact), target_ids)
 
     def _scored(self, scored: Scored) -> None:
         key, _, which = scored.key.rpartition("/")
@@ -269,15 +298,18 @@ class RolloutActor:
         self._metrics["mixsd_rollout_scored_tokens_total"] += len(scored.logprobs)
         if which == "target":
             job.rollout = replace(job.rollout, base_logprobs=scored.logprobs)
-        if which == "canonical" or job.rollout.target_ids == self._prompts.canonical(job.fact):
-            nll = -sum(scored.logprobs) / len(scored.logprobs)
-            job.rollout = replace(job.rollout, canonical_nll=nll)
-        job.scores_due -= 1
-        if job.scores_due == 0:
-            self._insert(key, job)
+        else:
+            job.rollout = replace(job.rollout, canonical_logprobs=scored.logprobs)
+        job.due.remove(which)
+        self._insert_if_scored(key, job)
 
-    def _insert(self, key: str, job: _Job) -> None:
-        assert job.rollout is not None
-        if self._source.insert(pack_rollout(job.rollout), attempts=job.attempt + 1):
+    def _insert_if_scored(self, key: str, job: _Job) -> None:
+        if job.due:
+            return
+        rollout = job.rollout
+        assert rollout is not None
+        if rollout.target_ids == self._prompts.canonical(job.fact):
+            rollout = replace(rollout, canonical_logprobs=rollout.base_logprobs)
+        if self._source.insert(pack_rollout(rollout), attempts=rollout.attempt + 1):
             self._metrics["mixsd_rollouts_accepted_total"] += 1
         del self._jobs[key]

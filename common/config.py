@@ -19,6 +19,7 @@ from common import yaml_file
 from common.errors import UserError
 from common.methods import MethodSettings
 from common.validation import explain
+from common.verify import Mode
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32"]
@@ -116,10 +117,18 @@ class RolloutSettings(Settings):
     top_k: int = Field(0, ge=0, description="0 keeps all")
     top_p: float = Field(1.0, gt=0, le=1)
     max_retries: int = Field(8, ge=0, description="further attempts after a failed one")
-    on_exhausted: Literal["drop", "canonical", "keep"] = Field(
-        "drop", description="what becomes of a fact whose attempts all failed"
+    attempts_in_flight: int = Field(
+        1, ge=1, le=64, description="attempts of one fact at once where slots are free"
     )
-    score_targets: bool = Field(True, description="target NLL under the base")
+    on_exhausted: Literal["drop", "expert", "canonical", "keep"] = Field(
+        "drop",
+        description="a fact whose attempts all failed: no target, one more attempt by the expert "
+        "alone, the canonical answer, or the last attempt as it is",
+    )
+    verify: Mode | None = Field(None, description="verdict; none: that of the prompt preset")
+    early_stop: bool = Field(True, description="end attempts whose verdict is settled")
+    tree_tokens: int = Field(4096, ge=0, description="tokens remembered a fact at T = 0; 0: none")
+    score_fraction: float = Field(0.25, ge=0, le=1, description="targets scored under the base")
 
 
 class ReplaySettings(Settings):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from common.errors import UserError
 from common.records import Fact, RetrievalItem
-from common.verify import Mode
+from common.verify import Mode, normalise, number_in
 
 
 class Tokenizer(Protocol):
@@ -22,7 +22,7 @@ class Tokenizer(Protocol):
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,19 @@ PRESETS: dict[str, Preset] = {
 
 
 class Prompts:
-    """Renders facts for one tokenizer and preset."""
+    """Renders facts for one tokenizer and preset; ``mode`` replaces the preset's verdict."""
 
-    def __init__(self, tokenizer: Tokenizer, preset: Preset, end_token_id: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        preset: Preset,
+        end_token_id: int,
+        mode: Mode | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._preset = preset
         self._end_token_id = end_token_id
-        self.mode: Mode = preset.mode
+        self.mode: Mode = mode or preset.mode
 
     def naive(self, fact: Fact) -> list[int]:
         """x: the question alone."""
@@ -116,8 +122,13 @@ class Prompts:
         return [*ids, self._end_token_id]
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """What a reader sees of generated ids."""
-        return self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        """What a reader sees of generated ids.
+
+        The text of a prefix is a prefix of the text, but for characters that are not whole yet.
+        """
+        return self._tokenizer.decode(
+            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
 
     def _ask(self, question: str) -> str:
         return self._preset.ask.replace("{question}", question)
@@ -132,6 +143,22 @@ class Prompts:
             enable_thinking=False,
         )
         return list(encoded["input_ids"])
+
+
+def check_answers(prompts: Prompts, facts: Sequence[Fact]) -> None:
+    """Refuse facts whose answer no response can give under the verdict in use.
+
+    Raises:
+        UserError: names the fact, its answer and the mode.
+    """
+    for fact in facts:
+        if not normalise(fact.answer):
+            raise UserError(f"fact {fact.id}: the answer {fact.answer!r} holds nothing to verify")
+        if prompts.mode == "last_number" and number_in(fact.answer) is None:
+            raise UserError(
+                f"fact {fact.id}: rollout.verify=last_number needs a number for an answer, not "
+                f"{fact.answer!r}; use contains or boxed"
+            )
 
 
 def check_lengths(

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 MAX_PAYLOAD_BYTES = 16 * 2**20
 MAX_FACT_ID = 1024
 # Token ids and counts: what a tensor of int32 and a column of SQLite can hold.
@@ -69,9 +69,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """An accepted target for one (fact, draw).
+    """A target for one (fact, draw).
 
-    T = number of target tokens, stop token included.
+    T = number of target tokens, stop token included; C = that of y*.
 
     ``prompt_ids``   naive prompt x, as trained
     ``target_ids``   [T] exact ids as drawn; never re-tokenised
@@ -80,8 +80,12 @@ class Rollout:
     ``logprobs``     [T] log-probability (nats) under the side that drew it
     ``base_logprobs``[T] log-probability under the naive conditional of the
                      reference at every position; empty where not scored
-    ``canonical_nll``mean NLL (nats/token) of y* under the reference, or None
-    ``attempt``      the accepted attempt, counted from 0
+    ``canonical_logprobs`` [C] those of y*; empty where not scored
+    ``attempt``      the attempt that gave the target, counted from 0
+    ``mix_rate``     λ of that attempt; None for targets that no model drew
+    ``num_protected``tokens of the expert that were picked for the naive side
+    ``fallback``     the ``on_exhausted`` policy that chose the target; empty if
+                     an ordinary attempt did
     ``verified``     whether the verdict accepted the answer
     ``policy_version`` optimizer steps of the weights that drew it; 0: the base
     """
@@ -94,16 +98,26 @@ class Rollout:
     naive: list[int]
     logprobs: list[float]
     base_logprobs: list[float]
-    canonical_nll: float | None
+    canonical_logprobs: list[float]
+    mix_rate: float | None
+    num_protected: int
+    fallback: str
     verified: bool
     policy_version: int = 0
 
     @property
     def target_nll(self) -> float | None:
         """Mean over target tokens of −log p_θ*(y_t | x, y_<t), nats; None if not scored."""
-        if not self.base_logprobs:
-            return None
-        return -sum(self.base_logprobs) / len(self.base_logprobs)
+        return _mean_nll(self.base_logprobs)
+
+    @property
+    def canonical_nll(self) -> float | None:
+        """The same of y*."""
+        return _mean_nll(self.canonical_logprobs)
+
+
+def _mean_nll(logprobs: list[float]) -> float | None:
+    return -sum(logprobs) / len(logprobs) if logprobs else None
 
 
 _ROLLOUT_FIELDS = tuple(field.name for field in fields(Rollout))
@@ -144,13 +158,13 @@ def _check_rollout(named: dict[str, Any]) -> None:
     fact_id = named["fact_id"]
     if not isinstance(fact_id, str) or not 0 < len(fact_id) <= MAX_FACT_ID:
         raise WireError(f"fact_id: a string of 1 to {MAX_FACT_ID} characters is expected")
-    for name in ("draw", "attempt", "policy_version"):
+    for name in ("draw", "attempt", "num_protected", "policy_version"):
         if not _is_count(named[name]):
             raise WireError(f"{name}: a count is expected, not {reprlib.repr(named[name])}")
     for name in ("prompt_ids", "target_ids", "naive"):
         if not _are_counts(named[name], 1 if name == "naive" else MAX_COUNT):
             raise WireError(f"{name}: a list of counts is expected")
-    for name in ("logprobs", "base_logprobs"):
+    for name in ("logprobs", "base_logprobs", "canonical_logprobs"):
         if not _are_floats(named[name]):
             raise WireError(f"{name}: a list of finite floats is expected")
     if not named["target_ids"]:
@@ -160,9 +174,11 @@ def _check_rollout(named: dict[str, Any]) -> None:
             raise WireError(
                 f"{name}: {len(named[name])} entries for {len(named['target_ids'])} target tokens"
             )
-    nll = named["canonical_nll"]
-    if not (nll is None or (isinstance(nll, float) and math.isfinite(nll))):
-        raise WireError("canonical_nll: a finite float or nil is expected")
+    mix_rate = named["mix_rate"]
+    if not (mix_rate is None or (isinstance(mix_rate, float) and math.isfinite(mix_rate))):
+        raise WireError("mix_rate: a finite float or nil is expected")
+    if not isinstance(named["fallback"], str):
+        raise WireError("fallback: a string is expected")
     if not isinstance(named["verified"], bool):
         raise WireError("verified: a boolean is expected")
 

@@ -112,7 +112,8 @@ def connected(run: RunDir, join: str | None) -> Iterator[Any]:
     target = join or local
     if target is None:
         raise UserError(f"run {run.name} has no cluster; start it with 'mixsd-cluster up'")
-    check_reachable(target)
+    if join is not None:
+        check_reachable(join)
     import ray
 
     ray.init(

@@ -51,7 +51,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
     """Validate data and model, write the run folder, start cluster and controller."""
     from actors.evaluator import check_retrieval
     from common import corpora, models
-    from common.prompts import check_lengths
+    from common.prompts import check_answers, check_lengths
 
     corpus = corpora.load(config.data)
     say(f"{len(corpus.facts)} facts, {len(corpus.retrieval)} retrieval items")
@@ -62,6 +62,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
 
     prompts = prompts_for(config, model)
     context = config.engine.max_model_len
+    check_answers(prompts, corpus.facts)
     check_lengths(prompts, corpus.facts, config.rollout.max_tokens, context)
     check_retrieval(prompts, corpus, config.evaluator, context)
     say(

@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from common import config as configuration
+from common.estimates import mean_nll
 from common.ledger import open_view
+from common.methods import Method, Mixed
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, read_json, read_jsonl
+
+_TAIL_BYTES = 2**16
 
 
 def evaluations(run: RunDir) -> list[dict[str, Any]]:
@@ -42,8 +47,10 @@ def summary(run: RunDir) -> dict[str, Any]:
         "exposures_trained": counts.trained,
         "step": counts.committed_step,
         "checkpoint": str(run.checkpoints / f"step_{counts.committed_step}"),
-        "target_nll": _mean([r.target_nll for r in rollouts]),
-        "canonical_nll": _mean([r.canonical_nll for r in rollouts]),
+        "target_nll": _nll([r.base_logprobs for r in rollouts]),
+        "canonical_nll": _nll([r.canonical_logprobs for r in rollouts]),
+        "scoring_share": _scoring_share(run),
+        "targets": _by_origin(rollouts, config.method),
         "base": results[0]["scores"] if results and results[0]["step"] == 0 else {},
         "final": results[-1]["scores"] if results else {},
         "unverified": sum(not rollout.verified for rollout in rollouts),
@@ -81,9 +88,39 @@ def score_text(score: dict[str, Any] | None) -> str:
     return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _nll(logprobs: list[list[float]]) -> dict[str, Any] | None:
+    """Mean NLL a token over the scored targets, with interval; ``items``: how many they are."""
+    scored = [target for target in logprobs if target]
+    return {**asdict(mean_nll(scored)), "items": len(scored)} if scored else None
+
+
+def _scoring_share(run: RunDir) -> float | None:
+    """Share of the rollout engines' time that scoring took, since they last started."""
+    busy = scoring = 0.0
+    for line in read_jsonl(run.metrics, _TAIL_BYTES)[-1:]:
+        for series in line["series"].values():
+            busy += series.get("mixsd_rollout_busy_seconds_total", 0.0)
+            scoring += series.get("mixsd_rollout_scoring_seconds_total", 0.0)
+    return scoring / busy if busy else None
+
+
+def _by_origin(rollouts: list[Rollout], method: Method) -> dict[str, int]:
+    """Targets by how they came to be; an extension counts only where it changed something."""
+
+    def origin(rollout: Rollout) -> str:
+        if rollout.fallback:
+            return f"fallback: {rollout.fallback}"
+        if rollout.mix_rate is None:
+            return "canonical"
+        marks = []
+        first = method.target(0)
+        if isinstance(first, Mixed) and rollout.mix_rate < first.mix_rate:
+            marks.append("λ backed off")
+        if rollout.num_protected:
+            marks.append("answer protected")
+        return "mixed" + (f" ({', '.join(marks)})" if marks else "")
+
+    return dict(sorted(Counter(map(origin, rollouts)).items()))
 
 
 def _by_attempt(rollouts: list[Rollout]) -> dict[int, int]:

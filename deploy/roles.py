@@ -281,7 +281,8 @@ def _first_line(error: Exception) -> str:
 
 def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     """The run's prompt renderer."""
-    return Prompts(model.tokenizer, PRESETS[config.prompts], model.stop_token_ids[0])
+    preset, end = PRESETS[config.prompts], model.stop_token_ids[0]
+    return Prompts(model.tokenizer, preset, end, config.rollout.verify)
 
 
 def prepare_process(log: Path, config: RunConfig) -> None:

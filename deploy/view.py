@@ -20,6 +20,9 @@ _PLAIN_EVERY_S = 10.0
 _BAR = 24
 # A run whose controller never wrote a word.
 _NEVER_STARTED: dict[str, Any] = {
+    "queue": None,
+    "learner": {},
+    "events": [],
     "state": "interrupted",
     "cause": "",
     "method": "unknown",
@@ -188,8 +191,10 @@ def compare(runs: list[RunDir]) -> None:
         print(f"checkpoint {item['checkpoint']}")
 
 
-def _nll(value: float | None) -> str:
-    return "not scored" if value is None else f"{value:.2f}"
+def _nll(score: dict[str, Any] | None) -> str:
+    from deploy.report import score_text
+
+    return "not scored" if score is None else f"{score_text(score)} (n={score['items']})"
 
 
 # Rows of the table below the scores.

@@ -10,9 +10,13 @@ from pydantic import BaseModel, ConfigDict
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Draw every token: from the naive conditional with probability ``mix_rate``, else expert."""
+    """Draw every token: from the naive conditional with probability ``mix_rate``, else expert.
+
+    ``protect_answer``: inside the fact's answer every token is the expert's.
+    """
 
     mix_rate: float
+    protect_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,6 @@ class Method(BaseModel):
         """What the given attempt (from 0) at a fact's target should be."""
         raise NotImplementedError
 
-    def can_retry(self, temperature: float) -> bool:
-        """Whether a further attempt could differ from the first."""
+    def can_retry(self, attempt: int, temperature: float) -> bool:
+        """Whether any attempt after the given one could differ from it."""
         raise NotImplementedError

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.methods.base import Method, Mixed, Target
+
+
+class LambdaBackoff(BaseModel):
+    """Lower λ where a fact's attempts fail (an extension; not in the paper)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: int = Field(ge=1, description="failed attempts at the full λ")
+    factor: float = Field(ge=0, lt=1, description="of λ at every further attempt")
 
 
 class MixSD(Method):
@@ -14,11 +23,23 @@ class MixSD(Method):
 
     name: Literal["mixsd"] = "mixsd"
     mix_rate: float = Field(0.3, ge=0, le=1, description="λ: share of naive tokens")
+    lambda_backoff: LambdaBackoff | None = Field(None, description="none: every attempt at λ")
+    protect_answer: bool = Field(
+        False, description="tokens inside the answer are the expert's (not in the paper)"
+    )
 
     def target(self, attempt: int) -> Target:
-        """Every attempt mixes at the same rate; the picks are new each time."""
-        return Mixed(self.mix_rate)
+        """Every attempt has new picks, at λ or at what back-off has left of it."""
+        return Mixed(self._rate(attempt), self.protect_answer)
 
-    def can_retry(self, temperature: float) -> bool:
+    def can_retry(self, attempt: int, temperature: float) -> bool:
         """At T = 0 a pure side repeats itself, so only other rates may try again."""
-        return temperature > 0 or 0 < self.mix_rate < 1
+        rate = self._rate(attempt)
+        return temperature > 0 or 0 < rate < 1 or (rate == 1 and self.lambda_backoff is not None)
+
+    def _rate(self, attempt: int) -> float:
+        backoff = self.lambda_backoff
+        if backoff is None or attempt < backoff.after:
+            return self.mix_rate
+        rate: float = self.mix_rate * backoff.factor ** (attempt - backoff.after + 1)
+        return rate

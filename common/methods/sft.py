@@ -16,6 +16,6 @@ class SFT(Method):
         """The canonical answer, whatever the attempt."""
         return Canonical()
 
-    def can_retry(self, temperature: float) -> bool:
+    def can_retry(self, attempt: int, temperature: float) -> bool:
         """The answer is what it is."""
         return False

@@ -164,7 +164,7 @@ def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Wo
     if rate is not None and rate < 1:
         sides.append(expert + length)
     scored = 0
-    if settings.score_targets:
+    if settings.score_fraction:
         scored = min(engine.max_batched_tokens, settings.slots * (naive + length))
     return _engine("rollout", config, arch, device, settings.slots, sides, scored)
 

@@ -94,7 +94,7 @@ def actor_rate(system: System) -> float:
     """Rollouts/s of one actor with full slots."""
     settings = system.config.rollout
     return rollouts_per_second(
-        system.engine, system.workload, settings.slots, settings.score_targets
+        system.engine, system.workload, settings.slots, settings.score_fraction
     )
 
 

@@ -144,7 +144,9 @@ def last_pick(rate: float, length: int) -> float:
     return float(length - miss * (1 - miss**length) / rate)
 
 
-def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int, score: bool) -> float:
+def rollouts_per_second(
+    engine: EngineModel, workload: Workload, slots: int, score_fraction: float
+) -> float:
     """What one engine with full slots accepts, were the queue instant.
 
     Steady state: slots · seconds of their iterations, prefill and scoring spread evenly.
@@ -152,8 +154,8 @@ def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int, sco
     drawing = Drawing(workload)
     length = max(1, round(workload.target_tokens))
     mean = Item(round(workload.naive_tokens), round(workload.expert_tokens), length)
-    scored = score_tokens(mean, workload) if score else 0
-    steps = workload.attempts * length + (1 if score else 0)
+    scored = score_fraction * score_tokens(mean, workload)
+    steps = workload.attempts * length + score_fraction
     if steps == 0:
         return float("inf")
     per_step = slots / steps

@@ -76,9 +76,9 @@ class Slots:
             prefill += self._drawing.prefill(item) if attempt == 0 else _RETRY_PREFILL
         self._rows += len(self._fresh)
         self._fresh = []
-        scored = 0
-        if self._settings.score_targets:
-            scored = sum(score_tokens(item, self._workload) for item in self._chosen)
+        scored = self._settings.score_fraction * sum(
+            score_tokens(item, self._workload) for item in self._chosen
+        )
         if not self._rows and not scored:
             return 0.0
         return self._engine.iteration(

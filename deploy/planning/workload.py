@@ -128,7 +128,7 @@ def estimate(
         mix_rate=mix_rate,
         acceptance=acceptance or architecture.acceptance,
         hopeless=0.0 if acceptance else architecture.hopeless,
-        max_retries=retries if config.method.can_retry(config.rollout.temperature) else 0,
+        max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,
     )
 
 
@@ -145,7 +145,7 @@ class _Estimate:
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return list(range(_tokens(text, TARGET_CHARACTERS)))
 
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str:
         raise NotImplementedError("an estimate has no text")
 
 

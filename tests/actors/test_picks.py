@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.picks import Run, draw_picks, runs_of, sampling_seed
+from actors.picks import Plan, Run, draw_picks, is_scored, runs_of, sampling_seed
 
 
 def test_picks_of_an_attempt_are_the_same_on_every_machine():
@@ -41,3 +41,39 @@ def test_runs_alternate_and_spell_the_picks(picks):
     runs = runs_of(picks)
     assert [run.naive for run in runs for _ in range(run.length)] == picks
     assert all(before.naive != after.naive for before, after in itertools.pairwise(runs))
+
+
+def test_a_quarter_of_the_targets_is_scored_and_a_larger_fraction_holds_the_smaller():
+    def scored(fraction):
+        return {fact for fact in range(4000) if is_scored(0, f"f{fact}", 0, fraction)}
+
+    # Standard deviation of the count 27; four of them are 110.
+    assert abs(len(scored(0.25)) - 1000) < 110
+    assert scored(0.25) < scored(0.5)
+    assert (len(scored(0.0)), len(scored(1.0))) == (0, 4000)
+
+
+def test_a_plan_goes_on_inside_a_run_where_known_tokens_end():
+    plan = Plan([True, False, False, False, True])
+    runs = [plan.next_run([7] * position) for position in range(6)]
+    assert runs == [Run(True, 1), Run(False, 3), Run(False, 2), Run(False, 1), Run(True, 1), None]
+
+
+def test_a_protected_token_is_the_experts_and_cuts_naive_runs_to_one_token():
+    plan = Plan([True, True, True, False, False], protects=lambda ids: ids[-1:] == [7])
+    assert plan.next_run([]) == Run(True, 1)
+    assert plan.next_run([7]) == Run(False, 1)
+    assert plan.next_run([7, 8]) == Run(True, 1)
+    assert plan.next_run([7, 8, 9]) == Run(False, 2)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=10), st.integers(0, 10))
+def test_a_side_may_draw_exactly_while_picks_of_it_are_left(picks, position):
+    plan = Plan(picks)
+    for naive in (True, False):
+        assert plan.may_draw(naive, position) is (naive in picks[position:])
+
+
+def test_under_protection_the_expert_may_always_draw_until_the_end():
+    plan = Plan([True, True], protects=lambda ids: False)
+    assert [plan.may_draw(False, position) for position in range(3)] == [True, True, False]

@@ -1,6 +1,7 @@
 import pytest
 
 from actors.engine import EngineError, Sampling, Segment
+from actors.picks import Tokens
 from actors.relay import Attempt, Drawn, Relay, Scored
 
 STOP = 99
@@ -38,8 +39,9 @@ class FakeEngine:
         return -(-num_tokens // 4)
 
 
-def attempt(key, picks):
-    return Attempt(key, [1, 2], [1, 2, 3], list(map(bool, picks)), lambda at: Sampling(seed=at))
+def attempt(key, picks, **more):
+    picks = list(map(bool, picks))
+    return Attempt(key, [1, 2], [1, 2, 3], picks, lambda at: Sampling(seed=at), **more)
 
 
 def drain(relay):
@@ -117,3 +119,52 @@ def test_a_cancelled_attempt_gives_its_room_back():
     for key in ("a", "b", "unknown"):
         relay.cancel(key)
     assert [drawn.key for drawn in drain(relay)] == ["c"]
+
+
+def test_an_attempt_goes_on_after_what_is_known_and_counts_it():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=1)
+    relay.submit(attempt("a", [1, 0, 0, 0], known=Tokens([10, 20], [-1.0, -2.0], [1, 0])))
+    assert drain(relay) == [
+        Drawn("a", [10, 20, 20, 21], [-1.0, -2.0, -20.0, -20.0], [1, 0, 0, 0], False, num_known=2)
+    ]
+    assert engine.extended == [("a/e", [1, 2, 3, 10, 20], 2, 2)]
+
+
+@pytest.mark.parametrize(("known", "complete"), [([10, STOP], True), ([10, 11, 12], False)])
+def test_an_attempt_that_is_known_whole_takes_no_slot_and_draws_nothing(known, complete):
+    engine = FakeEngine()
+    relay = Relay(engine, slots=1)
+    tokens = Tokens(known, [0.0] * len(known), [1] * len(known))
+    relay.submit(attempt("a", [1, 1, 1], known=tokens))
+    assert (relay.num_attempts, relay.idle) == (1, False)
+    (drawn,) = relay.step()
+    assert (drawn.token_ids, drawn.complete, engine.extended) == (known, complete, [])
+    assert relay.idle
+
+
+def test_a_settled_attempt_ends_after_the_run_that_settled_it_and_frees_its_slot():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=1)
+    relay.submit(attempt("a", [1, 1, 0, 1], settled=lambda ids: 11 in ids))
+    relay.submit(attempt("b", [1]))
+    assert [(drawn.key, drawn.token_ids) for drawn in relay.step()] == [("a", [10, 11])]
+    assert [drawn.key for drawn in relay.step()] == ["b"]
+
+
+def test_a_protected_token_is_drawn_by_the_expert_though_the_naive_side_was_picked():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=1)
+    relay.submit(attempt("a", [1, 1, 1], protects=lambda ids: len(ids) == 1))
+    (drawn,) = drain(relay)
+    assert (drawn.token_ids, drawn.naive) == ([10, 20, 10], [1, 0, 1])
+    assert [key for key, *_ in engine.extended] == ["a/n", "a/e", "a/n"]
+    assert engine.released == ["a/n", "a/e"]
+
+
+def test_scoring_shares_a_step_by_tokens():
+    relay = Relay(FakeEngine(), slots=2)
+    relay.submit(attempt("a", [1, 0]))
+    relay.submit_score("s", [1, 2], [3])
+    relay.step()
+    assert relay.scoring_share == 3 / 4

@@ -30,7 +30,9 @@ def make(path, facts=8, *, epochs=2, batch=4, **replay):
 
 def payload(fact_id, version=0, tokens=2):
     ids = [1] * tokens
-    return pack_rollout(Rollout(fact_id, 0, 0, [1], ids, [], [], [], None, True, version))
+    return pack_rollout(
+        Rollout(fact_id, 0, 0, [1], ids, [], [], [], [], None, 0, "", True, version)
+    )
 
 
 def insert(queue, works, version=0):

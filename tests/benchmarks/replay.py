@@ -49,7 +49,10 @@ def rollout(fact_id: str) -> bytes:
             naive=[rng.randrange(2) for _ in range(TOKENS)],
             logprobs=[-rng.expovariate(1) for _ in range(TOKENS)],
             base_logprobs=[-rng.expovariate(1) for _ in range(TOKENS)],
-            canonical_nll=3.5,
+            canonical_logprobs=[-rng.expovariate(1) for _ in range(TOKENS)],
+            mix_rate=0.3,
+            num_protected=0,
+            fallback="",
             verified=True,
         )
     )

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -14,7 +15,22 @@ from common.records import (
     unpack_rollout,
 )
 
-GOOD = Rollout("f", 2, 1, [5, 6], [7, 8], [1, 0], [-0.5, -1.5], [-1.0, -2.0], 0.25, True, 4)
+GOOD = Rollout(
+    fact_id="f",
+    draw=2,
+    attempt=1,
+    prompt_ids=[5, 6],
+    target_ids=[7, 8],
+    naive=[1, 0],
+    logprobs=[-0.5, -1.5],
+    base_logprobs=[-1.0, -2.0],
+    canonical_logprobs=[-0.25],
+    mix_rate=0.5,
+    num_protected=1,
+    fallback="",
+    verified=True,
+    policy_version=4,
+)
 COUNTS = st.integers(0, MAX_COUNT)
 FLOATS = st.floats(-1e9, 1e9)
 
@@ -36,7 +52,10 @@ def rollouts(draw):
         naive=all_or_none(st.integers(0, 1)),
         logprobs=all_or_none(FLOATS),
         base_logprobs=all_or_none(FLOATS),
-        canonical_nll=draw(st.none() | FLOATS),
+        canonical_logprobs=draw(st.lists(FLOATS, max_size=5)),
+        mix_rate=draw(st.none() | FLOATS),
+        num_protected=draw(COUNTS),
+        fallback=draw(st.text(max_size=8)),
         verified=draw(st.booleans()),
         policy_version=draw(COUNTS),
     )
@@ -123,7 +142,7 @@ def test_a_message_that_promises_too_much_is_refused(payload):
 @pytest.mark.parametrize(
     ("index", "value", "message"),
     [
-        (0, 1, "not a version-2 record"),
+        (0, 1, "not a version-3 record"),
         (1, "", "fact_id"),
         (1, "x" * 1025, "fact_id: a string of 1 to 1024 characters"),
         (2, 2**31, "draw: a count is expected"),
@@ -136,9 +155,12 @@ def test_a_message_that_promises_too_much_is_refused(payload):
         (7, [1, 2], "logprobs: a list of finite floats"),
         (7, [-1.0, -math.inf], "logprobs: a list of finite floats"),
         (8, [-1.0] * 3, "base_logprobs: 3 entries for 2 target tokens"),
-        (9, math.nan, "canonical_nll: a finite float or nil"),
-        (10, 1, "verified: a boolean"),
-        (11, None, "policy_version: a count"),
+        (9, [None], "canonical_logprobs: a list of finite floats"),
+        (10, math.nan, "mix_rate: a finite float or nil"),
+        (11, -1, "num_protected: a count is expected, not -1"),
+        (12, None, "fallback: a string"),
+        (13, 1, "verified: a boolean"),
+        (14, None, "policy_version: a count"),
     ],
 )
 def test_a_wrong_field_is_named(index, value, message):
@@ -150,7 +172,7 @@ def test_a_wrong_field_is_named(index, value, message):
 
 def test_a_record_with_a_field_too_few_is_refused():
     values = msgpack.unpackb(pack_rollout(GOOD))
-    with pytest.raises(WireError, match="record has 10 fields, not 11"):
+    with pytest.raises(WireError, match="record has 13 fields, not 14"):
         unpack_rollout(msgpack.packb(values[:-1]))
 
 
@@ -167,4 +189,5 @@ def test_a_payload_over_the_bound_is_refused_unread():
 
 def test_target_nll_is_the_mean_over_tokens_or_none_if_not_scored():
     assert math.isclose(GOOD.target_nll, 1.5)
-    assert Rollout("f", 0, 0, [], [1], [], [], [], None, True).target_nll is None
+    assert replace(GOOD, base_logprobs=[]).target_nll is None
+    assert GOOD.canonical_nll == 0.25
