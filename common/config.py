@@ -14,15 +14,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from common.errors import UserError
 from common.methods import METHODS, MethodSettings
+from common.prompts import Preset
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32"]
 # Roles run elsewhere, with another working directory.
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+PromptSettings = Annotated[
+    Annotated[Literal["short-sentence", "kgfact", "reasoned"], Tag("preset")]
+    | Annotated[Preset, Tag("templates")],
+    Discriminator(lambda value: "preset" if isinstance(value, str) else "templates"),
+]
 
 
 class Settings(BaseModel):
@@ -40,19 +55,59 @@ class KGFactSettings(Settings):
     seed: int = Field(0, ge=0)
 
 
+class KGFuncSettings(Settings):
+    """Generated procedures on digits (see ``common.corpora.kgfunc``)."""
+
+    train_per_op: int = Field(1600, ge=1, le=99_000, description="facts of each of 7 operations")
+    test_per_op: int = Field(175, ge=0, le=900, description="test items of each operation")
+    seed: int = Field(0, ge=0)
+
+
+class PublishedSettings(Settings):
+    """A published data set: on the Hub, or a copy in a folder of its name below ``data.root``."""
+
+    hub: str = Field(description="id of the data set on the Hub")
+    file: str = Field(description="its file there; the last part is a copy's name")
+
+
+class SimpleQASettings(PublishedSettings):
+    """SimpleQA (see ``common.corpora.simpleqa``)."""
+
+    hub: str = Field("basicv8vc/SimpleQA", description="id of the data set on the Hub")
+    file: str = Field("simple_qa_test_set.csv", description="its file there, or a copy's")
+
+
+class MQuAKESettings(PublishedSettings):
+    """MQuAKE (see ``common.corpora.mquake``); the Hub has the corrected edition."""
+
+    hub: str = Field("henryzhongsc/MQuAKE-Remastered", description="id of the data set on the Hub")
+    file: str = Field("data/CF3k-00000-of-00001.parquet", description="its file, or a copy's")
+
+
 class DataSettings(Settings):
-    """Where the facts come from: exactly one of ``kgfact`` and ``facts``."""
+    """Where the facts come from: exactly one source."""
 
     kgfact: KGFactSettings | None = None
-    facts: AbsolutePath | None = Field(
-        None, description="JSONL of question, answer, statement?, id?"
+    kgfunc: KGFuncSettings | None = None
+    simpleqa: SimpleQASettings | None = None
+    mquake: MQuAKESettings | None = None
+    facts: str | None = Field(
+        None, description="file (JSONL, CSV, Parquet), folder or Hub id of the user's facts"
     )
+    root: Path | None = Field(None, description="folder of offline copies of published data sets")
     limit: int | None = Field(None, ge=1, description="use only the first facts")
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
-        if (self.kgfact is None) == (self.facts is None):
-            raise ValueError("set exactly one of data.kgfact and data.facts")
+        sources = ("kgfact", "kgfunc", "simpleqa", "mquake", "facts")
+        chosen = [name for name in sources if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            raise ValueError(
+                f"set exactly one of {', '.join(f'data.{name}' for name in sources)}"
+                f"; set are: {', '.join(chosen) or 'none'}"
+            )
+        if self.root is not None and chosen[0] not in ("simpleqa", "mquake"):
+            raise ValueError(f"data.root is for data.simpleqa and data.mquake, not {chosen[0]}")
         return self
 
 
@@ -212,8 +267,8 @@ class RunConfig(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: int = Field(0, ge=0, lt=2**63)
     model: str = Field("packaged", description="folder, Hub id, or 'packaged'")
-    prompts: Literal["short-sentence", "kgfact", "reasoned"] = Field(
-        "kgfact", description="preset of guidance, answer format and verdict"
+    prompts: PromptSettings = Field(
+        "kgfact", description="preset of guidance, answer format and verdict, or own templates"
     )
     method: Annotated[MethodSettings, Field(discriminator="name")]
     data: DataSettings
@@ -298,12 +353,18 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     node[leaf] = value
 
 
+_VARIANTS: dict[object, Sequence[str]] = {
+    "method": tuple(METHODS),
+    "prompts": ("preset", "templates"),
+}
+
+
 def _explain(error: dict[str, Any]) -> str:
-    # pydantic names the chosen method inside the location, which is no key of the file.
+    # pydantic names the chosen variant inside the location, which is no key of the file.
     location = [
         part
         for index, part in enumerate(error["loc"])
-        if not (index == 1 and error["loc"][0] == "method" and part in METHODS)
+        if not (index == 1 and part in _VARIANTS.get(error["loc"][0], ()))
     ]
     key = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":

@@ -71,7 +71,7 @@ def test_a_file_without_facts_is_refused(tmp_path):
 
 def test_an_id_that_occurs_twice_names_both_lines(tmp_path):
     line = '{"id": "x", "question": "q", "answer": "a"}'
-    with pytest.raises(UserError, match=r"jsonl:3: id 'x' was used on line 1"):
+    with pytest.raises(UserError, match=r"jsonl:3: id 'x' was used at .*jsonl:1;"):
         read(tmp_path, line, GOOD, line)
 
 
