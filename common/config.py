@@ -322,6 +322,19 @@ def parse(raw: dict[str, Any], source: str) -> RunConfig:
         raise UserError("\n".join(f"{source}: {line}" for line in lines)) from error
 
 
+def parse_data(raw: dict[str, Any]) -> DataSettings:
+    """Check the data section alone, where there is no run.
+
+    Raises:
+        UserError: a value out of range, no source or several.
+    """
+    try:
+        return DataSettings.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain({**item, "loc": ("data", *item["loc"])}) for item in error.errors()]
+        raise UserError("\n".join(lines)) from error
+
+
 def dump(config: RunConfig) -> str:
     """The resolved configuration as YAML; :func:`load` reads it back."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.commands import run, scale
+from deploy.commands import data, run, scale
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,6 +19,7 @@ def main() -> None:
 _COMMANDS = (
     *(run.up, run.status, run.logs, run.down, run.report, run.compare),
     *(scale.scale, scale.set_live),
+    data.data,
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -36,7 +36,7 @@ def published(name: str, settings: PublishedSettings, root: Path | None) -> Path
         there = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
         raise UserError(
             f"data.root: {folder} has no {file} or {file}.gz, but {', '.join(there) or 'nothing'}; "
-            f"set data.{name}.file to the copy's name"
+            f"set data.{name}.file (--file) to the copy's name"
         )
     from huggingface_hub import hf_hub_download
 

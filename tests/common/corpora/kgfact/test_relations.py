@@ -11,10 +11,13 @@ from common.corpora.kgfact import DOMAINS, Relation, relations
 
 PAIRS = list(combinations(DOMAINS, 2))
 STOP_WORDS = set(
-    """
-    a an the of in on at to for with by from and or not as no into out up off it its that which who
-    so is was be been are were has have had only than what when how all every each
-    """.split()
+    re.findall(
+        r"\w+",
+        """
+        a an the of in on at to for with by from and or not as no into out up off it its that which
+        who so is was be been are were has have had only than what when how all every each
+        """,
+    )
 )
 
 
