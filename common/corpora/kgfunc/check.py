@@ -38,15 +38,16 @@ def check_facts(facts: Iterable[Fact]) -> list[str]:
 def check(label: str, number: int, solution: str) -> list[str]:
     """Problems of one solution, each with its line number."""
     reader = _Reader(label, digits(number))
+    lines = solution.split("\n")
     problems = []
-    for index, line in enumerate(solution.split("\n"), start=1):
-        if not reader.accepts(index, line):
+    for index, line in enumerate(lines, start=1):
+        if not reader.accepts(line, is_first=index == 1, is_last=index == len(lines)):
             problems.append(f"line {index} is wrong: {line}")
     extra = _EXTRA_LINE.get(label, "")
     # Digits, one line each, their total, the answer, and what some operations add.
     expected = len(digits(number)) + 3 + bool(extra)
-    if len(solution.split("\n")) != expected or extra not in solution:
-        problems.append(f"{len(solution.splitlines())} lines; {expected} are needed")
+    if len(lines) != expected or extra not in solution:
+        problems.append(f"{len(lines)} lines; {expected} are needed")
     return problems
 
 
@@ -57,21 +58,27 @@ class _Reader:
     values: list[int] = field(default_factory=list)
     result: int | None = None
 
-    def accepts(self, index: int, line: str) -> bool:
+    def accepts(self, line: str, *, is_first: bool, is_last: bool) -> bool:
         for pattern, judge in _LINES:
             match = pattern.fullmatch(line)
             if match is not None:
-                return (index == 1) == (judge is _Reader._opening) and judge(self, match)
+                in_place = (is_first, is_last) == (
+                    judge is _Reader._opening,
+                    judge is _Reader._answer,
+                )
+                return in_place and judge(self, match)
         return False
 
     def _opening(self, match: re.Match[str]) -> bool:
         return digits(int(match[1])) == self.d == _numbers(match[2])
 
     def _smallest_digit(self, match: re.Match[str]) -> bool:
-        return self.label == "B" and int(match[1]) == sorted(self.d)[0]
+        first = self.label == "B" and not self.values
+        return first and int(match[1]) == sorted(self.d)[0]
 
     def _backwards(self, match: re.Match[str]) -> bool:
-        return self.label == "E" and _numbers(match[1]) == list(reversed(self.d))
+        first = self.label == "E" and not self.values
+        return first and _numbers(match[1]) == list(reversed(self.d))
 
     def _digit(self, match: re.Match[str]) -> bool:
         place, digit, step, value = int(match[1]), int(match[2]), match[3], int(match[4])
