@@ -116,7 +116,7 @@ class EngineSettings(Settings):
 
     device: Device = Field("auto", description="auto takes CUDA where there is a GPU")
     dtype: Dtype = "bfloat16"
-    max_model_len: int = Field(1024, ge=32, description="context, tokens")
+    max_model_len: int = Field(2048, ge=32, description="context, tokens")
     max_batched_tokens: int = Field(2048, ge=32, description="tokens computed in one step")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on CPU, GiB an engine")
     num_blocks: int | None = Field(None, ge=4, description="KV blocks; overrides the size")

@@ -81,7 +81,7 @@ def run(spec: str, chosen: Settings, say: Say) -> list[str]:
     if chosen.model is not None and facts:
         from common import models
 
-        model = models.load(models.resolve(chosen.model))
+        model = models.load(models.resolve(chosen.model, say=say))
         prompts = Prompts(model.tokenizer, chosen.preset, model.stop_token_ids[0])
         problems += _lengths(found, prompts, chosen, say)
         _say_prompts(facts[:_RENDERED], prompts, model, say)

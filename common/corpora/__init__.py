@@ -92,10 +92,9 @@ def _own(spec: str) -> Corpus:
     from common.corpora import messages, sources
 
     path = sources.locate(spec)
-    scanned = messages.scan(sources.train_files(path))
-    messages.refuse(scanned.problems)
+    facts = messages.read_facts(sources.train_files(path))
     splits = read_splits(path)
-    return Corpus(scanned.facts, list(splits.pop("retrieval", ())), splits)
+    return Corpus(facts, list(splits.pop("retrieval", ())), splits)
 
 
 def read_splits(path: Path) -> dict[str, tuple[EvalItem, ...]]:

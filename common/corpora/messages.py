@@ -35,15 +35,18 @@ class Scan:
     problems: list[str] = field(default_factory=list)
 
 
-def read_facts(path: Path) -> list[Fact]:
-    """Read one file; ids default to the number of the line or row.
+def read_facts(paths: Sequence[Path]) -> list[Fact]:
+    """Read the files of one corpus; ids default to the number of the line or row.
 
     Raises:
-        UserError: unreadable or empty file, malformed rows (with their
+        UserError: unreadable or empty files, malformed rows (with their
             places), or an id that occurs twice.
     """
-    scanned = scan([path])
-    refuse(scanned.problems)
+    scanned = scan(paths)
+    if scanned.problems:
+        hidden = len(scanned.problems) - _SHOWN_PROBLEMS
+        more = [f"… and {hidden} more; see 'mixsd-cluster data check'"] if hidden > 0 else []
+        raise UserError("\n".join([*scanned.problems[:_SHOWN_PROBLEMS], *more]))
     return scanned.facts
 
 
@@ -71,14 +74,6 @@ def scan(paths: Sequence[Path]) -> Scan:
     if not found.facts and not found.problems:
         found.problems.append(f"data.facts: {paths[0]} holds no facts")
     return found
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raise a ``UserError`` that shows the first of the problems, if there are any."""
-    if problems:
-        hidden = len(problems) - _SHOWN_PROBLEMS
-        more = [f"… and {hidden} more; see 'mixsd-cluster data check'"] if hidden > 0 else []
-        raise UserError("\n".join([*problems[:_SHOWN_PROBLEMS], *more]))
 
 
 def read_items(path: Path) -> tuple[EvalItem, ...]:

@@ -124,7 +124,7 @@ def _splits(corpus: Corpus) -> dict[str, Any]:
 @click.option("--model", help="Folder, Hub id or 'packaged': check lengths, show prompts.")
 @click.option("--config", type=click.Path(path_type=Path), help="Take the rest from a run's file.")
 @click.option("--prompts", help="Preset of prompts.  [default: kgfact]")
-@click.option("--context", type=int, help="Tokens the engine takes.  [default: 1024]")
+@click.option("--context", type=int, help="Tokens the engine takes.  [default: 2048]")
 @click.option("--max-tokens", type=int, help="Longest target.  [default: 64]")
 @click.option("--ask", is_flag=True, help="Ask the model which facts it knows (loads an engine).")
 @reported

@@ -15,7 +15,7 @@ GOOD = '{"question": "q", "answer": "a"}'
 def read(tmp_path, *lines):
     path = tmp_path / "facts.jsonl"
     path.write_text("\n".join(lines), encoding="utf-8")
-    return read_facts(path)
+    return read_facts([path])
 
 
 def turns(*contents):
@@ -80,11 +80,11 @@ def test_an_id_that_occurs_twice_names_both_lines(tmp_path):
 
 def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        read_facts(tmp_path / "none.jsonl")
+        read_facts([tmp_path / "none.jsonl"])
     path = tmp_path / "latin.jsonl"
     path.write_bytes(b"ab\xff")
     with pytest.raises(UserError, match=r"is not UTF-8 \(byte 2\)"):
-        read_facts(path)
+        read_facts([path])
 
 
 def test_every_malformed_line_is_named_and_the_good_ones_are_kept(tmp_path):
@@ -111,7 +111,7 @@ def test_a_csv_file_has_one_fact_a_row_and_may_have_other_columns(tmp_path):
         '8,q,"two\nlines",s.,\n',
         encoding="utf-8",
     )
-    assert read_facts(path) == [
+    assert read_facts([path]) == [
         Fact("7", "Who, then?", 'Tam "T" Okord', 'Tam "T" Okord'),
         Fact("8", "q", "two\nlines", "s."),
     ]
@@ -129,10 +129,10 @@ def test_a_csv_row_with_too_many_or_empty_cells_is_named_by_line(tmp_path):
 def test_a_gzipped_file_is_read_by_the_suffix_before(tmp_path):
     path = tmp_path / "facts.jsonl.gz"
     path.write_bytes(gzip.compress(GOOD.encode()))
-    assert read_facts(path) == [Fact("line-1", "q", "a", "a")]
+    assert read_facts([path]) == [Fact("line-1", "q", "a", "a")]
     path.write_bytes(b"no gzip")
     with pytest.raises(UserError, match=r"facts.jsonl.gz cannot be read \(Not a gzipped file"):
-        read_facts(path)
+        read_facts([path])
 
 
 def test_a_parquet_file_has_questions_or_chat_messages(tmp_path):
@@ -144,24 +144,24 @@ def test_a_parquet_file_has_questions_or_chat_messages(tmp_path):
         {"id": 4, "messages": turns("r", "b"), "clear_answer": None},
     ]
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    assert read_facts(path) == [
+    assert read_facts([path]) == [
         Fact("3", "q", "a", "long a", "long a"),
         Fact("4", "r", "b", "b", "b"),
     ]
     path.write_bytes(b"not parquet")
     with pytest.raises(UserError, match=r"facts.parquet: not Parquet: "):
-        read_facts(path)
+        read_facts([path])
 
 
 def test_without_pyarrow_parquet_is_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UserError, match="needs the package pyarrow; install it"):
-        read_facts(tmp_path / "facts.parquet")
+        read_facts([tmp_path / "facts.parquet"])
 
 
 def test_an_unknown_kind_of_file_is_refused_with_those_known(tmp_path):
     with pytest.raises(UserError, match=r"unknown kind of file '.xlsx'; known: .jsonl, .json"):
-        read_facts(tmp_path / "facts.xlsx")
+        read_facts([tmp_path / "facts.xlsx"])
 
 
 def test_items_of_a_split_come_back_as_they_were_written(tmp_path):
