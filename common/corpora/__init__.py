@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from common.config import DataSettings
+from common.corpora.settings import DataSettings
 from common.records import EvalItem, Fact
 
 

@@ -16,7 +16,7 @@ from common.corpora import rows
 from common.errors import UserError
 
 if TYPE_CHECKING:
-    from common.config import PublishedSettings
+    from common.corpora.settings import PublishedSettings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import MQuAKESettings, SimpleQASettings
 from common.corpora import mquake, simpleqa, sources
+from common.corpora.settings import MQuAKESettings, SimpleQASettings
 from common.errors import UserError
 from common.records import EvalItem, Fact
 

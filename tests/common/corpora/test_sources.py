@@ -7,8 +7,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from common.config import SimpleQASettings
 from common.corpora import sources
+from common.corpora.settings import SimpleQASettings
 from common.errors import UserError
 
 
