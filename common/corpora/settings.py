@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from common.settings import Settings
 
@@ -59,6 +59,18 @@ class DataSettings(Settings):
     )
     root: Path | None = Field(None, description="folder of offline copies of published data sets")
     limit: int | None = Field(None, ge=1, description="use only the first facts")
+
+    @field_validator("root")
+    @classmethod
+    def _root_from_anywhere(cls, root: Path | None) -> Path | None:
+        return None if root is None else root.expanduser().absolute()
+
+    @field_validator("facts")
+    @classmethod
+    def _facts_from_anywhere(cls, facts: str | None) -> str | None:
+        """A path becomes absolute: other processes of the run may stand elsewhere."""
+        path = Path(facts or "").expanduser()
+        return str(path.absolute()) if facts and path.exists() else facts
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:

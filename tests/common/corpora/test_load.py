@@ -43,6 +43,30 @@ def test_a_limit_also_drops_the_questions_about_facts_that_are_cut_off(built):
     assert [item.id for item in corpus.retrieval] == ["r"]
 
 
+def test_a_path_becomes_absolute_and_a_hub_id_stays_what_it_is(built, monkeypatch):
+    monkeypatch.chdir(built.parent)
+    settings = parse_data({"facts": "out"})
+    monkeypatch.chdir("/")
+    assert load(settings).facts == FACTS
+    assert parse_data({"facts": "someone/facts"}).facts == "someone/facts"
+    monkeypatch.chdir(built.parent)
+    assert parse_data({"simpleqa": {}, "root": "copies"}).root == built.parent / "copies"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "set exactly one of data.kgfact, data.kgfunc, data.simpleqa, .*; set are: none"),
+        ({"kgfact": {}, "facts": "x"}, "set are: kgfact, facts"),
+        ({"kgfact": {}, "root": "x"}, "data.root is for data.simpleqa and data.mquake, not kgfact"),
+        ({"kgfunc": {"train": 1}}, "data.kgfunc.train: no such setting; did you mean data.kgfunc."),
+    ],
+)
+def test_a_data_section_that_cannot_work_is_refused(data, message):
+    with pytest.raises(UserError, match=message):
+        parse_data(data)
+
+
 def test_generated_corpora_bring_their_splits():
     corpus = load(parse_data({"kgfact": {"domains": 3, "entities": 2}}))
     assert len(corpus.facts) == len(corpus.retrieval) == 6
