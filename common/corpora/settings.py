@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from common.settings import Settings
+from common.settings import AbsolutePath, Settings
 
 
 class KGFactSettings(Settings):
@@ -57,13 +57,10 @@ class DataSettings(Settings):
     facts: str | None = Field(
         None, description="file (JSONL, CSV, Parquet), folder or Hub id of the user's facts"
     )
-    root: Path | None = Field(None, description="folder of offline copies of published data sets")
+    root: AbsolutePath | None = Field(
+        None, description="folder of offline copies of published data sets"
+    )
     limit: int | None = Field(None, ge=1, description="use only the first facts")
-
-    @field_validator("root")
-    @classmethod
-    def _root_from_anywhere(cls, root: Path | None) -> Path | None:
-        return None if root is None else root.expanduser().absolute()
 
     @field_validator("facts")
     @classmethod

@@ -199,14 +199,14 @@ def test_check_of_a_missing_file_is_refused():
 @pytest.mark.slow
 def test_check_with_a_model_shows_prompts_and_names_facts_that_are_too_long(tmp_path):
     path = facts_file(tmp_path, FACT, FACT | {"question": "why " * 100})
-    result = typed("check", path, "--model", models.PACKAGED, "--context", 140)
+    result = typed("check", path, "--model", models.PACKAGED, "--context", 200)
     assert result.exit_code == 1
     assert "--- line-1, naive prompt, " in result.output
     assert "Who leads Orveline? Please reason step by step" in result.output
     assert "The answer is Tam Okord. \\boxed{Tam Okord}\nNow answer the question" in result.output
     (problem,) = [line for line in result.output.splitlines() if "take" in line]
     assert problem.startswith(f"  {path}:2: prompt and target take ")
-    assert problem.endswith(" tokens, more than 140")
+    assert problem.endswith(" tokens, more than 200")
 
 
 @pytest.mark.slow
