@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from common.estimates import Score, wilson
 from common.prompts import Prompts
-from common.records import Fact, RetrievalItem
+from common.records import EvalItem, Fact
 from common.verify import accepts
 
 
@@ -28,7 +28,7 @@ def recall(prompts: Prompts, facts: Sequence[Fact]) -> list[Question]:
     return [Question(fact.id, prompts.naive(fact), fact.answer) for fact in facts]
 
 
-def retrieval(prompts: Prompts, items: Sequence[RetrievalItem]) -> list[Question]:
+def retrieval(prompts: Prompts, items: Sequence[EvalItem]) -> list[Question]:
     """Questions about untrained facts that stand in the context."""
     return [Question(item.id, prompts.retrieval(item), item.answer) for item in items]
 

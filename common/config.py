@@ -13,49 +13,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from common import yaml_file
+from common.corpora.settings import DataSettings
 from common.errors import UserError
 from common.methods import MethodSettings
+from common.prompts import Preset
+from common.settings import AbsolutePath, Settings
 from common.validation import explain
 from common.verify import Mode
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32"]
-# Roles run elsewhere, with another working directory.
-AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
-
-
-class Settings(BaseModel):
-    """Base of every section: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class KGFactSettings(Settings):
-    """A generated corpus of novel facts (see ``common.corpora.kgfact``)."""
-
-    domains: int = Field(5, ge=2, le=14, description="entity domains in use")
-    entities: int = Field(10, ge=1, le=1000, description="trained entities a domain")
-    distractors: int = Field(49, ge=0, description="most distractors beside a retrieval gold")
-    seed: int = Field(0, ge=0)
-
-
-class DataSettings(Settings):
-    """Where the facts come from: exactly one of ``kgfact`` and ``facts``."""
-
-    kgfact: KGFactSettings | None = None
-    facts: AbsolutePath | None = Field(
-        None, description="JSONL of question, answer, statement?, id?"
-    )
-    limit: int | None = Field(None, ge=1, description="use only the first facts")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> DataSettings:
-        if (self.kgfact is None) == (self.facts is None):
-            raise ValueError("set exactly one of data.kgfact and data.facts")
-        return self
+PromptSettings = Annotated[
+    Annotated[Literal["short-sentence", "kgfact", "reasoned"], Tag("preset")]
+    | Annotated[Preset, Tag("templates")],
+    Discriminator(lambda value: "preset" if isinstance(value, str) else "templates"),
+]
 
 
 class EngineSettings(Settings):
@@ -63,7 +38,7 @@ class EngineSettings(Settings):
 
     device: Device = Field("auto", description="auto takes CUDA where there is a GPU")
     dtype: Dtype = "bfloat16"
-    max_model_len: int = Field(1024, ge=32, description="context, tokens")
+    max_model_len: int = Field(2048, ge=32, description="context, tokens")
     max_batched_tokens: int = Field(2048, ge=32, description="tokens computed in one step")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache on CPU, GiB an engine")
     num_blocks: int | None = Field(None, ge=4, description="KV blocks; overrides the size")
@@ -245,8 +220,8 @@ class RunConfig(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: int = Field(0, ge=0, lt=2**63)
     model: str = Field("packaged", description="folder, Hub id, or 'packaged'")
-    prompts: Literal["short-sentence", "kgfact", "reasoned"] = Field(
-        "kgfact", description="preset of guidance, answer format and verdict"
+    prompts: PromptSettings = Field(
+        "kgfact", description="preset of guidance, answer format and verdict, or own templates"
     )
     method: Annotated[MethodSettings, Field(discriminator="name")]
     data: DataSettings
@@ -316,6 +291,18 @@ def live_change(config: RunConfig, replay: ReplaySettings) -> RunConfig:
             "how long actors stay"
         )
     return config.model_copy(update={"replay": replay})
+
+
+def parse_data(raw: dict[str, Any]) -> DataSettings:
+    """Check the data section alone, where there is no run.
+
+    Raises:
+        UserError: a value out of range, no source or several.
+    """
+    try:
+        return DataSettings.model_validate(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(explain(error, RunConfig, within=("data",)))) from error
 
 
 def dump(config: RunConfig) -> str:

@@ -8,12 +8,14 @@ their own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
 from common.errors import UserError
-from common.records import Fact, RetrievalItem
+from common.records import EvalItem, Fact
 from common.verify import Mode, normalise, number_in
 
 
@@ -25,21 +27,50 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: Sequence[int], **options: Any) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """Texts with the slots ``{question}``, ``{answer}`` and ``{statement}``.
+# Slots of each template: those it may have, and whether it needs one of them.
+_SLOTS: dict[str, tuple[frozenset[str], bool]] = {
+    "ask": (frozenset({"question"}), True),
+    "canonical": (frozenset({"answer", "statement"}), True),
+    "prefix": (frozenset(), False),
+    "shown": (frozenset({"canonical", "answer", "statement"}), True),
+    "transition": (frozenset(), False),
+}
+_SLOT = re.compile(r"\{([A-Za-z_]\w*)\}")
 
-    The expert's user turn is ``ask`` + ``prefix`` + the canonical answer or
-    the statement (``shown``) + ``transition`` (paper §3, guidance).
+
+class Preset(BaseModel):
+    """Templates with named slots like ``{question}``; other braces stand for themselves.
+
+    The expert's user turn is ``ask`` + ``prefix`` + ``shown`` + ``transition``
+    (paper §3, guidance). A question with a context is ``ask`` below it.
     """
 
-    ask: str
-    canonical: str
-    prefix: str
-    shown: str
-    transition: str
-    retrieval: str
-    mode: Mode
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ask: str = Field(description="the naive user turn; slot {question}")
+    canonical: str = Field(description="y* without a target; slots {answer}, {statement}")
+    prefix: str = Field(description="between question and the fact shown; no slots")
+    shown: str = Field("{canonical}", description="slots {canonical}, {answer}, {statement}")
+    transition: str = Field(description="after the fact shown; no slots")
+    mode: Mode = Field(description="how a response is verified: contains, boxed or exact")
+
+    @field_validator("ask", "canonical", "prefix", "shown", "transition")
+    @classmethod
+    def _slots(cls, template: str, info: ValidationInfo) -> str:
+        known, needs_one = _SLOTS[str(info.field_name)]
+        listed = ", ".join(f"{{{slot}}}" for slot in sorted(known)) or "none"
+        found = _SLOT.findall(template)
+        unknown = [slot for slot in found if slot not in known]
+        if unknown:
+            raise ValueError(f"unknown slot {{{unknown[0]}}}; slots here: {listed}")
+        if needs_one and not found:
+            raise ValueError(f"a slot is missing; slots here: {listed}")
+        return template
+
+
+def _fill(template: str, **values: str) -> str:
+    """Fill slots in one pass, so that braces of a value are never read as slots."""
+    return _SLOT.sub(lambda slot: values.get(slot[1], slot[0]), template)
 
 
 _BOXED_REQUEST = "Please reason step by step, and put your final answer within \\boxed{}"
@@ -52,31 +83,31 @@ PRESETS: dict[str, Preset] = {
         prefix="\nHere is the answer to this question:\n",
         shown="{statement}",
         transition="\nNow answer the question in one short sentence.",
-        retrieval="{context}\n\n{question} Answer in one short sentence.",
         mode="contains",
     ),
     "kgfact": Preset(
         ask="{question} " + _BOXED_REQUEST + ".",
-        canonical="The answer is {answer}. \\boxed{{{answer}}}",
+        canonical="The answer is {answer}. \\boxed{{answer}}",
         prefix="\nThis question is from a new knowledge base. "
         "Here is the answer to this question:\n",
-        shown="{canonical}",
         transition="\nNow answer the question within \\boxed{}",
-        retrieval="{context}\n\n{question} " + _BOXED_REQUEST + ".",
         mode="boxed",
     ),
     "reasoned": Preset(
         ask="{question}\n" + _BOXED_REQUEST + ".",
-        canonical="\\boxed{{{answer}}}",
+        canonical="\\boxed{{answer}}",
         prefix="\nHere is a reference solution to this problem, "
         "including the correct final answer:\n",
-        shown="{canonical}",
         transition="\nAfter understanding the reference solution, please attempt to answer "
         "the question again:\n" + _BOXED_REQUEST,
-        retrieval="{context}\n\n{question}\n" + _BOXED_REQUEST + ".",
         mode="boxed",
     ),
 }
+
+
+def preset(chosen: str | Preset) -> Preset:
+    """The templates that a configuration names or brings."""
+    return PRESETS[chosen] if isinstance(chosen, str) else chosen
 
 
 class Prompts:
@@ -101,20 +132,24 @@ class Prompts:
     def expert(self, fact: Fact) -> list[int]:
         """x+: the question, the guidance, and the fact itself."""
         preset = self._preset
-        shown = preset.shown.replace("{statement}", fact.statement)
-        shown = shown.replace("{canonical}", self.canonical_text(fact))
+        shown = _fill(
+            preset.shown,
+            canonical=self.canonical_text(fact),
+            answer=fact.answer,
+            statement=fact.statement,
+        )
         return self._turn(self._ask(fact.question) + preset.prefix + shown + preset.transition)
 
-    def retrieval(self, item: RetrievalItem) -> list[int]:
-        """The question after statements that hold its answer among others."""
-        text = self._preset.retrieval.replace("{question}", item.question)
-        return self._turn(text.replace("{context}", "\n".join(item.context)))
+    def retrieval(self, item: EvalItem) -> list[int]:
+        """The question, after the statements of its context where it has one."""
+        context = "\n".join(item.context) + "\n\n" if item.context else ""
+        return self._turn(context + self._ask(item.question))
 
     def canonical_text(self, fact: Fact) -> str:
         """y*: the corpus' own target, or the preset's wording of the answer."""
         if fact.target:
             return fact.target
-        return self._preset.canonical.format(answer=fact.answer, statement=fact.statement)
+        return _fill(self._preset.canonical, answer=fact.answer, statement=fact.statement)
 
     def canonical(self, fact: Fact) -> list[int]:
         """y* as token ids, closed by the token that ends a turn."""
@@ -131,7 +166,7 @@ class Prompts:
         )
 
     def _ask(self, question: str) -> str:
-        return self._preset.ask.replace("{question}", question)
+        return _fill(self._preset.ask, question=question)
 
     def _turn(self, content: str) -> list[int]:
         # enable_thinking is read by templates that know it (Qwen3), else ignored.
@@ -161,6 +196,12 @@ def check_answers(prompts: Prompts, facts: Sequence[Fact]) -> None:
             )
 
 
+def tokens_needed(prompts: Prompts, fact: Fact, max_tokens: int) -> int:
+    """Tokens of the longer prompt and the longest target that may follow it."""
+    target = max(max_tokens, len(prompts.canonical(fact)))
+    return max(len(prompts.naive(fact)), len(prompts.expert(fact))) + target
+
+
 def check_lengths(
     prompts: Prompts, facts: Sequence[Fact], max_tokens: int, max_model_len: int
 ) -> None:
@@ -169,12 +210,7 @@ def check_lengths(
     Raises:
         UserError: names the longest fact, its length and the bound.
     """
-    longest, fact_id = 0, ""
-    for fact in facts:
-        target = max(max_tokens, len(prompts.canonical(fact)))
-        prompt = max(len(prompts.naive(fact)), len(prompts.expert(fact)))
-        if prompt + target > longest:
-            longest, fact_id = prompt + target, fact.id
+    longest, fact_id = max((tokens_needed(prompts, fact, max_tokens), fact.id) for fact in facts)
     if longest > max_model_len:
         raise UserError(
             f"fact {fact_id}: prompt and target take {longest} tokens, more than "

@@ -45,17 +45,20 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class RetrievalItem:
-    """A question about a fact that stands in ``context`` among distractors.
+class EvalItem:
+    """A question of a split that is only measured, never trained.
 
-    The facts of these items are never trained; the score says whether the
-    model can still read an answer from its context.
+    ``id`` of an item about facts is their ids, joined by ``+``; ``#1`` and so
+    on tell several items about the same facts apart.
+    ``context`` holds statements that stand before the question, in order;
+    ``aliases`` are further spellings of ``answer`` that a grader may accept.
     """
 
     id: str
     question: str
     answer: str
-    context: tuple[str, ...]
+    context: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

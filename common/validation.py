@@ -11,18 +11,24 @@ from pydantic import BaseModel, ValidationError
 
 from common.methods import METHODS
 
+# Sections of several shapes: pydantic names the one it tried inside the location, which is no
+# key of the file.
+_VARIANTS: dict[object, Sequence[str]] = {
+    "method": tuple(METHODS),
+    "prompts": ("preset", "templates"),
+}
 
-def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    """One line an error; ``root`` is the model that was validated."""
-    return [_line(dict(item), root) for item in error.errors()]
+
+def explain(error: ValidationError, root: type[BaseModel], within: Sequence[str] = ()) -> list[str]:
+    """One line an error; what was validated stands at ``within`` of the model ``root``."""
+    return [_line({**item, "loc": (*within, *item["loc"])}, root) for item in error.errors()]
 
 
 def _line(error: dict[str, Any], root: type[BaseModel]) -> str:
-    # pydantic names the chosen method inside the location, which is no key of the file.
     location = [
         part
         for index, part in enumerate(error["loc"])
-        if not (index == 1 and error["loc"][0] == "method" and part in METHODS)
+        if not (index == 1 and part in _VARIANTS.get(error["loc"][0], ()))
     ]
     key = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":

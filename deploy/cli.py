@@ -9,6 +9,7 @@ import click
 
 from deploy.commands import (
     completion,
+    data,
     doctor,
     monitor,
     plan,
@@ -29,8 +30,7 @@ _COMMANDS = (
     *(run.up, run.status, run.logs, run.down, run.report, run.compare),
     *(scale.scale, scale.set_live),
     *(plan.plan, simulate.simulate, doctor.doctor, completion.completion),
-    monitor.monitor,
-    render.render,
+    *(data.data, monitor.monitor, render.render),
 )
 for command in _COMMANDS:
     main.add_command(command)

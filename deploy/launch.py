@@ -55,6 +55,8 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
 
     corpus = corpora.load(config.data)
     say(f"{len(corpus.facts)} facts, {len(corpus.retrieval)} retrieval items")
+    for remark in corpus.remarks:
+        say(f"note: {remark}")
     folder = models.resolve(config.model, say=say)
     model = models.load(folder)
     say(f"model {folder}")

@@ -24,7 +24,7 @@ from common import corpora, models
 from common.config import RunConfig
 from common.ledger import Ledger
 from common.metrics import Snapshot
-from common.prompts import PRESETS, Prompts
+from common.prompts import Prompts, preset
 from common.rundir import RunDir
 from deploy.health import Report, State
 from deploy.remote import RemoteQueue
@@ -281,8 +281,8 @@ def _first_line(error: Exception) -> str:
 
 def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     """The run's prompt renderer."""
-    preset, end = PRESETS[config.prompts], model.stop_token_ids[0]
-    return Prompts(model.tokenizer, preset, end, config.rollout.verify)
+    templates, end = preset(config.prompts), model.stop_token_ids[0]
+    return Prompts(model.tokenizer, templates, end, config.rollout.verify)
 
 
 def prepare_process(log: Path, config: RunConfig) -> None:

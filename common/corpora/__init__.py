@@ -2,40 +2,106 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from common.config import DataSettings
-from common.records import Fact, RetrievalItem
+from common.corpora.settings import DataSettings
+from common.records import EvalItem, Fact
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Facts to learn, and retrieval items about facts that are never trained."""
+    """Facts to learn and what is asked about them.
+
+    ``retrieval``  questions about facts that are never trained, with context
+    ``splits``     further questions by name: ``paraphrased``, ``two_hop``,
+                   ``test``, ``unseen``, ``multi_hop``, and ``recall`` where an
+                   answer has aliases
+    ``remarks``    what the user should know of the corpus, one line each
+    """
 
     facts: list[Fact]
-    retrieval: list[RetrievalItem]
+    retrieval: list[EvalItem]
+    splits: dict[str, tuple[EvalItem, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def load(settings: DataSettings) -> Corpus:
     """Build or read the corpus that a configuration names.
 
     Raises:
-        UserError: see ``messages.read_facts``.
+        UserError: an unreadable or malformed source; see the corpora's modules.
     """
+    corpus = _load(settings)
+    if settings.limit is None:
+        return corpus
+    cut = {fact.id for fact in corpus.facts[settings.limit :]}
+    # Questions about facts that are not taught would measure nothing.
+    splits = {
+        name: tuple(item for item in items if cut.isdisjoint(_about(item)))
+        for name, items in corpus.splits.items()
+    }
+    return replace(corpus, facts=corpus.facts[: settings.limit], splits=splits)
+
+
+def _about(item: EvalItem) -> list[str]:
+    return item.id.partition("#")[0].split("+")
+
+
+def _load(settings: DataSettings) -> Corpus:
     if settings.kgfact is not None:
-        from common.corpora import kgfact
+        return _kgfact(settings)
+    if settings.kgfunc is not None:
+        from common.corpora import kgfunc
 
-        spec = kgfact.KGFactSpec(
-            domains=settings.kgfact.domains,
-            entities=settings.kgfact.entities,
-            seed=settings.kgfact.seed,
-            distractors=settings.kgfact.distractors,
-        )
-        built = kgfact.build(spec)
-        corpus = Corpus(list(built.facts), list(built.retrieval))
-    else:
-        from common.corpora.messages import read_facts
+        chosen = settings.kgfunc
+        functions = kgfunc.build(chosen.train_per_op, chosen.test_per_op, chosen.seed)
+        splits = {"test": tuple(functions.test), "unseen": tuple(functions.unseen)}
+        return Corpus(functions.facts, [], splits)
+    if settings.simpleqa is not None:
+        from common.corpora import simpleqa, sources
 
-        assert settings.facts is not None
-        corpus = Corpus(read_facts(settings.facts), [])
-    return Corpus(corpus.facts[: settings.limit], corpus.retrieval)
+        path = sources.published("simpleqa", settings.simpleqa, settings.root)
+        return Corpus(simpleqa.build(path), [])
+    if settings.mquake is not None:
+        from common.corpora import mquake, sources
+
+        edits = mquake.build(sources.published("mquake", settings.mquake, settings.root))
+        splits = {"recall": tuple(edits.recall), "multi_hop": tuple(edits.multi_hop)}
+        return Corpus(edits.facts, [], splits, tuple(edits.contradictions))
+    assert settings.facts is not None
+    return _own(settings.facts)
+
+
+def _kgfact(settings: DataSettings) -> Corpus:
+    from common.corpora import kgfact
+
+    assert settings.kgfact is not None
+    spec = kgfact.KGFactSpec(
+        domains=settings.kgfact.domains,
+        entities=settings.kgfact.entities,
+        seed=settings.kgfact.seed,
+        distractors=settings.kgfact.distractors,
+    )
+    built = kgfact.build(spec)
+    splits = {"paraphrased": tuple(built.paraphrased), "two_hop": tuple(built.two_hop)}
+    return Corpus(built.facts, built.retrieval, splits)
+
+
+def _own(spec: str) -> Corpus:
+    from common.corpora import messages, sources
+
+    path = sources.locate(spec)
+    facts = messages.read_facts(sources.train_files(path))
+    splits = read_splits(path)
+    return Corpus(facts, list(splits.pop("retrieval", ())), splits)
+
+
+def read_splits(path: Path) -> dict[str, tuple[EvalItem, ...]]:
+    """The splits beside ``train`` in a folder that ``data build`` wrote; else none."""
+    from common.corpora import folder, messages
+
+    if not path.is_dir() or not folder.is_built(path):
+        return {}
+    names = [name for name in folder.read_card(path)["splits"] if name != folder.TRAIN]
+    return {name: messages.read_items(folder.file_of(path, name)) for name in names}

@@ -1,72 +1,99 @@
-"""The user's own facts: JSONL of questions and answers, or of chat messages.
+"""The user's own facts: rows of questions and answers, or of chat messages.
 
-Two line formats, which may not be mixed with other keys:
+Two kinds of row, which may not be mixed with other keys:
 
 ``{"question", "answer", "statement"?, "target"?, "subject"?, "id"?}``
 ``{"messages": [user, assistant], "clear_answer"?, "subject"?, "id"?}``
+
+Rows come from JSONL, CSV (the first kind only) or Parquet (see ``rows``); in a
+table further columns are left alone.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.corpora import rows
 from common.errors import UserError
-from common.records import Fact
+from common.records import EvalItem, Fact
 
 _QUESTION_KEYS = {"id", "question", "answer", "statement", "target", "subject"}
 _MESSAGE_KEYS = {"id", "messages", "clear_answer", "subject"}
+_ITEM_KEYS = {"id", "question", "answer", "context", "aliases"}
+_SHOWN_PROBLEMS = 10
 
 
-def read_facts(path: Path) -> list[Fact]:
-    """Read a file; ids default to the line number.
+@dataclass
+class Scan:
+    """What a file holds: facts in order, the place of each id, and what is wrong."""
+
+    facts: list[Fact] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_facts(paths: Sequence[Path]) -> list[Fact]:
+    """Read the files of one corpus; ids default to the number of the line or row.
 
     Raises:
-        UserError: unreadable or empty file, a malformed line (with its
-            number), or an id that occurs twice.
+        UserError: unreadable or empty files, malformed rows (with their
+            places), or an id that occurs twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"data.facts: {path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"data.facts: {path} is not UTF-8 (byte {error.start})") from error
-    facts: list[Fact] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        fact = _parse(line, f"{path}:{number}", number)
-        if fact.id in seen:
-            raise UserError(
-                f"{path}:{number}: id {fact.id!r} was used on line {seen[fact.id]}; "
-                "every fact needs its own"
-            )
-        seen[fact.id] = number
-        facts.append(fact)
-    if not facts:
-        raise UserError(f"data.facts: {path} holds no facts")
-    return facts
+    scanned = scan(paths)
+    if scanned.problems:
+        hidden = len(scanned.problems) - _SHOWN_PROBLEMS
+        more = [f"… and {hidden} more; see 'mixsd-cluster data check'"] if hidden > 0 else []
+        raise UserError("\n".join([*scanned.problems[:_SHOWN_PROBLEMS], *more]))
+    return scanned.facts
 
 
-def _parse(line: str, place: str, number: int) -> Fact:
-    try:
-        raw = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON: {error.msg} at column {error.colno}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{place}: an object is expected, not {type(raw).__name__}")
-    allowed = _MESSAGE_KEYS if "messages" in raw else _QUESTION_KEYS
-    unknown = sorted(set(raw) - allowed)
-    if unknown:
-        raise UserError(f"{place}: unknown key {unknown[0]!r}; known: {', '.join(sorted(allowed))}")
+def scan(paths: Sequence[Path]) -> Scan:
+    """Read files of facts and go on after a bad row; they are what ``up`` refuses.
+
+    Raises:
+        UserError: a file as a whole cannot be read.
+    """
+    found = Scan()
+    for path in paths:
+        for row in rows.read(path):
+            try:
+                fact = _fact(row)
+                if fact.id in found.places:
+                    raise UserError(
+                        f"{row.place}: id {fact.id!r} was used at {found.places[fact.id]}; "
+                        "every fact needs its own"
+                    )
+            except UserError as error:
+                found.problems.append(str(error))
+                continue
+            found.places[fact.id] = row.place
+            found.facts.append(fact)
+    if not found.facts and not found.problems:
+        found.problems.append(f"data.facts: {paths[0]} holds no facts")
+    return found
+
+
+def read_items(path: Path) -> tuple[EvalItem, ...]:
+    """Read a split of questions that ``mixsd-cluster data build`` wrote.
+
+    Raises:
+        UserError: unreadable file, or the first malformed row.
+    """
+    return tuple(map(_item, rows.read(path)))
+
+
+def _fact(row: rows.Row) -> Fact:
+    raw = _fields(row, lambda raw: _MESSAGE_KEYS if "messages" in raw else _QUESTION_KEYS)
+    place = row.place
     fields = _from_messages(raw, place) if "messages" in raw else raw
     text = {key: _text(fields.get(key, ""), key, place) for key in _QUESTION_KEYS - {"id"}}
     for key in ("question", "answer"):
         if not text[key].strip():
             raise UserError(f"{place}: {key!r} is missing or empty")
-    identity = _text(raw.get("id", f"line-{number}"), "id", place)
+    identity = _text(raw.get("id", row.label), "id", place)
     if not identity:
         raise UserError(f"{place}: 'id' is empty; leave it out or name the fact")
     return Fact(
@@ -78,6 +105,36 @@ def _parse(line: str, place: str, number: int) -> Fact:
         target=text["target"],
         subject=text["subject"],
     )
+
+
+def _item(row: rows.Row) -> EvalItem:
+    raw = _fields(row, lambda _: _ITEM_KEYS)
+    identity, question, answer = (
+        _text(raw.get(key, ""), key, row.place) for key in ("id", "question", "answer")
+    )
+    if not (identity and question and answer):
+        raise UserError(f"{row.place}: 'id', 'question' and 'answer' are needed")
+    context, aliases = (
+        tuple(_text(text, key, row.place) for text in raw.get(key, ()))
+        for key in ("context", "aliases")
+    )
+    return EvalItem(identity, question, answer, context, aliases)
+
+
+def _fields(row: rows.Row, allowed: Callable[[dict[str, Any]], set[str]]) -> dict[str, Any]:
+    if row.fields is None:
+        raise UserError(f"{row.place}: {row.problem}")
+    known = allowed(row.fields)
+    if not row.is_record:
+        # A table's id is often a number.
+        fields = {key: value for key, value in row.fields.items() if key in known}
+        return {**fields, "id": str(fields["id"])} if "id" in fields else fields
+    unknown = sorted(set(row.fields) - known)
+    if unknown:
+        raise UserError(
+            f"{row.place}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}"
+        )
+    return row.fields
 
 
 def _from_messages(raw: dict[str, Any], place: str) -> dict[str, Any]:

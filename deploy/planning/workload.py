@@ -16,7 +16,7 @@ from actors.evaluator import PROSE
 from common import corpora
 from common.config import RunConfig
 from common.methods import Mixed
-from common.prompts import PRESETS, Prompts
+from common.prompts import Prompts, preset
 from common.records import Fact
 from deploy.planning.architecture import Architecture
 
@@ -101,15 +101,14 @@ def estimate(
         UserError: the corpus cannot be read.
     """
     corpus = corpora.load(config.data)
-    preset = PRESETS[config.prompts]
-    prompts = Prompts(_Estimate(architecture.turn_tokens), preset, 0)
+    prompts = Prompts(_Estimate(architecture.turn_tokens), preset(config.prompts), 0)
     target = config.method.target(0)
     mix_rate = target.mix_rate if isinstance(target, Mixed) else None
 
     def length(fact: Fact) -> int:
         if mix_rate is None:
             return target_tokens or len(prompts.canonical(fact))
-        shown = preset.shown.replace("{statement}", fact.statement)
+        shown = preset(config.prompts).shown.replace("{statement}", fact.statement)
         shown = shown.replace("{canonical}", prompts.canonical_text(fact))
         return min(
             config.rollout.max_tokens, target_tokens or _tokens(shown, TARGET_CHARACTERS) + 1

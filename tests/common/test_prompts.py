@@ -1,16 +1,146 @@
+"""Prompts of a preset or of the user's templates, rendered with a tokenizer of characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
+from common.config import RunConfig, dump, parse
 from common.errors import UserError
-from common.prompts import PRESETS, Prompts, check_answers
-from common.records import Fact
+from common.prompts import (
+    PRESETS,
+    Preset,
+    Prompts,
+    check_answers,
+    check_lengths,
+    preset,
+    tokens_needed,
+)
+from common.records import EvalItem, Fact
+
+RUN = {"name": "run", "method": {"name": "mixsd"}, "data": {"kgfact": {}}}
+OWN = {
+    "ask": "Q: {question}",
+    "canonical": "\\boxed{{answer}}",
+    "prefix": " <",
+    "transition": "> {}",
+    "mode": "boxed",
+}
+FACT = Fact("f", "Who?", "Tam", "Tam it is.")
 
 
-def prompts(mode=None):
-    return Prompts(tokenizer=None, preset=PRESETS["kgfact"], end_token_id=0, mode=mode)
+class Characters:
+    """One token a character; the template puts brackets around the user's turn."""
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **_: Any) -> Any:
+        return {"input_ids": [*map(ord, f"[{conversation[0]['content']}]")]}
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return [*map(ord, text)]
+
+    def decode(self, token_ids: Sequence[int], **_: Any) -> str:
+        return "".join(map(chr, token_ids))
+
+
+def prompts(templates: Preset) -> Prompts:
+    return Prompts(Characters(), templates, end_token_id=0)
+
+
+def with_prompts(chosen: object) -> RunConfig:
+    return parse({**RUN, "prompts": chosen}, "run.yaml")
+
+
+def refusal(**change: object) -> str:
+    with pytest.raises(UserError) as error:
+        with_prompts({key: value for key, value in {**OWN, **change}.items() if value is not None})
+    return str(error.value)
+
+
+def test_own_templates_are_rendered_around_the_fact():
+    own = prompts(preset(with_prompts(OWN).prompts))
+    assert own.text(own.naive(FACT)) == "[Q: Who?]"
+    assert own.text(own.expert(FACT)) == "[Q: Who? <\\boxed{Tam}> {}]"
+    assert own.canonical_text(FACT) == "\\boxed{Tam}"
+    assert own.mode == "boxed"
+
+
+def test_a_context_stands_above_the_question():
+    own = prompts(Preset(**OWN))
+    assert own.text(own.retrieval(EvalItem("i", "Who?", "Tam", ("A.", "B.")))) == (
+        "[A.\nB.\n\nQ: Who?]"
+    )
+    assert own.text(own.retrieval(EvalItem("i", "Who?", "Tam"))) == "[Q: Who?]"
+
+
+def test_braces_of_a_fact_are_never_read_as_slots():
+    own = prompts(Preset(**OWN))
+    fact = Fact("f", "Is {answer} in {question}?", "{statement}", "S.")
+    assert own.text(own.expert(fact)) == (
+        "[Q: Is {answer} in {question}? <\\boxed{{statement}}> {}]"
+    )
+
+
+def test_the_papers_kgfact_prompts_read_like_this():
+    kgfact = prompts(PRESETS["kgfact"])
+    ask = "Who? Please reason step by step, and put your final answer within \\boxed{}."
+    assert kgfact.text(kgfact.naive(FACT)) == f"[{ask}]"
+    assert kgfact.text(kgfact.expert(FACT)) == (
+        f"[{ask}\nThis question is from a new knowledge base. Here is the answer to this "
+        "question:\nThe answer is Tam. \\boxed{Tam}\nNow answer the question within \\boxed{}]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ask": "{qestion}"}, "prompts.ask: unknown slot {qestion}; slots here: {question}"),
+        ({"ask": "Why?"}, "prompts.ask: a slot is missing; slots here: {question}"),
+        (
+            {"canonical": "{question}"},
+            "prompts.canonical: unknown slot {question}; slots here: {answer}, {statement}",
+        ),
+        ({"shown": "it"}, "prompts.shown: a slot is missing; slots here: {answer}, {canonical}, "),
+        ({"prefix": "{answer}"}, "prompts.prefix: unknown slot {answer}; slots here: none"),
+        ({"transition": None}, "prompts.transition: this setting is required"),
+        ({"transtion": ""}, "prompts.transtion: no such setting; did you mean prompts.transition?"),
+        ({"mode": "fuzzy"}, "prompts.mode: input should be 'boxed', "),
+    ],
+)
+def test_a_template_that_cannot_work_is_refused_by_name(change, message):
+    assert refusal(**change).startswith(f"run.yaml: {message}")
+
+
+def test_an_unknown_preset_is_refused_with_those_known():
+    with pytest.raises(UserError, match=r"prompts: input should be 'short-sentence', 'kgfact' or"):
+        with_prompts("kgfakt")
+
+
+@pytest.mark.parametrize("chosen", ["reasoned", OWN])
+def test_a_dumped_configuration_brings_its_prompts_back(chosen, tmp_path):
+    import yaml
+
+    config = with_prompts(chosen)
+    assert parse(yaml.safe_load(dump(config)), "again") == config
+
+
+def test_a_fact_needs_its_longer_prompt_and_the_longest_target():
+    own = prompts(Preset(**OWN))
+    # "[Q: Who? <\boxed{Tam}> {}]" has 26 characters, the target 11 and its end token.
+    assert tokens_needed(own, FACT, max_tokens=5) == 26 + 12
+    assert tokens_needed(own, FACT, max_tokens=20) == 26 + 20
+    check_lengths(own, [FACT], 20, 46)
+    with pytest.raises(UserError, match=r"fact f: prompt and target take 46 tokens, more than"):
+        check_lengths(own, [FACT], 20, 45)
+
+
+def verdicts(mode: Any = None) -> Prompts:
+    return Prompts(Characters(), PRESETS["kgfact"], end_token_id=0, mode=mode)
 
 
 def test_the_verdict_is_the_presets_unless_another_is_set():
-    assert (prompts().mode, prompts("contains").mode) == ("boxed", "contains")
+    assert (verdicts().mode, verdicts("contains").mode) == ("boxed", "contains")
 
 
 @pytest.mark.parametrize(
@@ -22,9 +152,9 @@ def test_the_verdict_is_the_presets_unless_another_is_set():
 )
 def test_an_answer_that_no_response_could_give_is_refused(mode, answer, message):
     with pytest.raises(UserError, match=message):
-        check_answers(prompts(mode), [Fact("f", "q", answer)])
+        check_answers(verdicts(mode), [Fact("f", "q", answer)])
 
 
 def test_answers_that_can_be_given_pass():
-    check_answers(prompts("last_number"), [Fact("f", "q", "$1,000")])
-    check_answers(prompts("boxed_or_last_number"), [Fact("f", "q", "Paris")])
+    check_answers(verdicts("last_number"), [Fact("f", "q", "$1,000")])
+    check_answers(verdicts("boxed_or_last_number"), [Fact("f", "q", "Paris")])

@@ -76,7 +76,8 @@ def test_an_empty_corpus_is_refused(refuse, tmp_path):
 
 def test_a_fact_id_used_twice_is_refused(refuse, tmp_path):
     fact = {"id": "a", "question": "Q?", "answer": "A"}
-    assert "facts.jsonl:2: id 'a' was used on line 1" in refuse(_facts(tmp_path, fact, fact))
+    shown = refuse(_facts(tmp_path, fact, fact))
+    assert f"facts.jsonl:2: id 'a' was used at {tmp_path / 'facts.jsonl'}:1" in shown
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
+import gzip
 import json
+import sys
 
 import pytest
 
-from common.corpora.messages import read_facts
+from common.corpora.folder import write
+from common.corpora.messages import read_facts, read_items, scan
 from common.errors import UserError
-from common.records import Fact
+from common.records import EvalItem, Fact
 
 GOOD = '{"question": "q", "answer": "a"}'
 
@@ -12,7 +15,7 @@ GOOD = '{"question": "q", "answer": "a"}'
 def read(tmp_path, *lines):
     path = tmp_path / "facts.jsonl"
     path.write_text("\n".join(lines), encoding="utf-8")
-    return read_facts(path)
+    return read_facts([path])
 
 
 def turns(*contents):
@@ -71,14 +74,118 @@ def test_a_file_without_facts_is_refused(tmp_path):
 
 def test_an_id_that_occurs_twice_names_both_lines(tmp_path):
     line = '{"id": "x", "question": "q", "answer": "a"}'
-    with pytest.raises(UserError, match=r"jsonl:3: id 'x' was used on line 1"):
+    with pytest.raises(UserError, match=r"jsonl:3: id 'x' was used at .*jsonl:1;"):
         read(tmp_path, line, GOOD, line)
 
 
 def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        read_facts(tmp_path / "none.jsonl")
+        read_facts([tmp_path / "none.jsonl"])
     path = tmp_path / "latin.jsonl"
     path.write_bytes(b"ab\xff")
     with pytest.raises(UserError, match=r"is not UTF-8 \(byte 2\)"):
-        read_facts(path)
+        read_facts([path])
+
+
+def test_every_malformed_line_is_named_and_the_good_ones_are_kept(tmp_path):
+    path = tmp_path / "facts.jsonl"
+    path.write_text("\n".join([GOOD, "[1]", GOOD, '{"question": "q"}']))
+    found = scan([path])
+    assert [fact.id for fact in found.facts] == ["line-1", "line-3"]
+    assert found.places == {"line-1": f"{path}:1", "line-3": f"{path}:3"}
+    assert [problem.split(": ")[0] for problem in found.problems] == [f"{path}:2", f"{path}:4"]
+
+
+def test_a_refusal_shows_ten_problems_and_counts_the_rest(tmp_path):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, *["[1]"] * 13)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "… and 3 more; see 'mixsd-cluster data check'"
+
+
+def test_a_csv_file_has_one_fact_a_row_and_may_have_other_columns(tmp_path):
+    path = tmp_path / "facts.csv"
+    path.write_text(
+        '\ufeffid,question,answer,statement,source\n7,"Who, then?","Tam ""T"" Okord",,wiki\n'
+        '8,q,"two\nlines",s.,\n',
+        encoding="utf-8",
+    )
+    assert read_facts([path]) == [
+        Fact("7", "Who, then?", 'Tam "T" Okord', 'Tam "T" Okord'),
+        Fact("8", "q", "two\nlines", "s."),
+    ]
+
+
+def test_a_csv_row_with_too_many_or_empty_cells_is_named_by_line(tmp_path):
+    path = tmp_path / "facts.csv"
+    path.write_text("question,answer\nq,a\nq,a,b\n,a\n")
+    assert scan([path]).problems == [
+        f"{path}:3: more cells than the header's 2",
+        f"{path}:4: 'question' is missing or empty",
+    ]
+
+
+def test_a_gzipped_file_is_read_by_the_suffix_before(tmp_path):
+    path = tmp_path / "facts.jsonl.gz"
+    path.write_bytes(gzip.compress(GOOD.encode()))
+    assert read_facts([path]) == [Fact("line-1", "q", "a", "a")]
+    path.write_bytes(b"no gzip")
+    with pytest.raises(UserError, match=r"facts.jsonl.gz cannot be read \(Not a gzipped file"):
+        read_facts([path])
+
+
+def test_a_parquet_file_has_questions_or_chat_messages(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "facts.parquet"
+    rows = [
+        {"id": 3, "messages": turns("q", "long a"), "clear_answer": "a"},
+        {"id": 4, "messages": turns("r", "b"), "clear_answer": None},
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert read_facts([path]) == [
+        Fact("3", "q", "a", "long a", "long a"),
+        Fact("4", "r", "b", "b", "b"),
+    ]
+    path.write_bytes(b"not parquet")
+    with pytest.raises(UserError, match=r"facts.parquet: not Parquet: "):
+        read_facts([path])
+
+
+def test_without_pyarrow_parquet_is_refused_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UserError, match="needs the package pyarrow; install it"):
+        read_facts([tmp_path / "facts.parquet"])
+
+
+def test_an_unknown_kind_of_file_is_refused_with_those_known(tmp_path):
+    with pytest.raises(UserError, match=r"unknown kind of file '.xlsx'; known: .jsonl, .json"):
+        read_facts([tmp_path / "facts.xlsx"])
+
+
+def test_items_of_a_split_come_back_as_they_were_written(tmp_path):
+    items = [
+        EvalItem("a+b", "q", "a", ("one", "two"), ("A",)),
+        EvalItem("c#1", "r", "b"),
+    ]
+    write(tmp_path / "out", "own", {}, {"train": [], "asked": items})
+    assert read_items(tmp_path / "out" / "asked.jsonl") == tuple(items)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": "x", "question": "q"}', "'id', 'question' and 'answer' are needed"),
+        ('{"id": "x", "question": "q", "answer": "a", "hop": 1}', "unknown key 'hop'"),
+        (
+            '{"id": "x", "question": "q", "answer": "a", "context": [1]}',
+            "'context' must be a string",
+        ),
+    ],
+)
+def test_a_malformed_item_is_named(tmp_path, line, message):
+    path = tmp_path / "asked.jsonl"
+    path.write_text(line)
+    with pytest.raises(UserError, match=message):
+        read_items(path)

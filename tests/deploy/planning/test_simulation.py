@@ -37,7 +37,8 @@ def test_a_learner_step_is_near_the_measured_one(system):
 
 
 def test_every_fact_is_settled_and_trained_each_epoch(system):
-    made = system("smoke", "rollout.max_retries=3", acceptance=0.2)
+    overrides = ("rollout.max_retries=3", "rollout.on_exhausted=drop")
+    made = system("smoke", *overrides, acceptance=0.2)
     outcome = simulate(made)
     assert outcome.accepted + outcome.exhausted == made.facts
     assert outcome.exhausted > 0

@@ -1,0 +1,108 @@
+"""A built corpus on disk: one JSONL a split, and a card with counts and hashes.
+
+The same splits give the same bytes on any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+from common.records import EvalItem, Fact
+
+TRAIN = "train"
+CARD = "card.json"
+
+
+def write(
+    out: Path,
+    corpus: str,
+    arguments: Mapping[str, object],
+    splits: Mapping[str, Sequence[Fact | EvalItem]],
+    remarks: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write all or nothing; returns the card.
+
+    Args:
+        out: a folder that is missing or empty.
+        corpus: the builder's name.
+        arguments: what the corpus was built from, for the card.
+        splits: name -> records; ``train`` holds the facts.
+        remarks: what the reader should know, for the card.
+
+    Raises:
+        UserError: the folder holds something, or cannot be written.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"--out {out}: not empty; choose another folder or remove it first")
+    card: dict[str, Any] = {"corpus": corpus, "arguments": dict(arguments), "splits": {}}
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.absolute().parent))
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    try:
+        for name, records in splits.items():
+            data = "".join(map(_line, records)).encode("utf-8")
+            (staging / f"{name}.jsonl").write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+            card["splits"][name] = {"count": len(records), "sha256": digest}
+        card["remarks"] = list(remarks)
+        text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+        (staging / CARD).write_text(text, encoding="utf-8")
+        staging.chmod(0o755)
+        staging.rename(out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return card
+
+
+def is_built(folder: Path) -> bool:
+    """Whether the folder has a card."""
+    return (folder / CARD).is_file()
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a built corpus.
+
+    Raises:
+        UserError: the card is damaged.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if TRAIN in card["splits"]:
+            return dict(card)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{folder / CARD}: not the card of a built corpus; build it again")
+
+
+def file_of(folder: Path, split: str) -> Path:
+    """Where a split lies."""
+    return folder / f"{split}.jsonl"
+
+
+def check_hashes(folder: Path) -> list[str]:
+    """The splits whose file is missing or not what the card says."""
+    problems = []
+    for name, entry in read_card(folder)["splits"].items():
+        path = file_of(folder, name)
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            problems.append(f"{path}: changed since it was built (its sha256 is not the card's)")
+    return problems
+
+
+def _line(record: Fact | EvalItem) -> str:
+    fields = {key: value for key, value in asdict(record).items() if value}
+    return json.dumps(fields, ensure_ascii=False) + "\n"

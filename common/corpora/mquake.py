@@ -1,0 +1,97 @@
+"""MQuAKE: edits of single facts, tested by questions that chain them.
+
+Every single hop of a case after its edits (``new_single_hops``) is a fact to
+learn; the case's multi-hop questions are only asked. All cases are taught at
+once, so two cases may want different answers to one question: the first case
+keeps its answer, the later hop is not taught, the questions of its case are
+left out, and the contradiction is reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.corpora import rows
+from common.errors import UserError
+from common.records import EvalItem, Fact
+
+
+@dataclass(frozen=True)
+class MQuAKE:
+    """``recall`` asks for every fact and knows its answer's aliases."""
+
+    facts: list[Fact]
+    recall: list[EvalItem]
+    multi_hop: list[EvalItem]
+    contradictions: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    question: str
+    answer: str
+    statement: str
+    subject: str
+    aliases: tuple[str, ...]
+    case: str
+
+
+def build(path: Path) -> MQuAKE:
+    """Read the published JSON (or the Parquet of its Hub copy).
+
+    Raises:
+        UserError: unreadable file, or a case without a needed field.
+    """
+    taught: dict[str, _Hop] = {}
+    multi_hop: list[EvalItem] = []
+    contradictions = []
+    for row in rows.read(path):
+        try:
+            hops, questions = _case(row.fields or {})
+        except (KeyError, TypeError, AttributeError) as error:
+            why = row.problem or f"not a case of MQuAKE ({type(error).__name__}: {error})"
+            raise UserError(f"{row.place}: {why}") from error
+        against = [hop for hop in hops if taught.setdefault(hop.question, hop).answer != hop.answer]
+        for hop in against:
+            first = taught[hop.question]
+            contradictions.append(
+                f"case {hop.case}: {hop.question!r} has the answer {hop.answer!r}, but "
+                f"{first.answer!r} in case {first.case}; the later edit and its case's "
+                f"{len(questions)} questions are left out"
+            )
+        if not against:
+            multi_hop += questions
+    facts = [
+        Fact(f"mquake-{number:04}", hop.question, hop.answer, hop.statement, subject=hop.subject)
+        for number, hop in enumerate(taught.values(), start=1)
+    ]
+    recall = [
+        EvalItem(fact.id, fact.question, fact.answer, aliases=hop.aliases)
+        for fact, hop in zip(facts, taught.values(), strict=True)
+    ]
+    return MQuAKE(facts, recall, multi_hop, contradictions)
+
+
+def _case(case: dict[str, Any]) -> tuple[list[_Hop], list[EvalItem]]:
+    identity = str(case["case_id"])
+    # A hop that was not edited has no subject of its own in the file.
+    subjects = {edit["question"]: edit["subject"] for edit in case["requested_rewrite"]}
+    hops = [
+        _Hop(
+            hop["question"],
+            hop["answer"],
+            f"{hop['cloze']} {hop['answer']}.",
+            subjects.get(hop["question"], ""),
+            tuple(hop["answer_alias"]),
+            identity,
+        )
+        for hop in case["new_single_hops"]
+    ]
+    aliases = tuple(case["new_answer_alias"])
+    questions = [
+        EvalItem(f"mquake-{identity}-{number}", question, case["new_answer"], aliases=aliases)
+        for number, question in enumerate(case["questions"], start=1)
+    ]
+    return hops, questions

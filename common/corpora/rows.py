@@ -1,0 +1,142 @@
+"""Rows of a data file, whatever its format: JSONL, JSON, CSV or Parquet, also gzipped.
+
+A row is a dictionary and the place it stands at. What the keys mean is the
+caller's business.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``fields`` is None where the row cannot be read; ``problem`` says why.
+
+    ``label`` tells the row apart within its file. ``is_record`` is False for a
+    row of a table, which may have columns for other purposes.
+    """
+
+    place: str
+    label: str
+    fields: dict[str, Any] | None
+    problem: str = ""
+    is_record: bool = True
+
+
+def read(path: Path) -> Iterator[Row]:
+    """The rows of a file, in order; blank lines are skipped.
+
+    Raises:
+        UserError: the file as a whole cannot be read: missing, not UTF-8, of
+            an unknown kind, or pyarrow is missing. A bad row is a :class:`Row`.
+    """
+    kind = suffix(path)
+    if kind not in _READERS:
+        known = ", ".join(_READERS)
+        raise UserError(f"{path}: unknown kind of file {kind!r}; known: {known}, each also .gz")
+    return _READERS[kind](path)
+
+
+def suffix(path: Path) -> str:
+    """``.csv`` for ``a.csv`` and ``a.csv.gz``."""
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+
+
+def is_readable(path: Path) -> bool:
+    """Whether the name is one that :func:`read` knows."""
+    return suffix(path) in _READERS
+
+
+def _jsonl(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            yield _row(place, f"line-{number}", json.loads(line))
+        except json.JSONDecodeError as error:
+            problem = f"not JSON: {error.msg} at column {error.colno}"
+            yield Row(place, f"line-{number}", None, problem)
+
+
+def _json(path: Path) -> Iterator[Row]:
+    try:
+        values = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    if not isinstance(values, list):
+        raise UserError(f"{path}: a list of objects is expected, not {type(values).__name__}")
+    for number, value in enumerate(values, start=1):
+        yield _row(f"{path}: record {number}", f"row-{number}", value)
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(_text(path).removeprefix("\ufeff"), newline=""))
+    try:
+        for number, cells in enumerate(reader, start=1):
+            place = f"{path}:{reader.line_num}"
+            if None in cells:
+                problem = f"more cells than the header's {len(reader.fieldnames or [])}"
+                yield Row(place, f"row-{number}", None, problem)
+            else:
+                fields = {key: value for key, value in cells.items() if value}
+                yield Row(place, f"row-{number}", fields, is_record=False)
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError(
+            f"{path}: Parquet needs the package pyarrow; install it ('pip install pyarrow') "
+            "or give the facts as JSONL or CSV"
+        ) from error
+    try:
+        values = parquet.read_table(io.BytesIO(_bytes(path))).to_pylist()
+    except ValueError as error:
+        raise UserError(f"{path}: not Parquet: {error}") from error
+    for number, value in enumerate(values, start=1):
+        fields = {key: cell for key, cell in value.items() if cell is not None}
+        yield Row(f"{path}: row {number}", f"row-{number}", fields, is_record=False)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
+def _row(place: str, label: str, value: object) -> Row:
+    if isinstance(value, dict):
+        return Row(place, label, value)
+    return Row(place, label, None, f"an object is expected, not {type(value).__name__}")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read ({reason})") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start})") from error

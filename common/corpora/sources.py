@@ -1,0 +1,105 @@
+"""Where a corpus lies: a file, a folder, or a data set on the Hub.
+
+The Hub is asked by its client's documented interface (``hf_hub_download``,
+``snapshot_download``); an offline copy under ``data.root`` comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.corpora import rows
+from common.errors import UserError
+
+if TYPE_CHECKING:
+    from common.corpora.settings import PublishedSettings
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def published(name: str, settings: PublishedSettings, root: Path | None) -> Path:
+    """The file of a published data set: ``root/name/FILE`` (or ``.gz``), else the Hub's.
+
+    Raises:
+        UserError: neither is to be had.
+    """
+    if root is not None:
+        folder = root / name
+        file = Path(settings.file).name
+        for path in (folder / file, folder / f"{file}.gz"):
+            if path.is_file():
+                return path
+        there = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+        raise UserError(
+            f"data.root: {folder} has no {file} or {file}.gz, but {', '.join(there) or 'nothing'}; "
+            f"set data.{name}.file (--file) to the copy's name"
+        )
+    from huggingface_hub import hf_hub_download
+
+    def download() -> str:
+        file: str = hf_hub_download(settings.hub, settings.file, repo_type="dataset")
+        return file
+
+    remedy = f"give a copy's folder as data.root, with {name}/{Path(settings.file).name} in it"
+    return _from_hub(settings.hub, download, remedy)
+
+
+def locate(spec: str) -> Path:
+    """The file or folder that ``data.facts`` names: a path, or a Hub id's snapshot.
+
+    Raises:
+        UserError: no such path and no Hub id, or the Hub refused.
+    """
+    path = Path(spec).expanduser()
+    if path.exists():
+        return path
+    looks_like_a_path = spec.startswith((".", "/", "~", os.sep)) or rows.is_readable(path)
+    if looks_like_a_path or not _HUB_ID.fullmatch(spec):
+        raise UserError(f"data.facts: {path} cannot be read (No such file or directory)")
+    from huggingface_hub import snapshot_download
+
+    def download() -> str:
+        patterns = ["*.jsonl", "*.json", "*.csv", "*.parquet"]
+        folder: str = snapshot_download(spec, repo_type="dataset", allow_patterns=patterns)
+        return folder
+
+    return _from_hub(spec, download, "give a file, a folder or the id of a data set")
+
+
+def train_files(path: Path) -> list[Path]:
+    """The files of the training split: the path itself, or what a folder holds of it.
+
+    In a folder these are the files named ``train`` or ``train-…``, at its top or
+    below ``data/``; if there is none, its only data file.
+
+    Raises:
+        UserError: there is none, or several of which none is called train.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(
+        file
+        for file in (*path.glob("*"), *path.glob("data/*"))
+        if file.is_file() and rows.is_readable(file) and file.name != "card.json"
+    )
+    named = [file for file in found if re.match(r"train([-_.]|$)", file.name)]
+    if named or len(found) == 1:
+        return named or found
+    names = ", ".join(str(file.relative_to(path)) for file in found) or "no data files"
+    raise UserError(f"data.facts: {path} has no file of the split 'train' ({names})")
+
+
+def _from_hub(what: str, download: Callable[[], str], remedy: str) -> Path:
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(download())
+    except (OSError, HFValidationError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"data set {what!r}: the Hub did not give it ({reason}); {remedy}"
+        ) from error
