@@ -3,9 +3,9 @@
 An attempt's picks are known ahead, so they form runs of equal picks. The side
 whose turn it is generates exactly its run; then the other side continues from
 the tokens it has not seen. Relay decides who generates next and from where,
-and admits work only when every token it may need has room in the KV cache:
-vLLM never preempts an idle session, so an engine filled with them would wait
-for ever.
+and admits an attempt only when the side that generates has room in the KV
+cache for all that it may draw; the waiting side's session lives in what is
+left, and the engine may drop it.
 
 Relay does not know facts, verdicts or retries.
 """
@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from actors.engine import EngineError, Sampling, Segment
+from actors.engine import Sampling, Segment
+from actors.engine_arguments import EngineError
 from actors.picks import Run, runs_of
 
 
@@ -28,7 +29,13 @@ class SegmentEngine(Protocol):
     max_model_len: int
 
     def extend(
-        self, key: str, context: Sequence[int], num_tokens: int, sampling: Sampling
+        self,
+        key: str,
+        context: Sequence[int],
+        num_tokens: int,
+        sampling: Sampling,
+        *,
+        last: bool,
     ) -> None: ...
     def release(self, key: str) -> None: ...
     def begin_score(self, key: str, token_ids: Sequence[int]) -> None: ...
@@ -122,11 +129,13 @@ class Relay:
         """
         longest = max(len(attempt.naive_prompt), len(attempt.expert_prompt)) + len(attempt.picks)
         self._check_context(attempt.key, longest)
-        # Room for a side is taken only if it draws at all.
-        blocks = 0
-        for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt)):
-            if naive in attempt.picks:
-                blocks += self._engine.blocks_for(len(prompt) + len(attempt.picks))
+        # One side generates at a time, and only a side that is picked; the
+        # engine may drop the other's session.
+        blocks = max(
+            self._engine.blocks_for(len(prompt) + len(attempt.picks))
+            for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt))
+            if naive in attempt.picks
+        )
         self._check_blocks(attempt.key, blocks)
         self._waiting.append(_Active(attempt, deque(runs_of(attempt.picks)), blocks))
 
@@ -160,7 +169,7 @@ class Relay:
             if complete or not active.runs:
                 results.append(self._end_attempt(active, complete))
             else:
-                self._hand_over(active, run.naive)
+                self._generate(active)
         return results
 
     def cancel(self, key: str) -> None:
@@ -193,13 +202,9 @@ class Relay:
             [*prompt, *active.token_ids],
             run.length,
             attempt.sampling(len(active.token_ids)),
+            # Runs alternate, so a side returns only if two more are left.
+            last=len(active.runs) < 3,
         )
-
-    def _hand_over(self, active: _Active, drew_naive: bool) -> None:
-        # Runs alternate, so a side returns only if two runs are left.
-        if len(active.runs) < 2:
-            self._engine.release(_side_key(active.attempt.key, drew_naive))
-        self._generate(active)
 
     def _end_attempt(self, active: _Active, complete: bool) -> Drawn:
         key = active.attempt.key
