@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare check test clean
+.PHONY: setup demo demo-compare check test test-all bench-rollout bench-rollout-curves clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,16 @@ check: setup
 
 test: setup
 	$(BIN)/python -m pytest -q
+
+# With the long matrices too.
+test-all: setup
+	MIXSD_FULL=1 $(BIN)/python -m pytest -q
+
+bench-rollout: setup
+	$(BIN)/python -m tests.benchmarks.rollout
+
+bench-rollout-curves: setup
+	$(BIN)/python -m tests.benchmarks.rollout_curves
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

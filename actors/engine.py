@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.engine_arguments import set_environment, use_sessions, vllm_arguments
 from actors.picks import token_seed
+from actors.room import Generating, Room
 from common.config import EngineSettings
 
 if TYPE_CHECKING:
@@ -53,27 +54,6 @@ class Segment:
     token_ids: list[int]
     logprobs: list[float]
     prompt_logprobs: list[float]
-
-
-@dataclass(slots=True)
-class _Generating:
-    """A request that vLLM works on, and the KV blocks it may come to fill."""
-
-    num_context: int
-    blocks: int
-    continues: bool
-    seed: int | None
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    prompt_logprobs: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A session between two runs: tokens in its cache, and the blocks they fill."""
-
-    num_cached: int
-    blocks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,24 +107,20 @@ class Engine:
             model=str(model_dir), **vllm_arguments(settings, max_requests)
         ).create_engine_config()
         self._core = InprocClient(config, Executor.get_class(config), log_stats=False)
-        self._scheduler = self._core.engine_core.scheduler
-        self._pool = self._scheduler.kv_cache_manager.block_pool
+        self.scheduler = self._core.engine_core.scheduler
+        self._pool = self.scheduler.kv_cache_manager.block_pool
         # vLLM's second model runner draws by (seed, position) of itself.
         self._seed_draws = not config.use_v2_model_runner
         if self._seed_draws:
             self._core.collective_rpc("adopt_generators")
-        self.block_size = int(config.cache_config.block_size)
+        cache = config.cache_config
         # One block is vLLM's null block; it is never handed out.
-        self.num_blocks = int(config.cache_config.num_gpu_blocks) - 1
+        self.num_blocks = int(cache.num_gpu_blocks) - 1
+        self._room = Room(self.num_blocks, int(cache.block_size), max_requests)
         self.max_model_len = int(config.model_config.max_model_len)
-        self._max_requests = max_requests
         self._stop_token_ids = list(stop_token_ids)
         self._stops = frozenset(stop_token_ids)
         self._params: dict[tuple[int, float, int, float], SamplingParams] = {}
-        self._generating: dict[str, _Generating] = {}
-        self._waiting: dict[str, _Waiting] = {}
-        # Blocks of both, each counted as if it shared none.
-        self._blocks_claimed = 0
         self.num_dropped = 0
         self._to_abort: set[str] = set()
         self._early: list[Segment] = []
@@ -169,26 +145,24 @@ class Engine:
         extended again, so nothing of it is kept.
         """
         continues = self._sessions and not last
-        waiting = self._waiting.pop(key, None)
-        self._claim(key, len(context), num_tokens, continues, sampling.seed)
+        if key in self._to_abort:
+            self._abort()
+        waiting = self._room.begin(key, len(context), num_tokens, continues, sampling.seed)
         params = self._params_for(num_tokens, sampling)
         if waiting is None:
             self._add(key, context, params, resumable=continues)
             return
-        self._blocks_claimed -= waiting.blocks
         # The last token a session sampled is not in its cache yet and vLLM
         # drops it on continuation, so the chunk begins with it.
         chunk = list(context[waiting.num_cached :])
-        self._scheduler.add_request(_Chunk(key, chunk, num_tokens, params))
+        self.scheduler.add_request(_Chunk(key, chunk, num_tokens, params))
         if last:
             # vLLM then frees it as it frees any request that has finished.
-            self._scheduler.requests[key].resumable = False
+            self.scheduler.requests[key].resumable = False
 
     def release(self, key: str) -> None:
         """Forget ``key`` and free its cache; unknown keys are ignored."""
-        held = self._generating.pop(key, None) or self._waiting.pop(key, None)
-        if held is not None:
-            self._blocks_claimed -= held.blocks
+        if self._room.forget(key):
             self._to_abort.add(key)
 
     def step(self) -> list[Segment]:
@@ -196,7 +170,7 @@ class Engine:
         self._prepare_step()
         done, self._early = self._early, []
         for output in self._core.get_output().outputs:
-            request = self._generating.get(output.request_id)
+            request = self._room.generating.get(output.request_id)
             if request is not None:
                 _collect(request, output)
                 if output.finish_reason is not None:
@@ -205,7 +179,7 @@ class Engine:
 
     def begin_score(self, key: str, token_ids: Sequence[int]) -> None:
         """Compute the log-probability of every token; comes out of :meth:`step`."""
-        self._claim(key, len(token_ids), 1, continues=False, seed=None)
+        self._room.begin(key, len(token_ids), 1, continues=False, seed=None)
         params = self._new_params(
             temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False
         )
@@ -217,7 +191,7 @@ class Engine:
 
     def blocks_for(self, num_tokens: int) -> int:
         """KV blocks that a request of this many tokens fills."""
-        return -(-num_tokens // self.block_size)
+        return self._room.blocks_for(num_tokens)
 
     @property
     def num_free_blocks(self) -> int:
@@ -258,13 +232,13 @@ class Engine:
 
     def load_weights(self, model_dir: Path) -> None:
         """Replace the weights in place by those of ``model_dir``; forgets every cache."""
-        assert not self._generating, "weights cannot change while requests run"
+        assert not self._room.generating, "weights cannot change while requests run"
         self._core.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
         self.forget()
 
     def forget(self) -> None:
         """Empty every cache: waiting sessions and shared prefixes."""
-        for key in list(self._waiting):
+        for key in list(self._room.waiting):
             self.release(key)
         self._abort()
         self._core.reset_prefix_cache()
@@ -275,42 +249,26 @@ class Engine:
 
     # -- inside -----------------------------------------------------------
 
-    def _claim(
-        self, key: str, num_context: int, num_tokens: int, continues: bool, seed: int | None
-    ) -> None:
-        """Note what a request may come to need, and drop sessions that leave no room for it."""
-        assert key not in self._generating, f"{key} is still generating"
-        if key in self._to_abort:
-            self._abort()
-        blocks = self.blocks_for(num_context + num_tokens)
-        self._generating[key] = _Generating(num_context, blocks, continues, seed)
-        self._blocks_claimed += blocks
-
     def _prepare_step(self) -> None:
-        while self._waiting and (
-            self._blocks_claimed > self.num_blocks
-            or len(self._waiting) + len(self._generating) > self._max_requests
-        ):
-            self.release(next(iter(self._waiting)))
+        while (dropped := self._room.surplus()) is not None:
+            self.release(dropped)
             self.num_dropped += 1
         self._abort()
         if self._seed_draws:
             seeds = {
                 key: token_seed(request.seed, len(request.token_ids))
-                for key, request in self._generating.items()
+                for key, request in self._room.generating.items()
                 if request.seed is not None
             }
             if seeds:
                 self._core.collective_rpc("seed_draws", args=(seeds,))
 
-    def _finished(self, key: str, request: _Generating) -> Segment:
-        del self._generating[key]
-        self._blocks_claimed -= request.blocks
-        if request.continues:
-            num_cached = request.num_context + len(request.token_ids) - 1
-            waiting = _Waiting(num_cached, self.blocks_for(num_cached))
-            self._waiting[key] = waiting
-            self._blocks_claimed += waiting.blocks
+    def _finished(self, key: str, request: Generating) -> Segment:
+        waiting = self._room.end(key)
+        if waiting is not None:
+            # Guesses that were right but past the run's end are in the cache
+            # too; the next chunk begins before them.
+            self.scheduler.requests[key].num_computed_tokens = waiting.num_cached
         return Segment(key, request.token_ids, request.logprobs, request.prompt_logprobs)
 
     def _abort(self) -> None:
@@ -356,7 +314,7 @@ class Engine:
     def _add(
         self, key: str, token_ids: Sequence[int], params: SamplingParams, resumable: bool = False
     ) -> None:
-        self._scheduler.add_request(
+        self.scheduler.add_request(
             self._new_request(
                 request_id=key,
                 # vLLM extends it in place.
@@ -370,7 +328,7 @@ class Engine:
         )
 
 
-def _collect(request: _Generating, output: EngineCoreOutput) -> None:
+def _collect(request: Generating, output: EngineCoreOutput) -> None:
     request.token_ids += output.new_token_ids
     if output.new_logprobs is not None:
         request.logprobs += output.new_logprobs.logprobs[:, 0].tolist()

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.picks import Run, draw_picks, runs_of, sampling_seed
+from actors.picks import Run, draw_picks, runs_of, sampling_seed, token_seed
 
 
 def test_picks_of_an_attempt_are_the_same_on_every_machine():
@@ -41,3 +41,11 @@ def test_runs_alternate_and_spell_the_picks(picks):
     runs = runs_of(picks)
     assert [run.naive for run in runs for _ in range(run.length)] == picks
     assert all(before.naive != after.naive for before, after in itertools.pairwise(runs))
+
+
+def test_a_runs_tokens_have_the_seeds_of_splitmix64():
+    # Its published first outputs for seed 0, without the last bit.
+    assert [token_seed(0, index) for index in range(2)] == [
+        0xE220A8397B1DCDAF >> 1,
+        0x6E789E6AA1B965F4 >> 1,
+    ]

@@ -71,11 +71,11 @@ def ours(engine: Engine, regime: Regime, mix_rate: float = MIX_RATE, slots: int 
     return tokens
 
 
-def plain(engine: Engine, regime: Regime) -> int:
+def plain(engine: Engine, regime: Regime, slots: int = SLOTS) -> int:
     """Ordinary decoding of x+ with as many requests in flight; tokens drawn."""
     waiting, active, tokens = deque(regime.items), 0, 0
     while waiting or active:
-        while waiting and active < SLOTS:
+        while waiting and active < slots:
             item = waiting.popleft()
             engine.extend(item.key, item.expert, regime.max_tokens, Sampling(), last=True)
             active += 1

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from actors.engine import Engine, Sampling
-from actors.picks import draw_picks, sampling_seed
-from actors.relay import Attempt, Drawn, Relay
+from actors.picks import draw_picks
+from actors.relay import Attempt
 from common import models
-from common.config import EngineSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.prompts import PRESETS, Prompts
+from tests.decoding import (
+    MAX_TOKENS,
+    STOPS,
+    VOCABULARY,
+    decode,
+    greedy,
+    open_engine,
+    random_attempts,
+    seeded,
+    tokens,
+)
 from tests.tiny import make_model
 
 pytestmark = [
@@ -27,59 +35,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
-MAX_TOKENS = 24
-VOCABULARY = 64
-STOPS = (3, 17)
 # The embedded model takes minutes a hundred facts; the random one shows the same in seconds.
 NUM_FACTS = 100 if os.environ.get("MIXSD_FULL") else 12
 both_paths = pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
 
 
-def greedy(position: int) -> Sampling:
-    return Sampling()
-
-
-def seeded(key: str, **sampling):
-    return lambda position: Sampling(
-        temperature=1.0, seed=sampling_seed(0, key, 0, 0, position), **sampling
-    )
-
-
-def decode(engine: Engine, attempts: Iterable[Attempt], slots: int = 16) -> dict[str, Drawn]:
-    relay = Relay(engine, slots)
-    for attempt in attempts:
-        relay.submit(attempt)
-    done: dict[str, Drawn] = {}
-    while not relay.idle:
-        done.update((drawn.key, drawn) for drawn in relay.step())
-    return done
-
-
-def tokens(drawn: dict[str, Drawn]) -> dict[str, list[int]]:
-    return {key: result.token_ids for key, result in drawn.items()}
-
-
-def open_engine(folder, sessions=True, stops=STOPS, **settings) -> Engine:
-    settings = {"dtype": "float32", "max_model_len": 512, "sessions": sessions} | settings
-    return Engine(folder, EngineSettings(**settings), max_requests=64, stop_token_ids=stops)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("tiny"), vocabulary=VOCABULARY, scale=0.2)
-
-
-def random_attempts(count: int, rate: float, longest: int = 300) -> list[Attempt]:
-    """Attempts whose prompts have between 1 and ``longest`` random ids."""
-    draw = random.Random(7)
-    attempts = []
-    for index in range(count):
-        sides = [
-            [draw.randrange(VOCABULARY) for _ in range(draw.randint(1, longest))] for _ in "ne"
-        ]
-        picks = draw_picks(0, f"t{index}", 0, 0, rate, MAX_TOKENS)
-        attempts.append(Attempt(f"t{index}", sides[0], sides[1], picks, greedy))
-    return attempts
 
 
 def assert_oracle(oracle, engine, attempts_at) -> Counter[str]:
