@@ -155,6 +155,7 @@ class Engine:
         # The last token a session sampled is not in its cache yet and vLLM
         # drops it on continuation, so the chunk begins with it.
         chunk = list(context[waiting.num_cached :])
+        self._unpark(key)
         self.scheduler.add_request(_Chunk(key, chunk, num_tokens, params))
         if last:
             # vLLM then frees it as it frees any request that has finished.
@@ -162,6 +163,8 @@ class Engine:
 
     def release(self, key: str) -> None:
         """Forget ``key`` and free its cache; unknown keys are ignored."""
+        if key in self._room.waiting:
+            self._unpark(key)
         if self._room.forget(key):
             self._to_abort.add(key)
 
@@ -269,7 +272,19 @@ class Engine:
             # Guesses that were right but past the run's end are in the cache
             # too; the next chunk begins before them.
             self.scheduler.requests[key].num_computed_tokens = waiting.num_cached
+            self._park(key)
         return Segment(key, request.token_ids, request.logprobs, request.prompt_logprobs)
+
+    def _park(self, key: str) -> None:
+        """Take a waiting session out of vLLM's queue, which is walked in every step."""
+        session = self.scheduler.requests[key]
+        self.scheduler.kv_holding_waiting.remove_request(session)
+        self.scheduler.deferred_waiting.discard(session)
+        self.scheduler.num_waiting_for_streaming_input -= 1
+
+    def _unpark(self, key: str) -> None:
+        self.scheduler.num_waiting_for_streaming_input += 1
+        self.scheduler._enqueue_waiting_request(self.scheduler.requests[key])
 
     def _abort(self) -> None:
         if self._to_abort:

@@ -37,6 +37,7 @@ from tests.tiny import make_model
 MIX_RATE = 0.3
 SLOTS = 64
 RETRIES = 3
+GREEDY = Sampling()
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def ours(engine: Engine, regime: Regime, mix_rate: float = MIX_RATE, slots: int 
     relay = Relay(engine, slots)
     for item in regime.items:
         picks = draw_picks(0, item.key, 0, 0, mix_rate, regime.max_tokens)
-        relay.submit(Attempt(item.key, item.naive, item.expert, picks, lambda _: Sampling()))
+        relay.submit(Attempt(item.key, item.naive, item.expert, picks, lambda _: GREEDY))
     tokens = 0
     while not relay.idle:
         tokens += sum(len(drawn.token_ids) for drawn in relay.step() if isinstance(drawn, Drawn))
@@ -77,7 +78,7 @@ def plain(engine: Engine, regime: Regime, slots: int = SLOTS) -> int:
     while waiting or active:
         while waiting and active < slots:
             item = waiting.popleft()
-            engine.extend(item.key, item.expert, regime.max_tokens, Sampling(), last=True)
+            engine.extend(item.key, item.expert, regime.max_tokens, GREEDY, last=True)
             active += 1
         for segment in engine.step():
             tokens += len(segment.token_ids)
@@ -167,7 +168,7 @@ def warm_up(engine: Engine | Yardstick, regime: Regime) -> None:
     for first in range(0, len(prompts), SLOTS):
         some = prompts[first : first + SLOTS]
         if isinstance(engine, Engine):
-            engine.generate(some, 1, Sampling())
+            engine.generate(some, 1, GREEDY)
         else:
             engine.generate(some)
 

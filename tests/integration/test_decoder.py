@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from actors.engine import Engine
 from actors.picks import draw_picks
 from actors.relay import Attempt
 from common import models
@@ -36,7 +37,7 @@ pytestmark = [
 ]
 RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 # The embedded model takes minutes a hundred facts; the random one shows the same in seconds.
-NUM_FACTS = 100 if os.environ.get("MIXSD_FULL") else 12
+NUM_FACTS = 100 if os.environ.get("MIXSD_FULL") else 6
 both_paths = pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
 
 
@@ -45,18 +46,32 @@ def folder(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("tiny"), vocabulary=VOCABULARY, scale=0.2)
 
 
-def assert_oracle(oracle, engine, attempts_at) -> Counter[str]:
+class Expected:
+    """The oracle's tokens by rate, decoded once for both paths."""
+
+    def __init__(self, folder, stops) -> None:
+        from tests.oracle import Oracle
+
+        self.oracle, self.stops = Oracle(folder), stops
+        self._known: dict[float, list[list[int]]] = {}
+
+    def at(self, rate: float, attempts: Sequence[Attempt]) -> list[list[int]]:
+        if rate not in self._known:
+            self._known[rate] = self.oracle.decode(
+                [(attempt.naive_prompt, attempt.expert_prompt) for attempt in attempts],
+                [attempt.picks for attempt in attempts],
+                self.stops,
+            )
+        return self._known[rate]
+
+
+def assert_oracle(expected: Expected, engine: Engine, attempts_at) -> Counter[str]:
     """Every token is the oracle's at every rate; counts how the mixed rollouts ended."""
     ends: Counter[str] = Counter()
     for rate in RATES:
         attempts: Sequence[Attempt] = attempts_at(rate)
-        expected = oracle.decode(
-            [(attempt.naive_prompt, attempt.expert_prompt) for attempt in attempts],
-            [attempt.picks for attempt in attempts],
-            engine[1],
-        )
-        drawn = decode(engine[0], attempts)
-        for attempt, token_ids in zip(attempts, expected, strict=True):
+        drawn = decode(engine, attempts)
+        for attempt, token_ids in zip(attempts, expected.at(rate, attempts), strict=True):
             result = drawn[attempt.key]
             assert result.token_ids == token_ids, (rate, attempt.key)
             assert result.naive == [int(pick) for pick in attempt.picks[: len(token_ids)]]
@@ -66,12 +81,17 @@ def assert_oracle(oracle, engine, attempts_at) -> Counter[str]:
     return ends
 
 
-@both_paths
-def test_a_random_models_tokens_are_the_oracles_at_any_prompt_length(folder, sessions):
-    from tests.oracle import Oracle
+@pytest.fixture(scope="module")
+def expected_of_tiny(folder):
+    return Expected(folder, STOPS)
 
+
+@both_paths
+def test_a_random_models_tokens_are_the_oracles_at_any_prompt_length(
+    folder, expected_of_tiny, sessions
+):
     engine = open_engine(folder, sessions)
-    ends = assert_oracle(Oracle(folder), (engine, STOPS), lambda rate: random_attempts(100, rate))
+    ends = assert_oracle(expected_of_tiny, engine, lambda rate: random_attempts(100, rate))
     assert min(ends[end] for end in ("stop in naive run", "stop in expert run", "length")) > 10
     engine.close()
 
@@ -92,15 +112,13 @@ def facts():
 
 
 @pytest.fixture(scope="module")
-def embedded_oracle(model):
-    from tests.oracle import Oracle
-
-    return Oracle(model.folder)
+def expected_of_embedded(model):
+    return Expected(model.folder, model.stop_token_ids)
 
 
 @both_paths
 def test_the_embedded_models_tokens_and_scores_are_the_oracles(
-    model, prompts, facts, embedded_oracle, sessions
+    model, prompts, facts, expected_of_embedded, sessions
 ):
     def attempts(rate):
         return [
@@ -117,13 +135,13 @@ def test_the_embedded_models_tokens_and_scores_are_the_oracles(
     import torch
 
     engine = open_engine(model.folder, sessions, model.stop_token_ids)
-    ends = assert_oracle(embedded_oracle, (engine, model.stop_token_ids), attempts)
+    ends = assert_oracle(expected_of_embedded, engine, attempts)
     assert ends["stop in expert run"] > 0
 
     prompt, target = prompts.naive(facts[0]), prompts.canonical(facts[0])
     (scores,) = engine.score([(prompt, target)])
     with torch.no_grad():
-        rows = embedded_oracle.network(torch.tensor([[*prompt, *target]])).logits[0]
+        rows = expected_of_embedded.oracle.network(torch.tensor([[*prompt, *target]])).logits[0]
     rows = rows.log_softmax(-1)[len(prompt) - 1 : -1]
     assert scores == pytest.approx(
         [float(row[token]) for row, token in zip(rows, target, strict=True)], abs=1e-3

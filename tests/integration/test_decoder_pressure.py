@@ -94,7 +94,7 @@ def test_waiting_sessions_make_room_where_requests_are_few(opened, attempts, und
 
 
 def test_one_attempt_at_a_time_fits_the_smallest_cache(opened, attempts, undisturbed):
-    assert tokens(decode(opened(num_blocks=7), attempts)) == undisturbed
+    assert tokens(decode(opened(max_model_len=192, num_blocks=7), attempts)) == undisturbed
 
 
 @pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
@@ -189,7 +189,11 @@ def test_an_engine_that_is_replaced_in_the_middle(folder, opened, attempts, undi
 
 def test_what_cannot_fit_even_alone_is_refused_before_it_enters(opened, attempts):
     longest = max(attempts, key=lambda attempt: len(attempt.expert_prompt))
-    relay = Relay(opened(num_blocks=5), 4)
-    with pytest.raises(EngineError, match=r"needs 6 KV blocks, the engine has 4; raise engine"):
-        relay.submit(longest)
-    assert relay.idle
+    few_blocks = Relay(opened(max_model_len=192, num_blocks=6), 4)
+    with pytest.raises(EngineError, match=r"needs 6 KV blocks, the engine has 5; raise engine"):
+        few_blocks.submit(longest)
+    assert few_blocks.idle
+    short_context = Relay(opened(max_model_len=160), 4)
+    with pytest.raises(EngineError, match=r"exceed the context engine\.max_model_len=160; raise"):
+        short_context.submit(longest)
+    assert short_context.idle
