@@ -1,8 +1,7 @@
 """The door to vLLM: one in-process engine, driven step by step.
 
-Everything that needs a language model's next token goes through
-:class:`Engine`. It drives vLLM's ``EngineCore`` itself instead of calling
-``LLM.generate``, for the sake of *sessions*: a request that has generated its
+It drives vLLM's ``EngineCore`` itself instead of calling ``LLM.generate``, for
+the sake of *sessions*: a request that has generated its
 tokens keeps its KV cache and is continued later with tokens that somebody
 else drew (vLLM's ``resumable`` requests). Without sessions each continuation
 is a plain request on the whole context and prefix caching does the rest.
@@ -17,6 +16,7 @@ The engine knows tokens only. Who generates next is decided in ``relay``.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Segment:
     prompt_logprobs: list[float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Chunk:
     """What vLLM's scheduler reads of a request that continues a session."""
 
@@ -124,7 +124,7 @@ class Engine:
         self.num_dropped = 0
         self._to_abort: set[str] = set()
         self._early: list[Segment] = []
-        self._num_whole = 0
+        self._serial = itertools.count()
 
     # -- sessions ---------------------------------------------------------
 
@@ -163,10 +163,9 @@ class Engine:
 
     def release(self, key: str) -> None:
         """Forget ``key`` and free its cache; unknown keys are ignored."""
-        if key in self._room.waiting:
-            self._unpark(key)
-        if self._room.forget(key):
-            self._to_abort.add(key)
+        self._drop(key)
+        if self._early:
+            self._early = [segment for segment in self._early if segment.key != key]
 
     def step(self) -> list[Segment]:
         """One engine iteration; the segments that it completed."""
@@ -211,7 +210,7 @@ class Engine:
 
         Sessions go on meanwhile; their segments come out of the next :meth:`step`.
         """
-        keys = self._new_keys(len(prompts))
+        keys = [f"whole-{next(self._serial)}" for _ in prompts]
         for key, prompt in zip(keys, prompts, strict=True):
             self.extend(key, prompt, max_tokens, sampling, last=True)
         return [segment.token_ids for segment in self._finish(keys)]
@@ -225,7 +224,7 @@ class Engine:
         Returns:
             For each pair one float per target token.
         """
-        keys = self._new_keys(len(sequences))
+        keys = [f"whole-{next(self._serial)}" for _ in sequences]
         for key, (prompt, target) in zip(keys, sequences, strict=True):
             self.begin_score(key, [*prompt, *target])
         return [
@@ -242,7 +241,7 @@ class Engine:
     def forget(self) -> None:
         """Empty every cache: waiting sessions and shared prefixes."""
         for key in list(self._room.waiting):
-            self.release(key)
+            self._drop(key)
         self._abort()
         self._core.reset_prefix_cache()
 
@@ -254,7 +253,7 @@ class Engine:
 
     def _prepare_step(self) -> None:
         while (dropped := self._room.surplus()) is not None:
-            self.release(dropped)
+            self._drop(dropped)
             self.num_dropped += 1
         self._abort()
         if self._seed_draws:
@@ -275,6 +274,12 @@ class Engine:
             self._park(key)
         return Segment(key, request.token_ids, request.logprobs, request.prompt_logprobs)
 
+    def _drop(self, key: str) -> None:
+        if key in self._room.waiting:
+            self._unpark(key)
+        if self._room.forget(key):
+            self._to_abort.add(key)
+
     def _park(self, key: str) -> None:
         """Take a waiting session out of vLLM's queue, which is walked in every step."""
         session = self.scheduler.requests[key]
@@ -290,11 +295,6 @@ class Engine:
         if self._to_abort:
             self._core.abort_requests(list(self._to_abort))
             self._to_abort.clear()
-
-    def _new_keys(self, count: int) -> list[str]:
-        first = self._num_whole
-        self._num_whole += count
-        return [f"whole-{index}" for index in range(first, first + count)]
 
     def _finish(self, keys: Sequence[str]) -> list[Segment]:
         missing, done, others = set(keys), {}, []
