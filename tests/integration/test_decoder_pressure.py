@@ -174,6 +174,22 @@ def test_an_attempt_that_is_cancelled_in_the_middle(opened, attempts, undisturbe
     assert tokens(decode(engine, again)) == {key: undisturbed[key] for key in cancelled}
 
 
+def test_a_run_that_ended_beside_other_requests_is_not_delivered_after_a_cancel(
+    opened, attempts, undisturbed
+):
+    engine = opened()
+    relay, drawn = Relay(engine, 8), {}
+    for attempt in attempts[:8]:
+        relay.submit(attempt)
+    relay.step()
+    engine.generate([attempts[0].naive_prompt], 30, Sampling())
+    relay.cancel(attempts[3].key)
+    while not relay.idle:
+        drawn |= {result.key: result for result in relay.step()}
+    kept = [attempt.key for attempt in attempts[:8] if attempt is not attempts[3]]
+    assert tokens(drawn) == {key: undisturbed[key] for key in kept}
+
+
 def test_an_engine_that_is_replaced_in_the_middle(folder, opened, attempts, undisturbed):
     first = open_engine(folder)
     relay, drawn = Relay(first, 16), {}
