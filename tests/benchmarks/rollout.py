@@ -36,7 +36,7 @@ from tests.tiny import make_model
 
 MIX_RATE = 0.3
 SLOTS = 64
-RETRIES = 3
+RETRIES = 8
 GREEDY = Sampling()
 
 
