@@ -263,11 +263,7 @@ class Engine:
                 self._core.collective_rpc("seed_draws", args=(seeds,))
 
     def _finished(self, key: str, request: Generating) -> Segment:
-        waiting = self._room.end(key)
-        if waiting is not None:
-            # Guesses that were right but past the run's end are in the cache
-            # too; the next chunk begins before them.
-            self.scheduler.requests[key].num_computed_tokens = waiting.num_cached
+        if self._room.end(key) is not None:
             self._park(key)
         return Segment(key, request.token_ids, request.logprobs, request.prompt_logprobs)
 

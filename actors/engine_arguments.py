@@ -75,13 +75,6 @@ def vllm_arguments(settings: EngineSettings, max_requests: int) -> dict[str, Any
         arguments["distributed_executor_backend"] = "uni"
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
-    if settings.speculative_ngram:
-        arguments["speculative_config"] = {
-            "method": "ngram",
-            "num_speculative_tokens": settings.speculative_ngram,
-            "prompt_lookup_min": 2,
-            "prompt_lookup_max": 4,
-        }
     if settings.num_blocks is not None:
         arguments["num_gpu_blocks_override"] = settings.num_blocks
     return arguments

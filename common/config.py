@@ -71,9 +71,6 @@ class EngineSettings(Settings):
     sessions: bool | Literal["auto"] = Field(
         "auto", description="resumable requests; auto: where this vLLM's were tested"
     )
-    speculative_ngram: int = Field(
-        0, ge=0, le=16, description="tokens guessed from the prompt in one step; 0 guesses none"
-    )
     trust_remote_code: bool = False
 
     @property
