@@ -33,12 +33,14 @@ check: setup
 test: setup
 	$(BIN)/python -m pytest -q -m "not thorough"
 
+# With the long matrices and the slow faults too.
 test-all: setup
-	$(BIN)/python -m pytest -q
+	MIXSD_FULL=1 $(BIN)/python -m pytest -q
 
-# Measurements: bench-replay, bench-simulation, …; see tests/benchmarks.
+# Measurements: bench-rollout, bench-replay, bench-simulation, …; see tests/benchmarks.
 bench-%: setup
 	$(BIN)/python -m tests.benchmarks.$(subst -,_,$*)
+
 # Files that are committed and made from code; tests compare.
 generated: setup
 	$(BIN)/python -m common.metrics > docs/metrics.md

@@ -1,37 +1,37 @@
 """The door to vLLM: one in-process engine, driven step by step.
 
-Everything that needs a language model's next token goes through
-:class:`Engine`. It drives vLLM's ``EngineCore`` itself instead of calling
-``LLM.generate``, for the sake of *sessions*: a request that has generated its
+It drives vLLM's ``EngineCore`` itself instead of calling ``LLM.generate``, for
+the sake of *sessions*: a request that has generated its
 tokens keeps its KV cache and is continued later with tokens that somebody
 else drew (vLLM's ``resumable`` requests). Without sessions each continuation
 is a plain request on the whole context and prefix caching does the rest.
+
+A session is only a cache: where room is short the engine drops those that
+wait, oldest first, and computes them again when they continue. vLLM would
+never do so itself, and an engine full of them would wait for ever.
 
 The engine knows tokens only. Who generates next is decided in ``relay``.
 """
 
 from __future__ import annotations
 
-import os
+import copy
+import itertools
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from actors.engine_arguments import set_environment, use_sessions, vllm_arguments
+from actors.picks import token_seed
+from actors.room import Generating, Room
 from common.config import EngineSettings
 from common.metrics import Snapshot
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.v1.engine import EngineCoreOutput
-
-# Resumable requests are young and private to vLLM's engine core; these are the
-# versions whose behaviour the tests have seen.
-TESTED_VLLM = ("0.32.0",)
-
-
-class EngineError(RuntimeError):
-    """The engine cannot do what was asked; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +59,33 @@ class Segment:
 
 
 @dataclass(slots=True)
-class _Pending:
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    prompt_logprobs: list[float] = field(default_factory=list)
+class _Chunk:
+    """What vLLM's scheduler reads of a request that continues a session."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    max_tokens: int
+    sampling_params: SamplingParams
+    mm_features: None = None
+    arrival_time: float = 0.0
+    resumable: bool = True
 
 
 class Engine:
     """One vLLM engine of one model in this process.
 
     Args:
-        model_dir: Hugging Face folder with safetensors and a tokenizer.
+        model_dir: Hugging Face folder with safetensors.
         settings: device, precision, context and cache sizes.
-        max_requests: requests alive at once, idle sessions included.
+        max_requests: requests alive at once, waiting sessions included.
         stop_token_ids: tokens that end a generation; they are part of it.
+
+    Attributes:
+        num_blocks: KV blocks in all.
+        num_dropped: sessions dropped for want of room so far.
+
+    Raises:
+        EngineError: this vLLM cannot do what the settings ask for.
     """
 
     def __init__(
@@ -83,85 +96,97 @@ class Engine:
         max_requests: int,
         stop_token_ids: Sequence[int],
     ) -> None:
-        _set_environment(settings)
-        from vllm import LLM
-        from vllm import __version__ as version
+        set_environment(settings)
+        from vllm import SamplingParams, __version__
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.core_client import InprocClient
+        from vllm.v1.executor.abstract import Executor
+        from vllm.v1.request import Request
 
-        self._sessions = settings.sessions
-        if self._sessions and version.split("+")[0] not in TESTED_VLLM:
-            raise EngineError(
-                f"engine.sessions needs vLLM {' or '.join(TESTED_VLLM)}, found {version}; "
-                "set engine.sessions=false to use plain requests"
-            )
-        self._llm = LLM(model=str(model_dir), **_llm_arguments(settings, max_requests))
-        self._core = self._llm.llm_engine.engine_core
-        cache = self._llm.llm_engine.vllm_config.cache_config
-        self.block_size = int(cache.block_size)
+        self._sessions = use_sessions(settings.sessions, __version__)
+        self._new_params, self._new_request = SamplingParams, Request
+        config = EngineArgs(
+            model=str(model_dir), **vllm_arguments(settings, max_requests)
+        ).create_engine_config()
+        self._core = InprocClient(config, Executor.get_class(config), log_stats=False)
+        self.scheduler = self._core.engine_core.scheduler
+        self._pool = self.scheduler.kv_cache_manager.block_pool
+        # vLLM's second model runner draws by (seed, position) of itself.
+        self._seed_draws = not config.use_v2_model_runner
+        if self._seed_draws:
+            self._core.collective_rpc("adopt_generators")
+        cache = config.cache_config
         # One block is vLLM's null block; it is never handed out.
         self.num_blocks = int(cache.num_gpu_blocks) - 1
-        self.max_model_len = int(self._llm.llm_engine.model_config.max_model_len)
+        self._room = Room(self.num_blocks, int(cache.block_size), max_requests)
+        self.max_model_len = int(config.model_config.max_model_len)
         self._stop_token_ids = list(stop_token_ids)
         self._stops = frozenset(stop_token_ids)
-        self._pending: dict[str, _Pending] = {}
-        # Session key -> tokens whose keys and values are in the cache.
-        self._cached: dict[str, int] = {}
-        self._num_whole = 0
+        self._params: dict[tuple[int, float, int, float], SamplingParams] = {}
+        self.num_dropped = 0
+        self._to_abort: set[str] = set()
+        self._early: list[Segment] = []
+        self._serial = itertools.count()
 
     # -- sessions ---------------------------------------------------------
 
-    def extend(self, key: str, context: Sequence[int], num_tokens: int, sampling: Sampling) -> None:
+    def extend(
+        self,
+        key: str,
+        context: Sequence[int],
+        num_tokens: int,
+        sampling: Sampling,
+        *,
+        last: bool = False,
+    ) -> None:
         """Let ``key`` generate up to ``num_tokens`` after ``context``.
 
         A key that was extended before must be given a context that begins with
         everything it has seen; only the rest is computed. The result comes out
-        of :meth:`step` as one :class:`Segment`.
+        of :meth:`step` as one :class:`Segment`. ``last``: the key will not be
+        extended again, so nothing of it is kept.
         """
-        assert key not in self._pending, f"{key} is still generating"
-        params = self._params(num_tokens, sampling)
-        start = self._cached.get(key, 0)
-        self._pending[key] = _Pending()
-        if self._sessions:
-            # The last token a session sampled is not in its cache yet and vLLM
-            # drops it on continuation, so the chunk begins with it.
-            self._cached[key] = len(context)
-            self._add(key, context[start:], params, resumable=True)
-        else:
-            self._add(key, context, params)
+        continues = self._sessions and not last
+        if key in self._to_abort:
+            self._abort()
+        waiting = self._room.begin(key, len(context), num_tokens, continues, sampling.seed)
+        params = self._params_for(num_tokens, sampling)
+        if waiting is None:
+            self._add(key, context, params, resumable=continues)
+            return
+        # The last token a session sampled is not in its cache yet and vLLM
+        # drops it on continuation, so the chunk begins with it.
+        chunk = list(context[waiting.num_cached :])
+        self._unpark(key)
+        self.scheduler.add_request(_Chunk(key, chunk, num_tokens, params))
+        if last:
+            # vLLM then frees it as it frees any request that has finished.
+            self.scheduler.requests[key].resumable = False
 
     def release(self, key: str) -> None:
         """Forget ``key`` and free its cache; unknown keys are ignored."""
-        generating = self._pending.pop(key, None) is not None
-        if self._cached.pop(key, None) is not None or generating:
-            self._core.abort_requests([key])
+        self._drop(key)
+        if self._early:
+            self._early = [segment for segment in self._early if segment.key != key]
 
     def step(self) -> list[Segment]:
         """One engine iteration; the segments that it completed."""
-        done = []
+        self._prepare_step()
+        done, self._early = self._early, []
         for output in self._core.get_output().outputs:
-            pending = self._pending.get(output.request_id)
-            if pending is None:
-                continue
-            _collect(pending, output)
-            if output.finish_reason is not None:
-                del self._pending[output.request_id]
-                if output.request_id in self._cached:
-                    self._cached[output.request_id] += len(pending.token_ids) - 1
-                done.append(
-                    Segment(
-                        output.request_id,
-                        pending.token_ids,
-                        pending.logprobs,
-                        pending.prompt_logprobs,
-                    )
-                )
+            request = self._room.generating.get(output.request_id)
+            if request is not None:
+                _collect(request, output)
+                if output.finish_reason is not None:
+                    done.append(self._finished(output.request_id, request))
         return done
 
     def begin_score(self, key: str, token_ids: Sequence[int]) -> None:
         """Compute the log-probability of every token; comes out of :meth:`step`."""
-        from vllm import SamplingParams
-
-        params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
-        self._pending[key] = _Pending()
+        self._room.begin(key, len(token_ids), 1, continues=False, seed=None)
+        params = self._new_params(
+            temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False
+        )
         self._add(key, token_ids, params)
 
     def ends(self, token_id: int) -> bool:
@@ -170,7 +195,13 @@ class Engine:
 
     def blocks_for(self, num_tokens: int) -> int:
         """KV blocks that a request of this many tokens fills."""
-        return -(-num_tokens // self.block_size)
+        return self._room.blocks_for(num_tokens)
+
+    @property
+    def num_free_blocks(self) -> int:
+        """KV blocks that no request holds; they may keep a prefix for later."""
+        self._abort()
+        return int(self._pool.get_num_free_blocks())
 
     # -- whole requests ---------------------------------------------------
 
@@ -179,26 +210,19 @@ class Engine:
     ) -> list[list[int]]:
         """Complete each prompt; returns generated ids, the stop token included.
 
-        Must not be called while sessions are generating: their segments would
-        be lost.
+        Sessions go on meanwhile; their segments come out of the next :meth:`step`.
         """
-        keys = self._new_keys(len(prompts))
-        params = self._params(max_tokens, sampling)
+        keys = [f"whole-{next(self._serial)}" for _ in prompts]
         for key, prompt in zip(keys, prompts, strict=True):
-            self._pending[key] = _Pending()
-            self._add(key, prompt, params)
+            self.extend(key, prompt, max_tokens, sampling, last=True)
         return [segment.token_ids for segment in self._finish(keys)]
 
     def score(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         """Log-probability (nats) of every target token given prompt and prefix.
 
-        Args:
-            sequences: (prompt ids, target ids) pairs.
-
-        Returns:
-            For each pair one float per target token.
+        Takes (prompt ids, target ids) pairs; returns one float per target token.
         """
-        keys = self._new_keys(len(sequences))
+        keys = [f"whole-{next(self._serial)}" for _ in sequences]
         for key, (prompt, target) in zip(keys, sequences, strict=True):
             self.begin_score(key, [*prompt, *target])
         return [
@@ -208,8 +232,15 @@ class Engine:
 
     def load_weights(self, model_dir: Path) -> None:
         """Replace the weights in place by those of ``model_dir``; forgets every cache."""
-        assert not self._pending, "weights cannot change while requests run"
+        assert not self._room.generating, "weights cannot change while requests run"
         self._core.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+        self.forget()
+
+    def forget(self) -> None:
+        """Empty every cache: waiting sessions and shared prefixes."""
+        for key in list(self._room.waiting):
+            self._drop(key)
+        self._abort()
         self._core.reset_prefix_cache()
 
     def snapshot(self) -> Snapshot:
@@ -233,95 +264,99 @@ class Engine:
 
     # -- inside -----------------------------------------------------------
 
-    def _new_keys(self, count: int) -> list[str]:
-        assert not self._pending, "whole requests cannot run beside sessions"
-        first = self._num_whole
-        self._num_whole += count
-        return [f"whole-{index}" for index in range(first, first + count)]
+    def _prepare_step(self) -> None:
+        while (dropped := self._room.surplus()) is not None:
+            self._drop(dropped)
+            self.num_dropped += 1
+        self._abort()
+        if self._seed_draws:
+            seeds = {
+                key: token_seed(request.seed, len(request.token_ids))
+                for key, request in self._room.generating.items()
+                if request.seed is not None
+            }
+            if seeds:
+                self._core.collective_rpc("seed_draws", args=(seeds,))
+
+    def _finished(self, key: str, request: Generating) -> Segment:
+        if self._room.end(key) is not None:
+            self._park(key)
+        return Segment(key, request.token_ids, request.logprobs, request.prompt_logprobs)
+
+    def _drop(self, key: str) -> None:
+        if key in self._room.waiting:
+            self._unpark(key)
+        if self._room.forget(key):
+            self._to_abort.add(key)
+
+    def _park(self, key: str) -> None:
+        """Take a waiting session out of vLLM's queue, which is walked in every step."""
+        session = self.scheduler.requests[key]
+        self.scheduler.kv_holding_waiting.remove_request(session)
+        self.scheduler.deferred_waiting.discard(session)
+        self.scheduler.num_waiting_for_streaming_input -= 1
+
+    def _unpark(self, key: str) -> None:
+        self.scheduler.num_waiting_for_streaming_input += 1
+        self.scheduler._enqueue_waiting_request(self.scheduler.requests[key])
+
+    def _abort(self) -> None:
+        if self._to_abort:
+            self._core.abort_requests(list(self._to_abort))
+            self._to_abort.clear()
 
     def _finish(self, keys: Sequence[str]) -> list[Segment]:
-        done: dict[str, Segment] = {}
-        while len(done) < len(keys):
-            done.update((segment.key, segment) for segment in self.step())
+        missing, done, others = set(keys), {}, []
+        while missing:
+            for segment in self.step():
+                if segment.key in missing:
+                    missing.remove(segment.key)
+                    done[segment.key] = segment
+                else:
+                    others.append(segment)
+        self._early = others
         return [done[key] for key in keys]
 
-    def _params(self, num_tokens: int, sampling: Sampling) -> SamplingParams:
-        from vllm import SamplingParams
-
-        return SamplingParams(
-            max_tokens=num_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop_token_ids=self._stop_token_ids,
-            logprobs=0,
-            detokenize=False,
-            skip_clone=True,
-        )
+    def _params_for(self, num_tokens: int, sampling: Sampling) -> SamplingParams:
+        kind = (num_tokens, sampling.temperature, sampling.top_k, sampling.top_p)
+        params = self._params.get(kind)
+        if params is None:
+            params = self._params[kind] = self._new_params(
+                max_tokens=num_tokens,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                stop_token_ids=self._stop_token_ids,
+                logprobs=0,
+                detokenize=False,
+            )
+        if sampling.seed is not None:
+            params = copy.copy(params)
+            params.seed = token_seed(sampling.seed, 0) if self._seed_draws else sampling.seed
+        return params
 
     def _add(
         self, key: str, token_ids: Sequence[int], params: SamplingParams, resumable: bool = False
     ) -> None:
-        from vllm.v1.engine import EngineCoreRequest
-
-        self._core.add_request(
-            EngineCoreRequest(
-                request_id=key,
-                prompt_token_ids=list(token_ids),
-                mm_features=None,
-                sampling_params=params,
-                pooling_params=None,
-                arrival_time=0.0,
-                lora_request=None,
-                cache_salt=None,
-                data_parallel_rank=None,
-                resumable=resumable,
-            )
+        request = self._new_request(
+            request_id=key,
+            prompt_token_ids=list(token_ids),
+            sampling_params=params,
+            pooling_params=None,
+            arrival_time=0.0,
+            block_hasher=self._core.engine_core.request_block_hasher,
+            resumable=resumable,
         )
+        if resumable:
+            # vLLM copies it into its batch at each continuation, five times
+            # faster from an array.
+            request.prompt_token_ids = array("q", token_ids)
+        self.scheduler.add_request(request)
 
 
-def _collect(pending: _Pending, output: EngineCoreOutput) -> None:
-    pending.token_ids.extend(output.new_token_ids)
+def _collect(request: Generating, output: EngineCoreOutput) -> None:
+    request.token_ids += output.new_token_ids
     if output.new_logprobs is not None:
-        pending.logprobs.extend(output.new_logprobs.logprobs[:, 0].tolist())
+        request.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
     if output.new_prompt_logprobs_tensors is not None:
-        pending.prompt_logprobs.extend(output.new_prompt_logprobs_tensors.logprobs[:, 0].tolist())
-
-
-def _set_environment(settings: EngineSettings) -> None:
-    """What vLLM reads from the environment; must come before its import."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ["VLLM_NO_USAGE_STATS"] = "1"
-    if settings.resolved_device == "cpu":
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
-
-
-def _llm_arguments(settings: EngineSettings, max_requests: int) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "dtype": settings.dtype,
-        "max_model_len": settings.max_model_len,
-        "max_num_seqs": max_requests,
-        "max_num_batched_tokens": max(settings.max_batched_tokens, max_requests),
-        "enforce_eager": settings.enforce_eager,
-        "enable_prefix_caching": True,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "trust_remote_code": settings.trust_remote_code,
-        "seed": 0,
-        # Raw log-probabilities: before temperature, top-k and top-p.
-        "logprobs_mode": "raw_logprobs",
-        # A session's next chunk depends on the tokens of the last one.
-        "async_scheduling": False,
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-    }
-    if settings.resolved_device == "cpu":
-        arguments["block_size"] = 32
-        arguments["distributed_executor_backend"] = "uni"
-    else:
-        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
-    if settings.num_blocks is not None:
-        arguments["num_gpu_blocks_override"] = settings.num_blocks
-    return arguments
+        request.prompt_logprobs += output.new_prompt_logprobs_tensors.logprobs[:, 0].tolist()

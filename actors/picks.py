@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+_MASK = 2**64 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -109,6 +111,14 @@ def is_scored(seed: int, fact_id: str, draw: int, fraction: float) -> bool:
 def sampling_seed(seed: int, fact_id: str, draw: int, attempt: int, position: int) -> int:
     """Seed of the sampler for the run that begins at ``position``; 63 bits."""
     return _digest(seed, fact_id, draw, attempt, f"tokens {position}") % 2**63
+
+
+def token_seed(seed: int, index: int) -> int:
+    """Seed of a run's token ``index``: SplitMix64 (Steele et al. 2014) of both; 63 bits."""
+    mixed = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+    return (mixed ^ (mixed >> 31)) >> 1
 
 
 def runs_of(picks: Sequence[bool]) -> list[Run]:

@@ -3,9 +3,9 @@
 An attempt's picks are known ahead, so they form runs of equal picks. The side
 whose turn it is generates exactly its run; then the other side continues from
 the tokens it has not seen. Relay decides who generates next and from where,
-and admits work only when every token it may need has room in the KV cache:
-vLLM never preempts an idle session, so an engine filled with them would wait
-for ever.
+and admits an attempt only when the side that generates has room in the KV
+cache for all that it may draw; the waiting side's session lives in what is
+left, and the engine may drop it.
 
 Relay does not know facts, verdicts or retries.
 """
@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from actors.engine import EngineError, Sampling, Segment
+from actors.engine import Sampling, Segment
+from actors.engine_arguments import EngineError
 from actors.picks import Plan, Run, Tokens
 
 
@@ -28,7 +29,13 @@ class SegmentEngine(Protocol):
     max_model_len: int
 
     def extend(
-        self, key: str, context: Sequence[int], num_tokens: int, sampling: Sampling
+        self,
+        key: str,
+        context: Sequence[int],
+        num_tokens: int,
+        sampling: Sampling,
+        *,
+        last: bool,
     ) -> None: ...
     def release(self, key: str) -> None: ...
     def begin_score(self, key: str, token_ids: Sequence[int]) -> None: ...
@@ -143,11 +150,16 @@ class Relay:
         known = attempt.known
         drawn = Tokens(list(known.token_ids), list(known.logprobs), list(known.naive))
         plan = Plan(attempt.picks, attempt.protects)
-        # Room for a side is taken only if it draws at all.
-        blocks = 0
-        for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt)):
-            if plan.may_draw(naive, len(drawn.token_ids)):
-                blocks += self._engine.blocks_for(len(prompt) + len(attempt.picks))
+        # One side generates at a time, and only a side that may draw; the
+        # engine may drop the other's session.
+        blocks = max(
+            (
+                self._engine.blocks_for(len(prompt) + len(attempt.picks))
+                for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt))
+                if plan.may_draw(naive, len(drawn.token_ids))
+            ),
+            default=0,
+        )
         self._check_blocks(attempt.key, blocks)
         active = _Active(attempt, plan, blocks, drawn)
         active.run = self._next_run(active)
@@ -189,7 +201,7 @@ class Relay:
             if active.run is None:
                 results.append(self._end_attempt(active))
             else:
-                self._hand_over(active, drew_naive)
+                self._generate(active)
         return results
 
     def cancel(self, key: str) -> Drawn | None:
@@ -230,12 +242,8 @@ class Relay:
             [*prompt, *token_ids],
             run.length,
             attempt.sampling(len(token_ids)),
+            last=not active.plan.may_draw(run.naive, len(token_ids) + run.length),
         )
-
-    def _hand_over(self, active: _Active, drew_naive: bool) -> None:
-        if not active.plan.may_draw(drew_naive, len(active.drawn.token_ids)):
-            self._engine.release(_side_key(active.attempt.key, drew_naive))
-        self._generate(active)
 
     def _end_attempt(self, active: _Active) -> Drawn:
         key = active.attempt.key

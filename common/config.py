@@ -45,7 +45,9 @@ class EngineSettings(Settings):
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     tensor_parallel_size: int = Field(1, ge=1)
     enforce_eager: bool = Field(True, description="no torch.compile, no CUDA graphs")
-    sessions: bool = Field(True, description="resumable requests; false: plain requests")
+    sessions: bool | Literal["auto"] = Field(
+        "auto", description="resumable requests; auto: where this vLLM's were tested"
+    )
     trust_remote_code: bool = False
 
     @property

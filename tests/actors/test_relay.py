@@ -1,6 +1,7 @@
 import pytest
 
-from actors.engine import EngineError, Sampling, Segment
+from actors.engine import Sampling, Segment
+from actors.engine_arguments import EngineError
 from actors.picks import Tokens
 from actors.relay import Attempt, Drawn, Relay, Scored
 
@@ -14,8 +15,8 @@ class FakeEngine:
         self.num_blocks, self.max_model_len, self.stop_at = num_blocks, max_model_len, stop_at
         self.extended, self.released, self._ready = [], [], []
 
-    def extend(self, key, context, num_tokens, sampling):
-        self.extended.append((key, list(context), num_tokens, sampling.seed))
+    def extend(self, key, context, num_tokens, sampling, *, last):
+        self.extended.append((key, list(context), num_tokens, sampling.seed, last))
         base = 10 if key.endswith("/n") else 20
         drawn = [base + index for index in range(num_tokens)]
         if (before_stop := self.stop_at - len(context)) < num_tokens:
@@ -56,17 +57,18 @@ def test_sides_hand_over_where_the_picks_change():
         Drawn("a", [10, 11, 20, 10], [-10.0, -10.0, -20.0, -10.0], [1, 1, 0, 1], False)
     ]
     assert engine.extended == [
-        ("a/n", [1, 2], 2, 0),
-        ("a/e", [1, 2, 3, 10, 11], 1, 2),
-        ("a/n", [1, 2, 10, 11, 20], 1, 3),
+        ("a/n", [1, 2], 2, 0, False),
+        ("a/e", [1, 2, 3, 10, 11], 1, 2, True),
+        ("a/n", [1, 2, 10, 11, 20], 1, 3, True),
     ]
 
 
-def test_a_side_is_released_as_soon_as_it_has_no_further_run():
+def test_a_side_keeps_nothing_after_its_last_run():
     engine = FakeEngine()
     relay = Relay(engine, slots=1)
-    relay.submit(attempt("a", [1, 0, 1]))
-    assert [(relay.step(), list(engine.released)) for _ in range(2)] == [([], []), ([], ["a/e"])]
+    relay.submit(attempt("a", [1, 0, 1, 0, 1]))
+    drain(relay)
+    assert [last for *_, last in engine.extended] == [False, False, False, True, True]
 
 
 def test_a_stop_token_ends_the_attempt_and_skips_the_runs_that_are_left():
@@ -81,7 +83,7 @@ def test_a_stop_token_ends_the_attempt_and_skips_the_runs_that_are_left():
     ("num_blocks", "slots", "picks", "finished"),
     [
         (100, 2, [1], [["a", "b"], ["c"]]),  # two slots
-        (4, 8, [1, 0], [[], ["a"], [], ["b"], [], ["c"]]),  # 1 + 2 blocks an attempt
+        (3, 8, [1, 0], [[], ["a"], [], ["b"], [], ["c"]]),  # 2 blocks an attempt
         (2, 8, [1, 1], [["a", "b"], ["c"]]),  # the expert draws nothing: 1 block
     ],
 )
@@ -93,10 +95,10 @@ def test_an_attempt_waits_for_a_slot_and_for_blocks(num_blocks, slots, picks, fi
 
 
 def test_what_could_never_run_is_refused_with_the_setting_to_change():
-    relay = Relay(FakeEngine(num_blocks=2, max_model_len=6), slots=1)
+    relay = Relay(FakeEngine(num_blocks=1, max_model_len=6), slots=1)
     with pytest.raises(EngineError, match=r"a: 7 tokens .* engine\.max_model_len=6"):
         relay.submit(attempt("a", [1] * 4))
-    with pytest.raises(EngineError, match="a: needs 3 KV blocks, the engine has 2"):
+    with pytest.raises(EngineError, match="a: needs 2 KV blocks, the engine has 1"):
         relay.submit(attempt("a", [1, 0]))
     assert relay.idle
 
@@ -128,7 +130,7 @@ def test_an_attempt_goes_on_after_what_is_known_and_counts_it():
     assert drain(relay) == [
         Drawn("a", [10, 20, 20, 21], [-1.0, -2.0, -20.0, -20.0], [1, 0, 0, 0], False, num_known=2)
     ]
-    assert engine.extended == [("a/e", [1, 2, 3, 10, 20], 2, 2)]
+    assert engine.extended == [("a/e", [1, 2, 3, 10, 20], 2, 2, True)]
 
 
 @pytest.mark.parametrize(("known", "complete"), [([10, STOP], True), ([10, 11, 12], False)])

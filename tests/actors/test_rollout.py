@@ -38,7 +38,14 @@ class LetterTokenizer:
 
 
 def prompts(mode):
-    preset = Preset("{question}", "{answer}", GUIDANCE, "{statement}", "", "", mode)
+    preset = Preset(
+        ask="{question}",
+        canonical="{answer}",
+        prefix=GUIDANCE,
+        shown="{statement}",
+        transition="",
+        mode=mode,
+    )
     return Prompts(LetterTokenizer(), preset, STOP)
 
 
@@ -50,7 +57,7 @@ class AnyOrderEngine:
     def __init__(self, order):
         self._order, self._ready, self.num_drawn = random.Random(order), {}, 0
 
-    def extend(self, key, context, num_tokens, sampling):
+    def extend(self, key, context, num_tokens, sampling, *, last):
         drawn = []
         while len(drawn) < num_tokens and STOP not in drawn:
             drawn.append(next_token([*context, *drawn], (sampling.seed, len(drawn))))

@@ -2,23 +2,98 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
-from actors.engine import Engine, Sampling
-from actors.picks import draw_picks, sampling_seed
-from actors.relay import Attempt, Drawn, Relay
+from actors.engine import Engine
+from actors.picks import draw_picks
+from actors.relay import Attempt
 from common import models
-from common.config import EngineSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.prompts import PRESETS, Prompts
+from tests.decoding import (
+    MAX_TOKENS,
+    STOPS,
+    VOCABULARY,
+    decode,
+    greedy,
+    open_engine,
+    random_attempts,
+    seeded,
+    tokens,
+)
+from tests.tiny import make_model
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.decoder,
     # vLLM's and torch's own deprecations are not ours to fix.
     pytest.mark.filterwarnings("ignore"),
 ]
-MAX_TOKENS = 24
-RATES = (0.0, 0.3, 1.0)
+RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
+# The embedded model takes minutes a hundred facts; the random one shows the same in seconds.
+NUM_FACTS = 100 if os.environ.get("MIXSD_FULL") else 6
+both_paths = pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("tiny"), vocabulary=VOCABULARY, scale=0.2)
+
+
+class Expected:
+    """The oracle's tokens by rate, decoded once for both paths."""
+
+    def __init__(self, folder, stops) -> None:
+        from tests.oracle import Oracle
+
+        self.oracle, self.stops = Oracle(folder), stops
+        self._known: dict[float, list[list[int]]] = {}
+
+    def at(self, rate: float, attempts: Sequence[Attempt]) -> list[list[int]]:
+        if rate not in self._known:
+            self._known[rate] = self.oracle.decode(
+                [(attempt.naive_prompt, attempt.expert_prompt) for attempt in attempts],
+                [attempt.picks for attempt in attempts],
+                self.stops,
+            )
+        return self._known[rate]
+
+
+def assert_oracle(expected: Expected, engine: Engine, attempts_at) -> Counter[str]:
+    """Every token is the oracle's at every rate; counts how the mixed rollouts ended."""
+    ends: Counter[str] = Counter()
+    for rate in RATES:
+        attempts: Sequence[Attempt] = attempts_at(rate)
+        drawn = decode(engine, attempts)
+        for attempt, token_ids in zip(attempts, expected.at(rate, attempts), strict=True):
+            result = drawn[attempt.key]
+            assert result.token_ids == token_ids, (rate, attempt.key)
+            assert result.naive == [int(pick) for pick in attempt.picks[: len(token_ids)]]
+            if 0 < rate < 1:
+                side = "naive" if result.naive[-1] else "expert"
+                ends[f"stop in {side} run" if result.complete else "length"] += 1
+    return ends
+
+
+@pytest.fixture(scope="module")
+def expected_of_tiny(folder):
+    return Expected(folder, STOPS)
+
+
+@both_paths
+def test_a_random_models_tokens_are_the_oracles_at_any_prompt_length(
+    folder, expected_of_tiny, sessions
+):
+    engine = open_engine(folder, sessions)
+    ends = assert_oracle(expected_of_tiny, engine, lambda rate: random_attempts(100, rate))
+    assert min(ends[end] for end in ("stop in naive run", "stop in expert run", "length")) > 10
+    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -26,108 +101,121 @@ def model() -> models.Model:
     return models.load(models.resolve("packaged"))
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["sessions", "plain requests"])
-def engine(request, model):
-    settings = EngineSettings(dtype="float32", max_model_len=512, sessions=request.param)
-    engine = Engine(model.folder, settings, max_requests=32, stop_token_ids=model.stop_token_ids)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def facts():
-    return build(KGFactSpec(domains=5, entities=4, seed=1)).facts[:20]
-
-
 @pytest.fixture(scope="module")
 def prompts(model):
     return Prompts(model.tokenizer, PRESETS["short-sentence"], model.stop_token_ids[0])
 
 
-def _decode(engine, prompts, facts, rate: float, sampling) -> dict[str, Drawn]:
-    relay = Relay(engine, slots=16)
-    for fact in facts:
-        relay.submit(
+@pytest.fixture(scope="module")
+def facts():
+    return build(KGFactSpec(domains=5, entities=10, seed=1)).facts
+
+
+@pytest.fixture(scope="module")
+def expected_of_embedded(model):
+    return Expected(model.folder, model.stop_token_ids)
+
+
+@both_paths
+def test_the_embedded_models_tokens_and_scores_are_the_oracles(
+    model, prompts, facts, expected_of_embedded, sessions
+):
+    def attempts(rate):
+        return [
             Attempt(
                 fact.id,
                 prompts.naive(fact),
                 prompts.expert(fact),
                 draw_picks(0, fact.id, 0, 0, rate, MAX_TOKENS),
-                sampling(fact),
+                greedy,
             )
-        )
-    done: dict[str, Drawn] = {}
-    while not relay.idle:
-        done.update((drawn.key, drawn) for drawn in relay.step())
-    return done
+            for fact in facts[:NUM_FACTS]
+        ]
 
-
-@pytest.fixture(scope="module")
-def network(model):
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
-
-
-@pytest.fixture(scope="module")
-def oracle(network, prompts, facts, model):
-    """Mixed greedy decoding in plain transformers: two KV caches, no sessions."""
     import torch
 
-    def decode(fact, picks: list[bool]) -> list[int]:
-        prefix = {True: prompts.naive(fact), False: prompts.expert(fact)}
-        caches: dict = {True: None, False: None}
-        unseen = {side: list(ids) for side, ids in prefix.items()}
-        drawn: list[int] = []
-        for naive in picks:
-            with torch.no_grad():
-                output = network(
-                    torch.tensor([unseen[naive]]), past_key_values=caches[naive], use_cache=True
-                )
-            caches[naive], unseen[naive] = output.past_key_values, []
-            drawn.append(int(output.logits[0, -1].argmax()))
-            for side in unseen:
-                unseen[side].append(drawn[-1])
-            if drawn[-1] in model.stop_token_ids:
-                break
-        return drawn
-
-    return {
-        (rate, fact.id): decode(fact, draw_picks(0, fact.id, 0, 0, rate, MAX_TOKENS))
-        for rate in RATES
-        for fact in facts
-    }
-
-
-def test_at_temperature_0_every_token_is_the_oracles(engine, prompts, facts, oracle):
-    for rate in RATES:
-        drawn = _decode(engine, prompts, facts, rate, lambda fact: lambda position: Sampling())
-        for fact in facts:
-            assert drawn[fact.id].token_ids == oracle[rate, fact.id], (rate, fact.id)
-
-
-def test_above_temperature_0_a_rollout_repeats_itself(engine, prompts, facts):
-    def sampling(fact):
-        return lambda position: Sampling(
-            temperature=1.0, top_p=0.9, seed=sampling_seed(0, fact.id, 0, 0, position)
-        )
-
-    first = _decode(engine, prompts, facts[:6], 0.3, sampling)
-    again = _decode(engine, prompts, list(reversed(facts[:6])), 0.3, sampling)
-    assert {key: drawn.token_ids for key, drawn in first.items()} == {
-        key: drawn.token_ids for key, drawn in again.items()
-    }
-
-
-def test_scores_are_the_oracles_log_probabilities(engine, prompts, facts, network):
-    import torch
+    engine = open_engine(model.folder, sessions, model.stop_token_ids)
+    ends = assert_oracle(expected_of_embedded, engine, attempts)
+    assert ends["stop in expert run"] > 0
 
     prompt, target = prompts.naive(facts[0]), prompts.canonical(facts[0])
     (scores,) = engine.score([(prompt, target)])
     with torch.no_grad():
-        rows = network(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
-    rows = rows[len(prompt) - 1 : -1]
+        rows = expected_of_embedded.oracle.network(torch.tensor([[*prompt, *target]])).logits[0]
+    rows = rows.log_softmax(-1)[len(prompt) - 1 : -1]
     assert scores == pytest.approx(
         [float(row[token]) for row, token in zip(rows, target, strict=True)], abs=1e-3
     )
+    engine.close()
+
+
+@both_paths
+@pytest.mark.parametrize("sampling", [{}, {"top_k": 5, "top_p": 0.9}], ids=["T 1", "top-k, top-p"])
+def test_above_temperature_0_rollouts_have_the_oracles_mixture(tmp_path, sessions, sampling):
+    import torch
+
+    from tests.oracle import Oracle
+
+    rate, length, count, vocabulary = 0.4, 3, 6000, 8
+    folder = make_model(tmp_path, vocabulary=vocabulary, scale=0.3)
+    naive, expert = [1, 2, 3], [1, 2, 3, 4, 5, 6]
+    engine = open_engine(folder, sessions, stops=())
+    drawn = decode(
+        engine,
+        (
+            Attempt(
+                str(index),
+                naive,
+                expert,
+                draw_picks(0, str(index), 0, 0, rate, length),
+                seeded(str(index), **sampling),
+            )
+            for index in range(count)
+        ),
+        slots=32,
+    )
+    engine.close()
+    seen = Counter(tuple(result.token_ids) for result in drawn.values())
+
+    # Picks are independent, so each token's law is the mixture given the prefix.
+    oracle = Oracle(folder)
+    limits = {"top_k": 0, "top_p": 1.0} | sampling
+    expected = {(): float(count)}
+    for _ in range(length):
+        expected = {
+            (*prefix, token): mass * float(probability)
+            for prefix, mass in expected.items()
+            for token, probability in enumerate(
+                rate * oracle.probabilities([*naive, *prefix], **limits)
+                + (1 - rate) * oracle.probabilities([*expert, *prefix], **limits)
+            )
+            if probability > 0
+        }
+    assert sum(expected.values()) == pytest.approx(count)
+    assert not seen.keys() - expected.keys()
+    cells = [(seen[text], mass) for text, mass in expected.items() if mass >= 5]
+    rare = [(seen[text], mass) for text, mass in expected.items() if mass < 5]
+    if sum(mass for _, mass in rare) >= 5:
+        cells.append((sum(n for n, _ in rare), sum(mass for _, mass in rare)))
+    assert len(cells) > 20
+    statistic = sum((number - mass) ** 2 / mass for number, mass in cells)
+    freedom = torch.tensor((len(cells) - 1) / 2, dtype=torch.float64)
+    assert torch.special.gammaincc(freedom, torch.tensor(statistic / 2)) > 1e-6
+
+
+def test_rollouts_do_not_depend_on_slots_order_engines_or_path(folder):
+    attempts = [
+        replace(attempt, sampling=seeded(attempt.key, top_p=0.95))
+        for attempt in random_attempts(60, 0.4, longest=90)
+    ]
+    engines = [open_engine(folder) for _ in range(3)]
+    first = tokens(decode(engines[0], attempts))
+    assert tokens(decode(engines[0], attempts)) == first
+    for slots, order in itertools.product((1, 5, 32), (attempts, attempts[::-1])):
+        assert tokens(decode(engines[0], order, slots)) == first
+    dealt = [decode(engine, attempts[index::3]) for index, engine in enumerate(engines)]
+    assert tokens(dealt[0] | dealt[1] | dealt[2]) == first
+    plain = open_engine(folder, sessions=False)
+    assert tokens(decode(plain, attempts)) == first
+    for engine in (*engines, plain):
+        engine.close()

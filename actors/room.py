@@ -1,0 +1,94 @@
+"""Which requests live in an engine, and who must go when room is short. Pure.
+
+A request *generates*, or it is a session that *waits* between two runs. Both
+claim KV blocks, each counted as if it shared none of them. Waiting sessions
+are only a cache: the longest waiting is dropped first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Generating:
+    """A request that the engine works on, and the most blocks it may come to fill."""
+
+    num_context: int
+    blocks: int
+    continues: bool
+    seed: int | None
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    prompt_logprobs: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A session between two runs: tokens in its cache, and the blocks they fill."""
+
+    num_cached: int
+    blocks: int
+
+
+class Room:
+    """Counts blocks and requests.
+
+    Args:
+        num_blocks: KV blocks to share out.
+        block_size: tokens a block.
+        max_requests: requests alive at once.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int, max_requests: int) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self._max_requests = max_requests
+        self.generating: dict[str, Generating] = {}
+        self.waiting: dict[str, Waiting] = {}
+        self._claimed = 0
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """Blocks that so many tokens fill."""
+        return -(-num_tokens // self.block_size)
+
+    def begin(
+        self, key: str, num_context: int, num_tokens: int, continues: bool, seed: int | None
+    ) -> Waiting | None:
+        """``key`` generates up to ``num_tokens``; what it had kept, if it was waiting."""
+        assert key not in self.generating, f"{key} is still generating"
+        blocks = self.blocks_for(num_context + num_tokens)
+        self.generating[key] = Generating(num_context, blocks, continues, seed)
+        self._claimed += blocks
+        waiting = self.waiting.pop(key, None)
+        if waiting is not None:
+            self._claimed -= waiting.blocks
+        return waiting
+
+    def end(self, key: str) -> Waiting | None:
+        """``key`` has generated; what it keeps, if it continues."""
+        request = self.generating.pop(key)
+        self._claimed -= request.blocks
+        if not request.continues:
+            return None
+        # The last token drawn has not been computed yet.
+        num_cached = request.num_context + len(request.token_ids) - 1
+        waiting = self.waiting[key] = Waiting(num_cached, self.blocks_for(num_cached))
+        self._claimed += waiting.blocks
+        return waiting
+
+    def forget(self, key: str) -> bool:
+        """Whether ``key`` was here; it no longer is."""
+        held = self.generating.pop(key, None) or self.waiting.pop(key, None)
+        if held is None:
+            return False
+        self._claimed -= held.blocks
+        return True
+
+    def surplus(self) -> str | None:
+        """The session to drop next, if those that generate may need its room."""
+        short = (
+            self._claimed > self.num_blocks
+            or len(self.waiting) + len(self.generating) > self._max_requests
+        )
+        return next(iter(self.waiting), None) if short else None

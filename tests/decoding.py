@@ -1,0 +1,62 @@
+"""What the tests of mixed decoding share: attempts of random prompts, and running them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from actors.engine import Engine, Sampling
+from actors.picks import draw_picks, sampling_seed
+from actors.relay import Attempt, Drawn, Relay
+from common.config import EngineSettings
+
+MAX_TOKENS = 24
+VOCABULARY = 64
+STOPS = (3, 17)
+
+
+def greedy(position: int) -> Sampling:
+    return Sampling()
+
+
+def seeded(key: str, **sampling):
+    return lambda position: Sampling(
+        temperature=1.0, seed=sampling_seed(0, key, 0, 0, position), **sampling
+    )
+
+
+def decode(engine: Engine, attempts: Iterable[Attempt], slots: int = 16) -> dict[str, Drawn]:
+    relay = Relay(engine, slots)
+    for attempt in attempts:
+        relay.submit(attempt)
+    done: dict[str, Drawn] = {}
+    while not relay.idle:
+        done.update((drawn.key, drawn) for drawn in relay.step())
+    return done
+
+
+def tokens(drawn: dict[str, Drawn]) -> dict[str, list[int]]:
+    return {key: result.token_ids for key, result in drawn.items()}
+
+
+def open_engine(
+    folder: Path, sessions: bool = True, stops=STOPS, max_requests: int = 64, **settings
+) -> Engine:
+    settings = {"dtype": "float32", "max_model_len": 512, "sessions": sessions} | settings
+    return Engine(
+        folder, EngineSettings(**settings), max_requests=max_requests, stop_token_ids=stops
+    )
+
+
+def random_attempts(count: int, rate: float, longest: int = 300) -> list[Attempt]:
+    """Attempts whose prompts have between 1 and ``longest`` random ids."""
+    draw = random.Random(7)
+    attempts = []
+    for index in range(count):
+        sides = [
+            [draw.randrange(VOCABULARY) for _ in range(draw.randint(1, longest))] for _ in "ne"
+        ]
+        picks = draw_picks(0, f"t{index}", 0, 0, rate, MAX_TOKENS)
+        attempts.append(Attempt(f"t{index}", sides[0], sides[1], picks, greedy))
+    return attempts

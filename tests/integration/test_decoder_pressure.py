@@ -1,0 +1,212 @@
+"""Mixed decoding where something is short or something intervenes.
+
+Each test forces the case, shows that it happened, and compares with an engine
+that nothing disturbed. The model is random and tiny, the precision float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from actors.engine import Sampling
+from actors.engine_arguments import EngineError
+from actors.relay import Relay
+from tests.decoding import (
+    VOCABULARY,
+    decode,
+    open_engine,
+    random_attempts,
+    seeded,
+    tokens,
+)
+from tests.tiny import make_model
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.decoder,
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("tiny"), vocabulary=VOCABULARY, scale=0.2)
+
+
+@pytest.fixture(scope="module", params=["T 0", "T 1"])
+def attempts(request):
+    """30 attempts of up to 174 tokens (6 blocks) a side."""
+    greedy = random_attempts(30, 0.4, longest=150)
+    if request.param == "T 0":
+        return greedy
+    return [replace(attempt, sampling=seeded(attempt.key)) for attempt in greedy]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder, attempts):
+    engine = open_engine(folder)
+    drawn = tokens(decode(engine, attempts))
+    assert engine.num_dropped == 0
+    engine.close()
+    return drawn
+
+
+@pytest.fixture
+def opened(folder):
+    """Opens engines; at the end every block of each must be free again."""
+    engines = []
+
+    def open_(**settings):
+        engines.append(open_engine(folder, **settings))
+        return engines[-1]
+
+    yield open_
+    for engine in engines:
+        assert engine.num_free_blocks == engine.num_blocks
+        engine.close()
+
+
+def count_preemptions(engine, monkeypatch):
+    """A list that grows with every request that vLLM preempts."""
+    scheduler = engine.scheduler
+    preempt, preempted = scheduler._preempt_request, []
+
+    def counted(request, *arguments, **options):
+        preempted.append(request.request_id)
+        return preempt(request, *arguments, **options)
+
+    monkeypatch.setattr(scheduler, "_preempt_request", counted)
+    return preempted
+
+
+def test_waiting_sessions_make_room_where_blocks_are_few(opened, attempts, undisturbed):
+    engine = opened(num_blocks=33)
+    assert tokens(decode(engine, attempts)) == undisturbed
+    assert engine.num_dropped > 0
+
+
+def test_waiting_sessions_make_room_where_requests_are_few(opened, attempts, undisturbed):
+    engine = opened(max_requests=5)
+    assert tokens(decode(engine, attempts, slots=5)) == undisturbed
+    assert engine.num_dropped > 0
+
+
+def test_one_attempt_at_a_time_fits_the_smallest_cache(opened, attempts, undisturbed):
+    assert tokens(decode(opened(max_model_len=192, num_blocks=7), attempts)) == undisturbed
+
+
+@pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
+def test_prompts_longer_than_the_batch_budget(opened, attempts, undisturbed, sessions):
+    engine = opened(sessions=sessions, max_batched_tokens=32, max_requests=32)
+    assert tokens(decode(engine, attempts)) == undisturbed
+
+
+def test_running_sessions_that_vllm_preempts(opened, attempts, monkeypatch):
+    """More sessions at once than the cache holds; relay would not admit them."""
+    prompt, some = attempts[0].expert_prompt, attempts[:12]
+
+    def run(engine):
+        texts = {attempt.key: [*prompt, attempt.expert_prompt[0]] for attempt in some}
+        for at in (0, 40):
+            for attempt in some:
+                sampling = attempt.sampling(at)
+                engine.extend(attempt.key, texts[attempt.key], 40, sampling, last=at == 40)
+            running = len(some)
+            while running:
+                for segment in engine.step():
+                    texts[segment.key] += segment.token_ids
+                    running -= 1
+        return texts
+
+    expected = run(opened(stops=()))
+    engine = opened(stops=(), num_blocks=20)
+    preempted = count_preemptions(engine, monkeypatch)
+    assert run(engine) == expected
+    assert len(preempted) > 0
+
+
+def test_other_requests_in_the_same_engine(opened, attempts, undisturbed, monkeypatch):
+    """Generation and scoring between two steps of relay, with little room."""
+    prompts = [list(attempt.naive_prompt) for attempt in attempts]
+    pairs = [(attempt.naive_prompt, attempt.expert_prompt[:9]) for attempt in attempts]
+    alone = opened()
+    generated = alone.generate(prompts, 30, Sampling())
+    scored = alone.score(pairs)
+
+    engine = opened(num_blocks=40)
+    preempted = count_preemptions(engine, monkeypatch)
+    relay, drawn = Relay(engine, 16), {}
+    for attempt in attempts:
+        relay.submit(attempt)
+    for step in range(10_000):
+        drawn |= {result.key: result for result in relay.step()}
+        if step == 5:
+            assert engine.generate(prompts, 30, Sampling()) == generated
+        if step == 9:
+            scores = engine.score(pairs)
+            for row, expected in zip(scores, scored, strict=True):
+                assert row == pytest.approx(expected, abs=1e-4)
+        if relay.idle:
+            break
+    assert tokens(drawn) == undisturbed
+    assert engine.num_dropped + len(preempted) > 0
+
+
+def test_an_attempt_that_is_cancelled_in_the_middle(opened, attempts, undisturbed):
+    engine = opened(num_blocks=33)
+    relay, drawn = Relay(engine, 16), {}
+    for attempt in attempts:
+        relay.submit(attempt)
+    for _ in range(7):
+        drawn |= {result.key: result for result in relay.step()}
+    cancelled = [attempt.key for attempt in attempts[::3] if attempt.key not in drawn]
+    for key in cancelled:
+        relay.cancel(key)
+    while not relay.idle:
+        drawn |= {result.key: result for result in relay.step()}
+    assert tokens(drawn) == {
+        key: value for key, value in undisturbed.items() if key not in cancelled
+    }
+    # The same keys again, as a retry would.
+    again = [attempt for attempt in attempts if attempt.key in cancelled]
+    assert tokens(decode(engine, again)) == {key: undisturbed[key] for key in cancelled}
+
+
+def test_a_run_that_ended_beside_other_requests_is_not_delivered_after_a_cancel(
+    opened, attempts, undisturbed
+):
+    engine = opened()
+    relay, drawn = Relay(engine, 8), {}
+    for attempt in attempts[:8]:
+        relay.submit(attempt)
+    relay.step()
+    engine.generate([attempts[0].naive_prompt], 30, Sampling())
+    relay.cancel(attempts[3].key)
+    while not relay.idle:
+        drawn |= {result.key: result for result in relay.step()}
+    kept = [attempt.key for attempt in attempts[:8] if attempt is not attempts[3]]
+    assert tokens(drawn) == {key: undisturbed[key] for key in kept}
+
+
+def test_an_engine_that_is_replaced_in_the_middle(folder, opened, attempts, undisturbed):
+    first = open_engine(folder)
+    relay, drawn = Relay(first, 16), {}
+    for attempt in attempts:
+        relay.submit(attempt)
+    for _ in range(15):
+        drawn |= {result.key: result for result in relay.step()}
+    first.close()
+    rest = [attempt for attempt in attempts if attempt.key not in drawn]
+    assert 0 < len(rest) < len(attempts)
+    assert tokens(drawn | decode(opened(), rest)) == undisturbed
+
+
+def test_what_cannot_fit_even_alone_is_refused_before_it_enters(opened, attempts):
+    """Blocks for one whole context are vLLM's own condition at the start."""
+    longest = max(attempts, key=lambda attempt: len(attempt.expert_prompt))
+    relay = Relay(opened(max_model_len=128), 4)
+    with pytest.raises(EngineError, match=r"exceed the context engine\.max_model_len=128; raise"):
+        relay.submit(longest)
+    assert relay.idle
