@@ -61,7 +61,7 @@ class TrainingEngine:
         self.world_size = int(os.environ["WORLD_SIZE"])
         self._student = Student(model_dir, settings, loss)
         self._backend = _backend(self._student, settings)
-        self._settings = settings
+        self._average_decay = settings.average or 0.0
         self._average: list[torch.Tensor] | None = None
         if settings.average is not None:
             self._average = [master.clone() for master in self._backend.masters()]
@@ -92,8 +92,8 @@ class TrainingEngine:
             self._backend.backward(loss * self.world_size)
         norm = self._backend.step(lr)
         if self._average is not None and math.isfinite(norm):
-            masters = self._backend.masters()
-            torch._foreach_lerp_(self._average, masters, 1.0 - self._settings.average)
+            weight = 1.0 - self._average_decay
+            torch._foreach_lerp_(self._average, self._backend.masters(), weight)
         distributed.all_reduce(total)
         return float(total), norm if math.isfinite(norm) else math.inf
 

@@ -170,8 +170,10 @@ def _row(families: Sequence[Sequence[Example]]) -> Row:
                 blocks.append(Block(base, len(inputs), base, base))
             elif start < len(inputs):
                 blocks.append(Block(start, len(inputs), base, stem))
-    arrays = (np.asarray(part, dtype=np.int64) for part in (inputs, positions, predict, targets))
-    return Row(*arrays, blocks=tuple(blocks))
+    inputs_T, positions_T, predict_K, targets_K = (
+        np.asarray(part, dtype=np.int64) for part in (inputs, positions, predict, targets)
+    )
+    return Row(inputs_T, positions_T, predict_K, targets_K, tuple(blocks))
 
 
 def _join(entries: Sequence[Row | None]) -> Row | None:

@@ -118,8 +118,8 @@ class Unsharded:
         for state in self._optimizer.state.values():
             state["step"].fill_(value)
 
-    @torch.no_grad()
     def _publish(self) -> None:
-        for parameter, master in self._masters.items():
-            if parameter is not master:
-                parameter.copy_(master)
+        with torch.no_grad():
+            for parameter, master in self._masters.items():
+                if parameter is not master:
+                    parameter.copy_(master)

@@ -73,7 +73,7 @@ def gradients(student: Student, rows: list[Row]) -> tuple[float, list[torch.Tens
     student.zero_grad()
     total = sum(loss(student, row) for row in rows)
     total.backward()
-    return float(total), [p.grad.clone() for p in student.parameters()]
+    return float(total.detach()), [p.grad.clone() for p in student.parameters()]
 
 
 @pytest.mark.parametrize("share", [False, True], ids=["packed", "prompts shared"])
