@@ -129,6 +129,17 @@ class ReplaySettings(Settings):
     lease_s: float = Field(120.0, gt=0, description="work returns after this without a heartbeat")
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters instead of full fine-tuning; needs the package peft."""
+
+    rank: int = Field(16, ge=1, le=4096)
+    alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
+    targets: Literal["all-linear"] | tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="ends of the names of adapted linear layers",
+    )
+
+
 class LearnerSettings(Settings):
     """DeepSpeed fine-tuning of the student."""
 
@@ -161,6 +172,9 @@ class LearnerSettings(Settings):
     )
     average: float | None = Field(
         None, gt=0, lt=1, description="decay of a moving average of the weights, exported instead"
+    )
+    lora: LoraSettings | None = Field(
+        None, description="train adapters only; exported merged, and alone in adapter/"
     )
     max_skipped: int = Field(
         3, ge=0, description="steps in a row skipped for a non-finite gradient before giving up"

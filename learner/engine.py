@@ -14,10 +14,12 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save as serialize
 from torch import distributed, nn
 
 from common.config import LearnerSettings
 from common.rundir import read_json
+from learner import adapters
 from learner.attention import Layout
 from learner.checkpoint import STATE, Snapshot
 from learner.model import Student
@@ -61,6 +63,8 @@ class TrainingEngine:
         self.world_size = int(os.environ["WORLD_SIZE"])
         self._student = Student(model_dir, settings, loss)
         self._backend = _backend(self._student, settings)
+        by_name = dict(self._student.named_weights())
+        self._adapters = {by_name[n]: adapter for n, adapter in self._student.adapters.items()}
         self._average_decay = settings.average or 0.0
         self._average: list[torch.Tensor] | None = None
         if settings.average is not None:
@@ -106,23 +110,24 @@ class TrainingEngine:
         """
         weights: dict[str, torch.Tensor] = {}
         state: dict[str, torch.Tensor] = {"rng": torch.get_rng_state()}
-        for name, parameter in self._owned():
+        trained = [(n, p) for n, p in self._owned() if p.requires_grad]
+        for name, parameter in trained:
             whole = self._backend.state(parameter)
             if name is not None:
                 state |= {f"{key}/{name}": _to_cpu(value) for key, value in whole.items()}
         if self._average is not None:
             self._swap_average()
-            for name, parameter in self._owned():
+            for name, parameter in trained:
                 master = self._backend.state(parameter)["master"]
                 if name is not None:
                     state[f"average/{name}"] = _to_cpu(master)
         for name, parameter in self._owned():
-            weight = self._backend.state(parameter)["master"].to(parameter.dtype)
-            if name is not None:
-                weights[name] = _to_cpu(weight)
+            weight = self._exported(parameter)
+            if name is not None and weight is not None:
+                weights[name.replace(".base_layer.", ".")] = _to_cpu(weight)
+        files = self._files()
         if self._average is not None:
             self._swap_average()
-        files = self._student.config_files() if self.rank == 0 else {}
         return Snapshot(
             self.rank, self.world_size, weights, state, self._backend.num_updates, files
         )
@@ -139,6 +144,8 @@ class TrainingEngine:
 
         def load(master: str) -> None:
             for name, parameter in self._student.named_weights():
+                if not parameter.requires_grad:
+                    continue
                 keys = {"master": master, **{key: key for key in MOMENTS}}
                 state = {
                     key: where[f"{stored}/{name}"]
@@ -174,6 +181,38 @@ class TrainingEngine:
             # Under ZeRO-3 the size of a parameter that is not gathered is elsewhere.
             held[owner] += getattr(parameter, "ds_numel", parameter.numel())
             yield (name if owner == self.rank else None), parameter
+
+    def _master(self, parameter: nn.Parameter) -> torch.Tensor:
+        """The value of a weight as it would be exported, whole; frozen ones have no master."""
+        if not parameter.requires_grad:
+            return self._backend.weight(parameter)
+        return self._backend.state(parameter)["master"].to(parameter.dtype)
+
+    def _exported(self, parameter: nn.Parameter) -> torch.Tensor | None:
+        """A weight with its adapter merged into it; None for an adapter's own."""
+        if self._student.adapters and parameter.requires_grad:
+            return None
+        weight = self._master(parameter)
+        adapter = self._adapters.get(parameter)
+        if adapter is None:
+            return weight
+        a_RD, b_ER = self._master(adapter.a_RD), self._master(adapter.b_ER)
+        return adapters.merged(weight, a_RD, b_ER, adapter.scale)
+
+    def _files(self) -> dict[str, bytes]:
+        """Configuration, and the adapter alone as ``peft`` loads it; on rank 0."""
+        factors = {}
+        for adapter in self._student.adapters.values():
+            for letter, parameter in (("A", adapter.a_RD), ("B", adapter.b_ER)):
+                factor = self._master(parameter)
+                if self.rank == 0:
+                    factors[adapters.stored_name(adapter, letter)] = _to_cpu(factor)
+        if self.rank > 0:
+            return {}
+        files = self._student.config_files()
+        if factors:
+            files["adapter/adapter_model.safetensors"] = serialize(factors)
+        return files
 
     def _swap_average(self) -> None:
         """Exchange master weights and their average; what is collective sees masters only."""

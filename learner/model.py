@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from common.config import LearnerSettings
 from learner import attention
+from learner.adapters import Adapter, adapt
 from learner.losses import LOSSES
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -34,6 +35,12 @@ class Student(nn.Module):
         self.model = AutoModelForCausalLM.from_pretrained(
             model_dir, dtype=DTYPES[settings.dtype], attn_implementation=attention.NAME
         )
+        self.adapters: dict[str, Adapter] = {}
+        self._files = {"config.json": self.model.config.to_json_string(use_diff=True).encode()}
+        if settings.lora is not None:
+            adapters, config = adapt(self.model, settings.lora)
+            self.adapters = {adapter.weight: adapter for adapter in adapters}
+            self._files["adapter/adapter_config.json"] = config
         if settings.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
         self.head = _Head(self.model.get_output_embeddings(), loss)
@@ -54,12 +61,12 @@ class Student(nn.Module):
         return self.head(hidden_1TD[0].index_select(0, predict_K), targets_K)
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Every weight once, under its name in the Hugging Face model."""
+        """Every weight once, under its name in the Hugging Face model (with its adapters)."""
         yield from self.model.named_parameters()
 
     def config_files(self) -> dict[str, bytes]:
         """The files that make exported weights a Hugging Face folder, by relative path."""
-        return {"config.json": self.model.config.to_json_string(use_diff=True).encode()}
+        return dict(self._files)
 
     def decay_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices decay; norms and biases (one axis) do not."""

@@ -6,6 +6,7 @@ in the same order.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import deepspeed
@@ -71,7 +72,9 @@ class Sharded:
         for group in self._zero.param_groups:
             group["lr"] = lr
         self._engine.step()
-        return float(self._engine.get_global_grad_norm())
+        # After a step that it did not take, stage 3 still tells the norm of the one before.
+        applied = self._engine.was_step_applied()
+        return float(self._engine.get_global_grad_norm()) if applied else math.inf
 
     def masters(self) -> list[torch.Tensor]:
         """This rank's float32 weights, as the optimizer holds them."""

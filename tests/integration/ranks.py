@@ -1,13 +1,16 @@
 """What one rank runs in the tests of ranks: many small trainings, one process.
 
 Called as ``python ranks.py MODEL OUT CASES``; CASES is JSON, a list of
-{"name", "settings", "steps", "load"?, "save"?}. Writes OUT/NAME.safetensors
-(weights) and OUT/NAME.json ((loss, gradient norm) of each step) from rank 0.
+{"name", "settings", "steps", "load"?, "save"?, "poison"?}: a checkpoint to start from,
+a folder to leave one in, the step whose loss the last rank makes NaN. Writes
+OUT/NAME.safetensors (weights) and OUT/NAME.json ((loss, gradient norm) of each step) from
+rank 0.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -18,7 +21,7 @@ from safetensors.torch import save_file
 from common.config import LearnerSettings
 from learner import checkpoint
 from learner.engine import TrainingEngine
-from learner.packing import rows_of_rank
+from learner.packing import Row, rows_of_rank
 
 # Two examples share a prompt; one is alone in its row at any packing.
 EXAMPLES = [
@@ -52,7 +55,8 @@ def main() -> None:
         if "load" in case:
             engine.load_state(Path(case["load"]))
         rows = rows_of_rank(EXAMPLES, settings, rank)
-        results = [engine.step(rows, NUM_TARGETS, 1e-3) for _ in range(case["steps"])]
+        poison = case.get("poison") if rank == ranks - 1 else None
+        results = train(engine, rows, case["steps"], poison)
         weights = {name: weight.clone() for name, weight in engine.weights()}
         if rank == 0:
             save_file(weights, out / f"{case['name']}.safetensors")
@@ -61,6 +65,18 @@ def main() -> None:
             writer = checkpoint.Writer(Path(case["save"]), model, keep_states=9, keep_exports=None)
             writer.begin(engine, case["steps"])
             writer.wait()
+
+
+def train(
+    engine: TrainingEngine, rows: list[Row | None], steps: int, poison: int | None
+) -> list[tuple[float, float]]:
+    """(loss, gradient norm) of each step."""
+    head = engine._student.head
+    loss, results = head._loss, []
+    for step in range(1, steps + 1):
+        head._loss = (lambda *given: loss(*given) * math.nan) if step == poison else loss
+        results.append(engine.step(rows, NUM_TARGETS, 1e-3))
+    return results
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -99,8 +100,12 @@ def assert_equal(ours: Path, reference: Path, tolerance: float = 1e-5) -> None:
 def matrix(tiny, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("matrix")
     cases = [{"name": name, "settings": settings, "steps": 10} for name, settings in MATRIX.items()]
-    for ranks in (1, 2):
-        run(tiny, out / str(ranks), ranks, cases)
+    poisoned = [
+        {"name": f"poisoned-{stage}", "settings": {"zero_stage": stage}, "steps": 3, "poison": 2}
+        for stage in (0, 1, 2, 3)
+    ]
+    run(tiny, out / "1", 1, [*cases, {"name": "two", "settings": {"zero_stage": 0}, "steps": 2}])
+    run(tiny, out / "2", 2, [*cases, *poisoned])
     return out
 
 
@@ -113,3 +118,86 @@ def test_training_lowers_the_loss_of_the_reference(matrix):
 @pytest.mark.parametrize("name", MATRIX)
 def test_ten_steps_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
     assert_equal(matrix / ranks / name, matrix / "1" / REFERENCE)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_nan_on_one_rank_skips_the_step_on_all(matrix, stage):
+    from safetensors.torch import load_file
+
+    name = f"poisoned-{stage}"
+    norms = [norm for _, norm in json.loads((matrix / "2" / f"{name}.json").read_text())]
+    assert [math.isfinite(norm) for norm in norms] == [True, False, True]
+    found = load_file(matrix / "2" / f"{name}.safetensors")
+    expected = load_file(matrix / "1" / "two.safetensors")
+    for key, weight in found.items():
+        assert float((weight - expected[key]).norm() / expected[key].norm()) <= 1e-5, key
+
+
+@pytest.fixture(scope="module")
+def resharded(tiny, tmp_path_factory) -> Path:
+    """Nine steps: three on two ranks at stage 3, three on one, three on two at stage 2."""
+    out = tmp_path_factory.mktemp("resharded")
+    first, second = str(out / "first"), str(out / "second")
+    common = {"average": 0.9}
+    at = {stage: {**common, "zero_stage": stage} for stage in (0, 2, 3)}
+    run(
+        tiny,
+        out,
+        2,
+        [
+            {"name": "three", "settings": at[3], "steps": 3, "save": first},
+            {"name": "six", "settings": at[3], "steps": 6, "save": str(out / "straight")},
+        ],
+    )
+    run(
+        tiny,
+        out,
+        1,
+        [
+            {"name": "middle", "settings": at[0], "load": f"{first}/step_3", "steps": 3}
+            | {"save": second},
+            {"name": "nine", "settings": at[0], "steps": 9, "save": str(out / "reference")},
+        ],
+    )
+    run(
+        tiny,
+        out,
+        2,
+        [
+            {"name": "last", "settings": at[2], "load": f"{second}/step_3", "steps": 3}
+            | {"save": str(out / "third")},
+            {"name": "again", "settings": at[3], "load": f"{first}/step_3", "steps": 3},
+        ],
+    )
+    return out
+
+
+def test_training_that_moved_from_two_ranks_to_one_and_back_equals_one_that_did_not(resharded):
+    from safetensors.torch import load_file
+
+    moved, straight = (load_file(resharded / f"{n}.safetensors") for n in ("last", "nine"))
+    for name, weight in moved.items():
+        assert float((weight - straight[name]).norm() / straight[name].norm()) <= 1e-5, name
+
+
+def test_a_resumed_run_of_as_many_ranks_goes_on_exactly(resharded):
+    from safetensors.torch import load_file
+
+    again, six = (load_file(resharded / f"{name}.safetensors") for name in ("again", "six"))
+    for name, weight in again.items():
+        assert bool((weight == six[name]).all()), name
+    losses = json.loads((resharded / "six.json").read_text())
+    assert json.loads((resharded / "again.json").read_text()) == losses[3:]
+
+
+def test_the_exported_average_does_not_depend_on_the_ranks_that_wrote_it(resharded):
+    from transformers import AutoModelForCausalLM
+
+    moved, straight = (
+        dict(AutoModelForCausalLM.from_pretrained(resharded / name).named_parameters())
+        for name in ("third/step_3", "reference/step_9")
+    )
+    assert moved.keys() == straight.keys()
+    for name, weight in moved.items():
+        difference = (weight - straight[name]).detach().norm() / straight[name].detach().norm()
+        assert float(difference) <= 1e-5, name

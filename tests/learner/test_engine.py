@@ -119,7 +119,7 @@ def test_the_exported_folder_loads_and_answers_like_the_trained_model(tiny_llama
     logits = model(input_ids=torch.tensor([[*prompt, *target]])).logits[0, 2:-1]
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor(target))
     alone = engine.step(pack(EXAMPLES[:1], 64), 3, 0.0)[0]
-    assert float(loss) == pytest.approx(alone, rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(alone, rel=1e-5)
 
 
 def test_an_average_is_exported_in_place_of_the_weights(tiny_llama):
@@ -144,3 +144,27 @@ def test_a_gradient_that_is_not_finite_changes_nothing(tiny_llama):
     engine._student.head._loss = loss
     assert math.isfinite(step(engine)[1])
     assert engine._backend.num_updates == 2
+
+
+def test_adapters_alone_are_trained_and_exported_merged_and_by_themselves(tiny_llama, tmp_path):
+    peft = pytest.importorskip("peft", reason="optional: pip install peft")
+    engine = engine_of(tiny_llama, lora={"rank": 4, "alpha": 8.0}, average=0.5)
+    frozen = {name: weight for name, weight in weights(engine).items() if "lora" not in name}
+    for _ in range(2):
+        step(engine)
+    for name, weight in frozen.items():
+        torch.testing.assert_close(weights(engine)[name], weight, rtol=0, atol=0)
+    writer = Writer(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
+    writer.begin(engine, 2)
+    writer.wait()
+    folder = tmp_path / "runs/step_2"
+    ids = torch.tensor([[1, 2, 3, 4]])
+    merged = AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids).logits
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    plain = base(input_ids=ids).logits
+    adapted = peft.PeftModel.from_pretrained(base, folder / "adapter")(input_ids=ids).logits
+    torch.testing.assert_close(adapted, merged, rtol=1e-4, atol=1e-5)
+    assert float((plain - merged).detach().abs().max()) > 1e-3
+    resumed = engine_of(tiny_llama, lora={"rank": 4, "alpha": 8.0}, average=0.5)
+    resumed.load_state(folder)
+    assert step(resumed) == step(engine)
