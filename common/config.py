@@ -160,7 +160,10 @@ class LearnerSettings(Settings):
     )
     lr: float = Field(1e-5, gt=0, le=1)
     warmup_steps: int = Field(0, ge=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
+        "constant", description="after warm-up; wsd holds the peak, then falls linearly"
+    )
+    decay_share: float = Field(0.1, gt=0, le=1, description="wsd: part of the run that it falls")
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)

@@ -18,6 +18,7 @@ from safetensors.torch import save as serialize
 from torch import distributed, nn
 
 from common.config import LearnerSettings
+from common.errors import UserError
 from common.rundir import read_json
 from learner import adapters
 from learner.attention import Layout
@@ -237,6 +238,11 @@ class TrainingEngine:
 
 def _backend(student: Student, settings: LearnerSettings) -> Backend:
     groups = student.decay_groups(settings.weight_decay)
+    if settings.offload != "none" and settings.resolved_device == "cpu":
+        raise UserError(
+            f"learner.offload is {settings.offload}, but there is no GPU here to move it off; "
+            "leave it at none"
+        )
     if settings.zero_stage == 0:
         return Unsharded(student, groups, settings)
     from learner.sharded import Sharded

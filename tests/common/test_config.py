@@ -115,3 +115,21 @@ def test_the_resolved_configuration_reads_back_unchanged(tmp_path):
 def test_a_key_named_after_a_method_is_refused_like_any_other() -> None:
     with pytest.raises(UserError, match="sft: no such setting"):
         parse({"name": "x", "method": {"name": "sft"}, "data": {"kgfact": {}}, "sft": 1}, "f")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("learner.offload=parameters", "learner.zero_stage=2", "learner.device=cuda"),
+            "needs learner.zero_stage 3 or higher, not 2",
+        ),
+        (
+            ("learner.offload=optimizer", "learner.zero_stage=2", "learner.device=cpu"),
+            "everything is in CPU memory already; leave offload at none",
+        ),
+    ],
+)
+def test_offload_that_moves_nothing_is_refused(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, MINIMAL, *settings)
