@@ -105,6 +105,7 @@ class Learner:
         )
         self._trackers = Trackers(settings, run) if rank == 0 else None
         self._saving_since = 0.0
+        self._committed = 0
         self._skipped_in_a_row = 0
         self._metrics: dict[str, float] = {
             "mixsd_learner_step": 0.0,
@@ -138,23 +139,21 @@ class Learner:
 
     def run(self) -> int:
         """Train until the exposures are used up; returns the last step committed."""
-        step = committed = self._resume()
-        begun = step
+        step = begun = self._committed = self._resume()
         while not self._stop.is_set():
             batch = self._next_batch(step + 1)
             if batch is None or not batch.items:
                 break
             step += 1
             self._train(step, batch)
-            committed = self._commit(self._writer.finished()) or committed
+            self._commit(self._writer.finished())
             if step % self._settings.checkpoint_every == 0:
-                committed = self._save(step) or committed
+                self._save(step)
                 begun = step
-        committed = self._commit(self._writer.wait()) or committed
         if begun != step and not self._stop.is_set():
             self._save(step)
-            committed = self._commit(self._writer.wait()) or committed
-        return committed
+        self._commit(self._writer.wait())
+        return self._committed
 
     def _resume(self) -> int:
         found, problems = checkpoint.newest_sound(self._run.checkpoints)
@@ -186,6 +185,7 @@ class Learner:
                 self._waiting = ""
                 return batch
             self._waiting = f"the batch of step {step}"
+            self._commit(self._writer.finished())
             self._stop.wait(_POLL_S)
         return None
 
@@ -249,21 +249,20 @@ class Learner:
         with self._run.steps.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def _save(self, step: int) -> int | None:
-        """Begin the checkpoint of ``step``; returns the step committed on the way, if any."""
-        committed = self._commit(self._writer.wait())
+    def _save(self, step: int) -> None:
+        """Begin the checkpoint of ``step``; the one before it is waited for."""
+        self._commit(self._writer.wait())
         self._saving_since = time.monotonic()
         self._writer.begin(self._engine, step)
         stall = time.monotonic() - self._saving_since
         self._metrics["mixsd_learner_checkpoint_stall_seconds"] = stall
-        return committed
 
-    def _commit(self, step: int | None) -> int | None:
-        """Make ``step`` final, whose checkpoint is complete."""
+    def _commit(self, step: int | None) -> None:
+        """Make ``step`` final, whose checkpoint has become complete; None: nothing has."""
         if step is None:
-            return None
+            return
         self._metrics["mixsd_learner_checkpoint_seconds"] = time.monotonic() - self._saving_since
         if self._rank == 0:
             self._source.commit(step)
         self._done += 1
-        return step
+        self._committed = step
