@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 BATCH = 20
-STEPS = 4
+STEPS = 3
 ROW_TOKENS = 2048
 VOCABULARY = 151_936
 
