@@ -37,6 +37,7 @@ class Backend(Protocol):
     def loss(self, inputs: tuple[Any, ...], *, last: bool) -> torch.Tensor: ...
     def backward(self, loss: torch.Tensor) -> None: ...
     def step(self, lr: float) -> float: ...
+    def master(self, parameter: nn.Parameter) -> torch.Tensor: ...
     def masters(self) -> list[torch.Tensor]: ...
     def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]: ...
     def set_state(self, parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> None: ...
@@ -119,7 +120,7 @@ class TrainingEngine:
         if self._average is not None:
             self._swap_average()
             for name, parameter in trained:
-                master = self._backend.state(parameter)["master"]
+                master = self._backend.master(parameter)
                 if name is not None:
                     state[f"average/{name}"] = _to_cpu(master)
         for name, parameter in self._owned():
@@ -183,21 +184,21 @@ class TrainingEngine:
             held[owner] += getattr(parameter, "ds_numel", parameter.numel())
             yield (name if owner == self.rank else None), parameter
 
-    def _master(self, parameter: nn.Parameter) -> torch.Tensor:
-        """The value of a weight as it would be exported, whole; frozen ones have no master."""
+    def _weight(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A weight as it is exported, whole; frozen ones have no master."""
         if not parameter.requires_grad:
             return self._backend.weight(parameter)
-        return self._backend.state(parameter)["master"].to(parameter.dtype)
+        return self._backend.master(parameter).to(parameter.dtype)
 
     def _exported(self, parameter: nn.Parameter) -> torch.Tensor | None:
         """A weight with its adapter merged into it; None for an adapter's own."""
         if self._student.adapters and parameter.requires_grad:
             return None
-        weight = self._master(parameter)
+        weight = self._weight(parameter)
         adapter = self._adapters.get(parameter)
         if adapter is None:
             return weight
-        a_RD, b_ER = self._master(adapter.a_RD), self._master(adapter.b_ER)
+        a_RD, b_ER = self._weight(adapter.a_RD), self._weight(adapter.b_ER)
         return adapters.merged(weight, a_RD, b_ER, adapter.scale)
 
     def _files(self) -> dict[str, bytes]:
@@ -205,7 +206,7 @@ class TrainingEngine:
         factors = {}
         for adapter in self._student.adapters.values():
             for letter, parameter in (("A", adapter.a_RD), ("B", adapter.b_ER)):
-                factor = self._master(parameter)
+                factor = self._weight(parameter)
                 if self.rank == 0:
                     factors[adapters.stored_name(adapter, letter)] = _to_cpu(factor)
         if self.rank > 0:

@@ -80,10 +80,14 @@ class Sharded:
         """This rank's float32 weights, as the optimizer holds them."""
         return [flat.data for flat in self._flats()]
 
+    def master(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A weight in float32, whole, on every rank."""
+        return safe_get_full_fp32_param(parameter)
+
     def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
         """Master weight and moments of a parameter, whole, on every rank."""
         return {
-            "master": safe_get_full_fp32_param(parameter),
+            "master": self.master(parameter),
             **{key: safe_get_full_optimizer_state(parameter, key) for key in MOMENTS},
         }
 

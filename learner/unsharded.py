@@ -91,11 +91,14 @@ class Unsharded:
         """This rank's float32 weights, as the optimizer holds them."""
         return [master.detach() for master in self._masters.values()]
 
+    def master(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A weight in float32, whole, on every rank."""
+        return self._masters[parameter].detach()
+
     def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
         """Master weight and moments of a parameter, whole, on every rank."""
-        master = self._masters[parameter]
-        moments = self._optimizer.state[master]
-        return {"master": master.detach(), **{key: moments[key] for key in MOMENTS}}
+        moments = self._optimizer.state[self._masters[parameter]]
+        return {"master": self.master(parameter), **{key: moments[key] for key in MOMENTS}}
 
     def set_state(self, parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> None:
         """Continue from what :meth:`state` gave."""
