@@ -36,7 +36,7 @@ test: setup
 # Measures the learner against TRL and plain PyTorch: about six minutes on one core.
 bench-learner: setup
 	$(BIN)/pip install --quiet --no-deps -r requirements/bench.txt
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/learner.py
+	$(BIN)/python -m tests.benchmarks.learner
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

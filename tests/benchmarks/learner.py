@@ -264,7 +264,7 @@ def main() -> None:
     }
     found = {}
     for name in CONTENDERS:
-        command = [sys.executable, __file__, "--only", name]
+        command = [sys.executable, "-m", "tests.benchmarks.learner", "--only", name]
         result = subprocess.run(
             command, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
