@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from common.config import LearnerSettings
-from learner import attention
+from learner import attention, norms
 from learner.adapters import Adapter, adapt
 from learner.losses import LOSSES
 
@@ -41,6 +41,8 @@ class Student(nn.Module):
             adapters, config = adapt(self.model, settings.lora)
             self.adapters = {adapter.weight: adapter for adapter in adapters}
             self._files["adapter/adapter_config.json"] = config
+        if settings.resolved_device == "cpu":
+            norms.fuse(self.model)
         if settings.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
         self.head = _Head(self.model.get_output_embeddings(), loss)

@@ -75,8 +75,8 @@ class Unsharded:
             self._optimizer.grad_scale = ((norm + 1e-6) / self._clip).clamp(min=1.0)
             self._optimizer.found_inf = torch.zeros((), device=self.device)
             for parameter, master in self._masters.items():
-                if parameter.grad is not None:
-                    master.grad = parameter.grad.float()
+                if parameter is not master:
+                    master.grad = _widened(parameter.grad, master.grad)
             self._optimizer.step()
             self._publish()
         self.discard()
@@ -85,7 +85,10 @@ class Unsharded:
     def discard(self) -> None:
         """Forget the gradients."""
         for parameter, master in self._masters.items():
-            parameter.grad = master.grad = None
+            parameter.grad = None
+            # On a CPU fresh pages cost more than the copy, so the float32 buffers stay.
+            if self.device.type != "cpu":
+                master.grad = None
 
     def masters(self) -> list[torch.Tensor]:
         """This rank's float32 weights, as the optimizer holds them."""
@@ -126,3 +129,10 @@ class Unsharded:
             for parameter, master in self._masters.items():
                 if parameter is not master:
                     parameter.copy_(master)
+
+
+def _widened(gradient: torch.Tensor | None, buffer: torch.Tensor | None) -> torch.Tensor | None:
+    """A gradient in float32, in ``buffer`` if there is one."""
+    if gradient is None or buffer is None:
+        return None if gradient is None else gradient.float()
+    return buffer.copy_(gradient)
