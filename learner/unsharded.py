@@ -65,18 +65,18 @@ class Unsharded:
 
     def step(self, lr: float) -> float:
         """Clip, update, forget the gradients; returns their norm. Not finite: no update."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        squares = [torch.linalg.vector_norm(g, dtype=torch.float32) for g in gradients]
-        norm = torch.linalg.vector_norm(torch.stack(squares))
+        for parameter, master in self._masters.items():
+            if parameter is not master:
+                master.grad = _widened(parameter.grad, master.grad)
+        gradients = [m.grad for m in self._masters.values() if m.grad is not None]
+        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
         if torch.isfinite(norm):
             for group in self._optimizer.param_groups:
                 group["lr"] = lr
             # The fused kernel divides gradients on its way: no pass of its own for clipping.
             self._optimizer.grad_scale = ((norm + 1e-6) / self._clip).clamp(min=1.0)
             self._optimizer.found_inf = torch.zeros((), device=self.device)
-            for parameter, master in self._masters.items():
-                if parameter is not master:
-                    master.grad = _widened(parameter.grad, master.grad)
             self._optimizer.step()
             self._publish()
         self.discard()
