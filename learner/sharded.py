@@ -46,8 +46,11 @@ class Sharded:
         )
         self.device = self._engine.device
         self._zero = self._engine.optimizer
-        # Also in float32, where DeepSpeed by itself would take a step on NaN.
-        self._zero.check_grad_overflow = True
+        if self._stage < 3:
+            # A norm that is not finite skips the step only while this is set; the search
+            # through every gradient that goes with it tells no more and takes as long as AdamW.
+            self._zero.check_grad_overflow = True
+            self._zero.check_overflow = lambda **_: None
         self._adam = self._zero.optimizer
         flats = self._flats()
         for flat in flats:

@@ -101,8 +101,13 @@ def matrix(tiny, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("matrix")
     cases = [{"name": name, "settings": settings, "steps": 10} for name, settings in MATRIX.items()]
     poisoned = [
-        {"name": f"poisoned-{stage}", "settings": {"zero_stage": stage}, "steps": 3, "poison": 2}
-        for stage in (0, 1, 2, 3)
+        {
+            "name": f"poisoned-{stage}-{dtype}",
+            "settings": {"zero_stage": stage, "dtype": dtype},
+            "steps": 3,
+            "poison": 2,
+        }
+        for stage, dtype in product((0, 1, 2, 3), ("float32", "bfloat16"))
     ]
     run(tiny, out / "1", 1, [*cases, {"name": "two", "settings": {"zero_stage": 0}, "steps": 2}])
     run(tiny, out / "2", 2, [*cases, *poisoned])
@@ -120,17 +125,21 @@ def test_ten_steps_equal_one_unsharded_rank_without_packing(matrix, ranks, name)
     assert_equal(matrix / ranks / name, matrix / "1" / REFERENCE)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_nan_on_one_rank_skips_the_step_on_all(matrix, stage):
+def test_nan_on_one_rank_skips_the_step_on_all(matrix, stage, dtype):
     from safetensors.torch import load_file
 
-    name = f"poisoned-{stage}"
+    name = f"poisoned-{stage}-{dtype}"
     norms = [norm for _, norm in json.loads((matrix / "2" / f"{name}.json").read_text())]
     assert [math.isfinite(norm) for norm in norms] == [True, False, True]
     found = load_file(matrix / "2" / f"{name}.safetensors")
     expected = load_file(matrix / "1" / "two.safetensors")
+    # bfloat16 has 8 bits of mantissa.
+    tolerance = 1e-5 if dtype == "float32" else 2**-8
     for key, weight in found.items():
-        assert float((weight - expected[key]).norm() / expected[key].norm()) <= 1e-5, key
+        difference = weight.float() - expected[key]
+        assert float(difference.norm() / expected[key].norm()) <= tolerance, key
 
 
 @pytest.fixture(scope="module")
