@@ -150,7 +150,7 @@ class LearnerSettings(Settings):
     epochs: int = Field(30, ge=1, description="times each rollout is trained")
     batch_size: int = Field(20, ge=1, description="rollouts a step, over all ranks")
     pack: bool = Field(True, description="several rollouts a row; false: one")
-    row_tokens: int = Field(1024, ge=32, description="tokens of one packed row")
+    row_tokens: int = Field(2048, ge=32, description="tokens of one packed row")
     micro_batch: int = Field(1, ge=1, le=4096, description="rows of one forward pass")
     share_prompts: bool = Field(
         True, description="rollouts of one prompt in a row pay for it once; needs pack"
