@@ -47,5 +47,10 @@ generated: setup
 	$(BIN)/python -m deploy.grafana.panels deploy/grafana/dashboards
 	$(BIN)/python -m deploy.kuberay.folder
 
+# Measures the learner against TRL and plain PyTorch: about six minutes on one core.
+bench-learner: setup
+	$(BIN)/pip install --quiet --no-deps -r requirements/bench.txt
+	$(BIN)/python -m tests.benchmarks.learner
+
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

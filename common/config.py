@@ -133,6 +133,17 @@ class ReplaySettings(Settings):
     lease_s: float = Field(120.0, gt=0, description="work returns after this without a heartbeat")
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters instead of full fine-tuning; needs the package peft."""
+
+    rank: int = Field(16, ge=1, le=4096)
+    alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
+    targets: Literal["all-linear"] | tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="ends of the names of adapted linear layers",
+    )
+
+
 class LearnerSettings(Settings):
     """DeepSpeed fine-tuning of the student."""
 
@@ -142,17 +153,44 @@ class LearnerSettings(Settings):
     zero_stage: int = Field(0, ge=0, le=3)
     epochs: int = Field(30, ge=1, description="times each rollout is trained")
     batch_size: int = Field(20, ge=1, description="rollouts a step, over all ranks")
-    row_tokens: int = Field(1024, ge=32, description="tokens of one packed row")
+    pack: bool = Field(True, description="several rollouts a row; false: one")
+    row_tokens: int = Field(2048, ge=32, description="tokens of one packed row")
+    micro_batch: int = Field(1, ge=1, le=4096, description="rows of one forward pass")
+    share_prompts: bool = Field(
+        True, description="rollouts of one prompt in a row pay for it once; needs pack"
+    )
+    offload: Literal["none", "optimizer", "parameters"] = Field(
+        "none", description="kept in CPU memory on a GPU: optimizer state, or weights too"
+    )
     lr: float = Field(1e-5, gt=0, le=1)
     warmup_steps: int = Field(0, ge=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
+        "constant", description="after warm-up; wsd holds the peak, then falls linearly"
+    )
+    decay_share: float = Field(0.1, gt=0, le=1, description="wsd: part of the run that it falls")
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
     keep_states: int = Field(2, ge=1, description="checkpoints that can be resumed from")
-    gradient_checkpointing: bool = False
+    keep_exports: int | None = Field(
+        None, ge=1, description="checkpoints kept at all; none: every one. Give the evaluator time"
+    )
+    average: float | None = Field(
+        None, gt=0, lt=1, description="decay of a moving average of the weights, exported instead"
+    )
+    lora: LoraSettings | None = Field(
+        None, description="train adapters only; exported merged, and alone in adapter/"
+    )
+    max_skipped: int = Field(
+        3, ge=0, description="steps in a row skipped for a non-finite gradient before giving up"
+    )
+    tensorboard: bool = Field(False, description="write event files under the run's tensorboard/")
+    wandb: str | None = Field(None, min_length=1, description="Weights & Biases project to log to")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: less memory, a third slower"
+    )
 
     @property
     def resolved_device(self) -> Literal["cpu", "cuda"]:
@@ -165,6 +203,21 @@ class LearnerSettings(Settings):
             raise ValueError(
                 f"learner.ranks is {self.ranks}, more than learner.batch_size {self.batch_size}; "
                 "every rank needs at least one rollout a step"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _offload_has_something_to_move(self) -> LearnerSettings:
+        least = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(
+                f"learner.offload is {self.offload}, which needs learner.zero_stage {least} "
+                f"or higher, not {self.zero_stage}"
+            )
+        if self.offload != "none" and self.device == "cpu":
+            raise ValueError(
+                f"learner.offload is {self.offload}, but learner.device is cpu: everything is "
+                "in CPU memory already; leave offload at none"
             )
         return self
 

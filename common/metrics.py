@@ -130,7 +130,14 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec("mixsd_learner_target_tokens_total", "counter", "learner", "Target tokens trained."),
     Spec("mixsd_learner_step_seconds", "gauge", "learner", "Seconds of the last step."),
     Spec("mixsd_learner_wait_seconds_total", "counter", "learner", "Seconds without a batch."),
-    Spec("mixsd_learner_checkpoint_seconds", "gauge", "learner", "Seconds of the last checkpoint."),
+    Spec("mixsd_learner_skipped_total", "counter", "learner", "Steps with no finite gradient."),
+    Spec("mixsd_learner_checkpoint_seconds", "gauge", "learner", "Seconds to the last commit."),
+    Spec(
+        "mixsd_learner_checkpoint_stall_seconds",
+        "gauge",
+        "learner",
+        "Seconds training stood still for it.",
+    ),
     Spec("mixsd_eval_seconds_total", "counter", "evaluator", "Seconds spent in evaluation."),
     *(
         Spec(name, "gauge", "controller", meaning, "suite", measured_in="fraction, or nats/token")

@@ -10,6 +10,7 @@
 ``events.jsonl``   what happened: restarts, scaling, ends
 ``desired.json``   what was asked of the live run; absent: what the configuration says
 ``cluster.json``   the local Ray cluster, where the run started one
+``tensorboard/``   event files, where asked for
 ``report.html``, ``logs/``
 """
 
@@ -39,6 +40,7 @@ class RunDir:
         self.events = root / "events.jsonl"
         self.desired = root / "desired.json"
         self.cluster = root / "cluster.json"
+        self.tensorboard = root / "tensorboard"
         self.token = root / "ray.token"
         self.report = root / "report.html"
         self.logs = root / "logs"

@@ -1,9 +1,13 @@
 """Checkpoints: immutable folders that load as Hugging Face models.
 
-``step_N/`` holds the exported model and tokenizer, ``deepspeed/`` with the
-shards to resume from, and ``manifest.json``: step, time, and the SHA-256 of
-every file. A folder is built under another name and renamed when complete, so
-what is called ``step_N`` is whole; hashes tell if it still is.
+``step_N/`` holds the exported model and tokenizer, ``state/`` with what it
+takes to resume, and ``manifest.json``: step, and the SHA-256 of every file. A
+folder is built under another name and renamed when complete, so what is called
+``step_N`` is whole; hashes tell if it still is.
+
+State is kept by parameter name, not by rank: float32 weights and Adam's moments
+in safetensors. So any number of ranks, at any ZeRO stage, can continue from it.
+Each rank writes the parameters it is given; none holds the whole model.
 """
 
 from __future__ import annotations
@@ -11,16 +15,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from common.rundir import is_full, read_json, write_atomic
 
-STATE = "deepspeed"
+STATE = "state"
 _MANIFEST = "manifest.json"
+_INDEX = "model.safetensors.index.json"
+_PART_DEADLINE_S = 600.0
+_POLL_S = 0.05
 # Everything a tokenizer is saved as, whichever kind it is.
 _TOKENIZER_FILES = (
     "tokenizer*",
@@ -34,11 +45,25 @@ _TOKENIZER_FILES = (
 )
 
 
-class Exporter(Protocol):
-    """What writing a checkpoint needs of the training engine; collective calls."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One rank's part of a checkpoint, copied to CPU memory: tensors by name.
 
-    def export(self, folder: Path) -> None: ...
-    def save_state(self, folder: Path) -> None: ...
+    ``config`` files and adapters come from rank 0 as (relative path, bytes).
+    """
+
+    rank: int
+    world_size: int
+    weights: Mapping[str, Any]
+    state: Mapping[str, Any]
+    num_updates: int
+    files: Mapping[str, bytes]
+
+
+class Source(Protocol):
+    """What a checkpoint needs of the training engine; collective calls."""
+
+    def snapshot(self) -> Snapshot: ...
     def barrier(self) -> None: ...
 
 
@@ -76,44 +101,106 @@ class Checkpoint:
         return None
 
 
-def write(
-    engine: Exporter, root: Path, step: int, model_dir: Path, *, first_rank: bool, keep_states: int
-) -> None:
-    """Write ``root/step_N`` from all ranks; returns when it is complete.
+class Writer:
+    """Writes checkpoints in the background; all ranks make the same calls.
 
-    Older checkpoints keep their models; only the newest ``keep_states`` keep
-    what is needed to resume.
+    Training stops only for the snapshot. A checkpoint counts when :meth:`finished`
+    or :meth:`wait` has named its step: only then may the step be committed.
+
+    Args:
+        root: folder of the checkpoints.
+        model_dir: where the tokenizer comes from.
+        keep_states: older checkpoints keep their models, not what it takes to resume.
+        keep_exports: older checkpoints are removed; None keeps all.
     """
-    final = root / f"step_{step}"
-    if final.exists():
-        return
-    staging = root / f".step_{step}.partial"
-    if first_rank:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        _copy_tokenizer(model_dir, staging)
-    engine.barrier()
-    try:
-        engine.export(staging)
-        engine.save_state(staging / STATE)
-    except Exception as error:
-        # torch and safetensors have errors of their own for a full disk.
-        if not is_full(root):
-            raise
-        shutil.rmtree(staging, ignore_errors=True)
-        raise OSError(errno.ENOSPC, f"no space left for checkpoint step_{step}") from error
-    engine.barrier()
-    if first_rank:
-        files = {
-            str(path.relative_to(staging)): _sha256(path)
-            for path in sorted(staging.rglob("*"))
-            if path.is_file()
+
+    def __init__(
+        self, root: Path, model_dir: Path, *, keep_states: int, keep_exports: int | None
+    ) -> None:
+        self._root = root
+        self._model_dir = model_dir
+        self._keep_states = keep_states
+        self._keep_exports = keep_exports
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[int] | None = None
+
+    def begin(self, source: Source, step: int) -> None:
+        """Take the snapshot of ``step`` and start writing it; none may be pending."""
+        assert self._pending is None
+        staging = self._root / f".step_{step}.partial"
+        snapshot = source.snapshot()
+        if snapshot.rank == 0:
+            shutil.rmtree(staging, ignore_errors=True)
+            (staging / STATE).mkdir(parents=True)
+        source.barrier()
+        self._pending = self._thread.submit(self._write_or_explain, snapshot, staging, step)
+
+    def finished(self) -> int | None:
+        """The step whose checkpoint has become complete since the last call, else None.
+
+        Raises:
+            OSError and the like: the background write failed.
+        """
+        return self.wait() if self._pending is not None and self._pending.done() else None
+
+    def wait(self) -> int | None:
+        """Like :meth:`finished`, but waits for the pending one."""
+        if self._pending is None:
+            return None
+        pending, self._pending = self._pending, None
+        return pending.result()
+
+    def _write_or_explain(self, snapshot: Snapshot, staging: Path, step: int) -> int:
+        try:
+            return self._write(snapshot, staging, step)
+        except Exception as error:
+            # safetensors has an error of its own for a full disk.
+            if not is_full(self._root):
+                raise
+            shutil.rmtree(staging, ignore_errors=True)
+            raise OSError(errno.ENOSPC, f"no space left for checkpoint step_{step}") from error
+
+    def _write(self, snapshot: Snapshot, staging: Path, step: int) -> int:
+        from safetensors.torch import save_file
+
+        final = self._root / f"step_{step}"
+        own = [_weights_name(snapshot.rank, snapshot.world_size), _state_name(snapshot.rank)]
+        save_file(dict(snapshot.weights), staging / own[0], metadata={"format": "pt"})
+        save_file(dict(snapshot.state), staging / own[1])
+        for name, content in snapshot.files.items():
+            (staging / name).parent.mkdir(exist_ok=True)
+            (staging / name).write_bytes(content)
+        if snapshot.rank == 0:
+            _copy_tokenizer(self._model_dir, staging)
+        part = {
+            "weights": list(snapshot.weights),
+            "hashes": {name: _durable_sha256(staging / name) for name in own},
         }
-        write_atomic(staging / _MANIFEST, json.dumps({"step": step, "files": files}, indent=1))
+        write_atomic(_part(staging, snapshot.rank), json.dumps(part))
+        if snapshot.rank > 0:
+            return step
+        parts = [_await_part(staging, rank) for rank in range(snapshot.world_size)]
+        if snapshot.world_size > 1:
+            write_atomic(staging / _INDEX, _index(parts))
+        hashes = {name: digest for part in parts for name, digest in part["hashes"].items()}
+        hashes |= {
+            str(path.relative_to(staging)): _durable_sha256(path)
+            for path in sorted(staging.rglob("*"))
+            if path.is_file() and str(path.relative_to(staging)) not in hashes
+        }
+        manifest = {"step": step, "num_updates": snapshot.num_updates, "files": hashes}
+        write_atomic(staging / _MANIFEST, json.dumps(manifest, indent=1))
         staging.rename(final)
-        for old in existing(root)[keep_states:]:
+        self._retire()
+        return step
+
+    def _retire(self) -> None:
+        found = existing(self._root)
+        for old in found[self._keep_states :]:
             shutil.rmtree(old.folder / STATE, ignore_errors=True)
-    engine.barrier()
+        if self._keep_exports is not None:
+            for old in found[max(self._keep_exports, self._keep_states) :]:
+                shutil.rmtree(old.folder, ignore_errors=True)
 
 
 def existing(root: Path) -> list[Checkpoint]:
@@ -156,12 +243,58 @@ def discard_after(root: Path, step: int) -> None:
     for checkpoint in existing(root):
         if checkpoint.step > step:
             shutil.rmtree(checkpoint.folder)
+    for folder in root.glob(".step_*.partial"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
     for pattern in _TOKENIZER_FILES:
         for path in source.glob(pattern):
             shutil.copy2(path, target / path.name)
+
+
+def _weights_name(rank: int, world_size: int) -> str:
+    if world_size == 1:
+        return "model.safetensors"
+    return f"model-{rank + 1:05d}-of-{world_size:05d}.safetensors"
+
+
+def _state_name(rank: int) -> str:
+    return f"{STATE}/rank-{rank}.safetensors"
+
+
+def _part(staging: Path, rank: int) -> Path:
+    return staging / STATE / f"rank-{rank}.json"
+
+
+def _await_part(staging: Path, rank: int) -> dict[str, Any]:
+    deadline = time.monotonic() + _PART_DEADLINE_S
+    while (part := read_json(_part(staging, rank))) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"{staging}: rank {rank} has not written its part in {_PART_DEADLINE_S:g} s"
+            )
+        time.sleep(_POLL_S)
+    return part
+
+
+def _index(parts: list[dict[str, Any]]) -> str:
+    """Which file holds which weight, as Hugging Face loaders read it."""
+    files = {
+        name: _weights_name(rank, len(parts))
+        for rank, part in enumerate(parts)
+        for name in part["weights"]
+    }
+    return json.dumps({"metadata": {}, "weight_map": files}, indent=1)
+
+
+def _durable_sha256(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return _sha256(path)
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The door to DeepSpeed: one rank's model, optimizer and sharded state.
+"""One rank's training step: rows in, loss and gradient norm out.
 
 Knows rows and steps; it does not know where batches come from or when to
 checkpoint. All ranks must make the same calls in the same order.
@@ -6,52 +6,42 @@ checkpoint. All ranks must make the same calls in the same order.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import deepspeed
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM
+from safetensors import safe_open
+from safetensors.torch import save as serialize
+from torch import distributed, nn
 
 from common.config import LearnerSettings
-from learner.losses import LOSSES
-from learner.packing import Row
+from common.errors import UserError
+from common.rundir import read_json
+from learner import adapters
+from learner.attention import Layout
+from learner.checkpoint import STATE, Snapshot
+from learner.model import Student
+from learner.packing import Block, Row
+from learner.unsharded import MOMENTS, Unsharded
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-_STATE_TAG = "state"
 
+class Backend(Protocol):
+    """Where weights, gradients and optimizer state live."""
 
-class _RowLoss(nn.Module):
-    """A causal LM with its loss, so that DeepSpeed wraps both.
+    device: torch.device
+    num_updates: int
 
-    Only target positions go through the head: at vocabulary 49k the head
-    costs as much as several layers.
-    """
-
-    def __init__(self, model: nn.Module, loss: str) -> None:
-        super().__init__()
-        self.model = model
-        self._loss = LOSSES[loss]
-
-    def forward(
-        self,
-        inputs_1T: torch.Tensor,
-        positions_1T: torch.Tensor,
-        mask_11TT: torch.Tensor,
-        predict_K: torch.Tensor,
-        targets_K: torch.Tensor,
-    ) -> torch.Tensor:
-        hidden_1TD = self.model.model(
-            input_ids=inputs_1T,
-            position_ids=positions_1T,
-            attention_mask=mask_11TT,
-            use_cache=False,
-        ).last_hidden_state
-        logits_KV = self.model.lm_head(hidden_1TD[0, predict_K])
-        return self._loss(logits_KV, targets_K)
+    def loss(self, inputs: tuple[Any, ...], *, last: bool) -> torch.Tensor: ...
+    def backward(self, loss: torch.Tensor) -> None: ...
+    def step(self, lr: float) -> float: ...
+    def master(self, parameter: nn.Parameter) -> torch.Tensor: ...
+    def masters(self) -> list[torch.Tensor]: ...
+    def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]: ...
+    def set_state(self, parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> None: ...
+    def weight(self, parameter: nn.Parameter) -> torch.Tensor: ...
 
 
 class TrainingEngine:
@@ -68,32 +58,19 @@ class TrainingEngine:
     """
 
     def __init__(self, model_dir: Path, settings: LearnerSettings, *, loss: str, seed: int) -> None:
-        on_cpu = settings.resolved_device == "cpu"
         torch.manual_seed(seed)
-        deepspeed.init_distributed("gloo" if on_cpu else "nccl", verbose=False)
-        self._settings = settings
-        self._world_size = int(os.environ["WORLD_SIZE"])
-        self._is_first = os.environ["RANK"] == "0"
-        model = AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=_DTYPES[settings.dtype], attn_implementation="sdpa"
-        )
-        if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
-        model.train()
-        optimizer = torch.optim.AdamW(
-            _decay_groups(model, settings.weight_decay),
-            lr=settings.lr,
-            betas=settings.betas,
-            eps=settings.eps,
-            # One pass over the parameters; several times faster than per-tensor on CPU.
-            fused=True,
-        )
-        self._engine, *_ = deepspeed.initialize(
-            model=_RowLoss(model, loss),
-            optimizer=optimizer,
-            config=_deepspeed_config(settings),
-        )
-        self._device = self._engine.device
+        if not distributed.is_initialized():
+            distributed.init_process_group("gloo" if settings.resolved_device == "cpu" else "nccl")
+        self.rank = int(os.environ["RANK"])
+        self.world_size = int(os.environ["WORLD_SIZE"])
+        self._student = Student(model_dir, settings, loss)
+        self._backend = _backend(self._student, settings)
+        by_name = dict(self._student.named_weights())
+        self._adapters = {by_name[n]: adapter for n, adapter in self._student.adapters.items()}
+        self._average_decay = settings.average or 0.0
+        self._average: list[torch.Tensor] | None = None
+        if settings.average is not None:
+            self._average = [master.clone() for master in self._backend.masters()]
 
     def step(
         self, rows: Sequence[Row | None], num_target_tokens: int, lr: float
@@ -101,101 +78,179 @@ class TrainingEngine:
         """One optimizer step.
 
         Args:
-            rows: this rank's rows; None counts nothing. As many on every rank.
+            rows: this rank's, one forward pass each; None counts nothing. As many
+                on every rank.
             num_target_tokens: of the global batch; the loss is divided by it,
                 so it does not depend on ranks or packing.
             lr: learning rate of the step.
 
         Returns:
             The loss of the global batch (nats a token) and the gradient's norm
-            before clipping.
+            before clipping. Where the norm is not finite nothing was updated.
         """
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self._backend.device)
         for index, row in enumerate(rows):
-            self._engine.set_gradient_accumulation_boundary(index == len(rows) - 1)
-            loss = self._forward(row) / num_target_tokens
-            total += float(loss.detach())
-            # DeepSpeed averages gradients over ranks; the loss is a sum over them.
-            self._engine.backward(loss * self._world_size)
-        norm = self._plain_norm()
-        self._engine.step()
-        if norm is None:
-            norm = float(self._engine.get_global_grad_norm())
-        return self._sum(total), norm
+            loss = self._backend.loss(self._inputs(row), last=index == len(rows) - 1)
+            # An empty row still takes part in collective calls, with weight 0.
+            loss = loss / num_target_tokens if row is not None else loss * 0.0
+            total += loss.detach()
+            # Gradients are averaged over ranks; the loss is a sum over them.
+            self._backend.backward(loss * self.world_size)
+        norm = self._backend.step(lr)
+        if self._average is not None and math.isfinite(norm):
+            weight = 1.0 - self._average_decay
+            torch._foreach_lerp_(self._average, self._backend.masters(), weight)
+        distributed.all_reduce(total)
+        return float(total), norm if math.isfinite(norm) else math.inf
 
-    def save_state(self, folder: Path) -> None:
-        """Write this rank's shards under ``folder``; all ranks call it."""
-        self._engine.save_checkpoint(str(folder), tag=_STATE_TAG, save_latest=False)
+    def snapshot(self) -> Snapshot:
+        """This rank's part of a checkpoint, in CPU memory; all ranks call it.
+
+        Parameters are gathered one at a time and each is kept by the rank that
+        holds least so far, so no rank ever has the whole model twice. With an
+        average, that is what is exported; training continues from the masters.
+        """
+        weights: dict[str, torch.Tensor] = {}
+        state: dict[str, torch.Tensor] = {"rng": torch.get_rng_state()}
+        trained = [(n, p) for n, p in self._owned() if p.requires_grad]
+        for name, parameter in trained:
+            whole = self._backend.state(parameter)
+            if name is not None:
+                state |= {f"{key}/{name}": _to_cpu(value) for key, value in whole.items()}
+        if self._average is not None:
+            self._swap_average()
+            for name, parameter in trained:
+                master = self._backend.master(parameter)
+                if name is not None:
+                    state[f"average/{name}"] = _to_cpu(master)
+        for name, parameter in self._owned():
+            weight = self._exported(parameter)
+            if name is not None and weight is not None:
+                weights[name.replace(".base_layer.", ".")] = _to_cpu(weight)
+        files = self._files()
+        if self._average is not None:
+            self._swap_average()
+        return Snapshot(
+            self.rank, self.world_size, weights, state, self._backend.num_updates, files
+        )
 
     def load_state(self, folder: Path) -> None:
-        """Continue from :meth:`save_state`'s folder; all ranks call it."""
-        loaded, _ = self._engine.load_checkpoint(str(folder), tag=_STATE_TAG)
-        if loaded is None:
-            raise RuntimeError(f"{folder}: DeepSpeed found no state in it")
+        """Continue from the checkpoint ``folder``; all ranks call it.
 
-    def export(self, folder: Path) -> None:
-        """Write the weights as a Hugging Face folder; all ranks call it, rank 0 writes."""
-        model = self._engine.module.model
-        with deepspeed.zero.GatheredParameters(
-            list(model.parameters()), enabled=self._settings.zero_stage == 3
-        ):
-            if self._is_first:
-                model.save_pretrained(folder)
-        self.barrier()
+        It may have been written by any number of ranks, at any ZeRO stage.
+        """
+        manifest = read_json(folder / "manifest.json")
+        assert manifest is not None, "checked by who chose the checkpoint"
+        parts = [safe_open(p, "pt") for p in sorted((folder / STATE).glob("rank-*.safetensors"))]
+        where = {key: part for part in parts for key in part.keys()}  # noqa: SIM118
+
+        def load(master: str) -> None:
+            for name, parameter in self._student.named_weights():
+                if not parameter.requires_grad:
+                    continue
+                keys = {"master": master, **{key: key for key in MOMENTS}}
+                state = {
+                    key: where[f"{stored}/{name}"]
+                    .get_tensor(f"{stored}/{name}")
+                    .to(self._backend.device)
+                    for key, stored in keys.items()
+                }
+                self._backend.set_state(parameter, state)
+
+        if self._average is not None:
+            has_average = any(key.startswith("average/") for key in where)
+            load("average" if has_average else "master")
+            self._average = [master.clone() for master in self._backend.masters()]
+        load("master")
+        self._backend.num_updates = manifest["num_updates"]
+        if len(parts) == self.world_size:
+            torch.set_rng_state(parts[self.rank].get_tensor("rng"))
+
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every weight as the forward pass uses it, one at a time; all ranks iterate."""
+        for name, parameter in self._student.named_weights():
+            yield name, self._backend.weight(parameter)
 
     def barrier(self) -> None:
         """Wait for every rank."""
-        deepspeed.comm.barrier()
+        distributed.barrier()
 
-    def _plain_norm(self) -> float | None:
-        """The gradient's norm where DeepSpeed keeps none: float32 without sharding."""
-        if self._settings.zero_stage > 0 or self._settings.dtype != "float32":
+    def _owned(self) -> Iterator[tuple[str | None, nn.Parameter]]:
+        """Every parameter; the name only on the rank that keeps it in checkpoints."""
+        held = [0] * self.world_size
+        for name, parameter in self._student.named_weights():
+            owner = held.index(min(held))
+            # Under ZeRO-3 the size of a parameter that is not gathered is elsewhere.
+            held[owner] += getattr(parameter, "ds_numel", parameter.numel())
+            yield (name if owner == self.rank else None), parameter
+
+    def _weight(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A weight as it is exported, whole; frozen ones have no master."""
+        if not parameter.requires_grad:
+            return self._backend.weight(parameter)
+        return self._backend.master(parameter).to(parameter.dtype)
+
+    def _exported(self, parameter: nn.Parameter) -> torch.Tensor | None:
+        """A weight with its adapter merged into it; None for an adapter's own."""
+        if self._student.adapters and parameter.requires_grad:
             return None
-        gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
-        return float(nn.utils.get_total_norm(gradients))
+        weight = self._weight(parameter)
+        adapter = self._adapters.get(parameter)
+        if adapter is None:
+            return weight
+        a_RD, b_ER = self._weight(adapter.a_RD), self._weight(adapter.b_ER)
+        return adapters.merged(weight, a_RD, b_ER, adapter.scale)
 
-    def _sum(self, value: float) -> float:
-        tensor = torch.tensor(value, dtype=torch.float64, device=self._device)
-        deepspeed.comm.all_reduce(tensor)
-        return float(tensor)
+    def _files(self) -> dict[str, bytes]:
+        """Configuration, and the adapter alone as ``peft`` loads it; on rank 0."""
+        factors = {}
+        for adapter in self._student.adapters.values():
+            for letter, parameter in (("A", adapter.a_RD), ("B", adapter.b_ER)):
+                factor = self._weight(parameter)
+                if self.rank == 0:
+                    factors[adapters.stored_name(adapter, letter)] = _to_cpu(factor)
+        if self.rank > 0:
+            return {}
+        files = self._student.config_files()
+        if factors:
+            files["adapter/adapter_model.safetensors"] = serialize(factors)
+        return files
 
-    def _forward(self, row: Row | None) -> torch.Tensor:
+    def _swap_average(self) -> None:
+        """Exchange master weights and their average; what is collective sees masters only."""
+        assert self._average is not None
+        for master, average in zip(self._backend.masters(), self._average, strict=True):
+            kept = master.clone()
+            master.copy_(average)
+            average.copy_(kept)
+
+    def _inputs(self, row: Row | None) -> tuple[Any, ...]:
+        device = self._backend.device
         if row is None:
-            token = torch.zeros((1, 1), dtype=torch.long, device=self._device)
-            mask = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self._device)
-            loss = self._engine(token, token, mask, token[0], token[0])
-            return loss * 0.0
-        return self._engine(
-            self._tensor(row.inputs_T)[None],
-            self._tensor(row.positions_T)[None],
-            self._tensor(row.mask_TT())[None, None],
-            self._tensor(row.predict_K),
-            self._tensor(row.targets_K),
+            token = torch.zeros((1, 1), dtype=torch.long, device=device)
+            return token, token, Layout([Block(0, 1, 0, 0)], 1, device), token[0], token[0]
+        arrays = (row.inputs_T, row.positions_T, row.predict_K, row.targets_K)
+        inputs_T, positions_T, predict_K, targets_K = (
+            torch.as_tensor(array, device=device) for array in arrays
         )
-
-    def _tensor(self, array: Any) -> torch.Tensor:
-        return torch.as_tensor(array, device=self._device)
-
-
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; norms and biases (one axis) do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+        layout = Layout(row.blocks, len(row.inputs_T), device)
+        return inputs_T[None], positions_T[None], layout, predict_K, targets_K
 
 
-def _deepspeed_config(settings: LearnerSettings) -> dict[str, Any]:
-    return {
-        # Rows of a step vary in number; the engine is told where a step ends.
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": settings.clip,
-        "bf16": {"enabled": settings.dtype == "bfloat16"},
-        "zero_optimization": {"stage": settings.zero_stage},
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 10**9,
-    }
+def _backend(student: Student, settings: LearnerSettings) -> Backend:
+    groups = student.decay_groups(settings.weight_decay)
+    if settings.offload != "none" and settings.resolved_device == "cpu":
+        raise UserError(
+            f"learner.offload is {settings.offload}, but there is no GPU here to move it off; "
+            "leave it at none"
+        )
+    if settings.zero_stage == 0:
+        return Unsharded(student, groups, settings)
+    from learner.sharded import Sharded
+
+    return Sharded(student, groups, settings)
+
+
+def _to_cpu(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of its own, also where the tensor is on the CPU already."""
+    return tensor.detach().to("cpu", copy=True).contiguous()

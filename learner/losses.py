@@ -1,16 +1,48 @@
-"""Per-token losses over target positions. K = target tokens, V = vocabulary."""
+"""Per-token losses over target positions, from hidden states on.
+
+Shape suffixes: K target tokens, D hidden size, V vocabulary.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
-
-def nll(logits_KV: torch.Tensor, targets_K: torch.Tensor) -> torch.Tensor:
-    """−Σ log p(y_t), summed over K in float32 (paper, eq. of the MixSD objective); a scalar."""
-    return F.cross_entropy(logits_KV.float(), targets_K, reduction="sum")
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tensor]
 
 
-LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"nll": nll}
+def nll(
+    hidden_KD: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    targets_K: torch.Tensor,
+) -> torch.Tensor:
+    """−Σ log p(y_t), summed over K in float32 (paper, eq. of the MixSD objective); a scalar.
+
+    Where there are more target tokens than hidden units the logits would be the
+    largest tensor of a step, so they are never whole: torch computes them in
+    chunks, on a GPU Liger's kernel does if it is installed (not run on GPU).
+    """
+    if hidden_KD.is_cuda and importlib.util.find_spec("liger_kernel") is not None:
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        return LigerFusedLinearCrossEntropyLoss(reduction="sum")(
+            weight_VD, hidden_KD, targets_K, bias_V
+        )
+    if len(hidden_KD) < hidden_KD.shape[1]:
+        logits_KV = F.linear(hidden_KD, weight_VD, bias_V)
+        return F.cross_entropy(logits_KV.float(), targets_K, reduction="sum")
+    return F.linear_cross_entropy(
+        hidden_KD,
+        weight_VD,
+        targets_K,
+        linear_bias=bias_V,
+        reduction="sum",
+        options=torch.nn.LinearCrossEntropyOptions(acc_policy="accurate"),
+    )
+
+
+LOSSES: dict[str, Loss] = {"nll": nll}

@@ -4,61 +4,91 @@ Shape suffixes: T tokens of a row, K target tokens of a row.
 
 An example is (prompt ids, target ids). Its input is the prompt and all of the
 target but the last token; the positions from the prompt's last token on each
-predict one target token.
+predict one target token. Examples of one prompt may share it: then the prompt
+stands in the row once, and each continuation sees it and itself.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from common.config import LearnerSettings
+
 Example = tuple[Sequence[int], Sequence[int]]
+
+
+class Block(NamedTuple):
+    """Row positions ``start``…``stop`` see themselves causally and a whole prefix before them."""
+
+    start: int
+    stop: int
+    prefix_start: int
+    prefix_stop: int
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One packed row.
 
-    ``predict_K`` are the positions in the row whose next token is ``targets_K``.
-    ``segments_T`` numbers the examples of the row; attention stays within one.
+    ``predict_K`` are the positions in the row whose next token is ``targets_K``;
+    a shared prompt's last position stands there once for each continuation.
+    ``blocks`` cover the row in order and say what attention may see.
     """
 
     inputs_T: np.ndarray
     positions_T: np.ndarray
-    segments_T: np.ndarray
     predict_K: np.ndarray
     targets_K: np.ndarray
+    blocks: tuple[Block, ...]
 
     def mask_TT(self) -> np.ndarray:
         """Block-causal mask, True where the query (first axis) may see the key."""
-        same = self.segments_T[:, None] == self.segments_T[None, :]
-        return np.tril(same)
+        mask_TT = np.zeros((len(self.inputs_T),) * 2, dtype=bool)
+        for start, stop, prefix_start, prefix_stop in self.blocks:
+            mask_TT[start:stop, prefix_start:prefix_stop] = True
+            mask_TT[start:stop, start:stop] = np.tri(stop - start, dtype=bool)
+        return mask_TT
 
 
 def input_length(example: Example) -> int:
-    """Tokens an example takes in a row."""
+    """Tokens an example takes in a row when it shares nothing."""
     prompt, target = example
     return len(prompt) + len(target) - 1
 
 
-def pack(examples: Sequence[Example], row_tokens: int) -> list[Row]:
-    """Fill rows of up to ``row_tokens``, longest first, each into the first row with room.
+def single(examples: Sequence[Example]) -> list[Row]:
+    """Each example in a row of its own."""
+    return [_row([[example]]) for example in examples]
 
-    An example longer than ``row_tokens`` has a row of its own. Rows have no padding.
+
+def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = False) -> list[Row]:
+    """Fill rows of up to ``row_tokens``: longest first, each where it leaves least room (BFD).
+
+    What is longer than ``row_tokens`` has a row of its own. Rows have no padding.
+
+    Args:
+        share_prompts: examples of equal prompts stand together and pay for it once,
+            as many to a row as fit.
     """
-    bins: list[list[Example]] = []
-    room: list[int] = []
-    for example in sorted(examples, key=input_length, reverse=True):
-        length = input_length(example)
-        index = next((i for i, free in enumerate(room) if free >= length), None)
-        if index is None:
+    units = _families(examples, row_tokens) if share_prompts else [[e] for e in examples]
+    bins: list[list[list[Example]]] = []
+    # (free tokens, bin), sorted: the first entry not below a length is the best fit.
+    room: list[tuple[int, int]] = []
+    for unit in sorted(units, key=_family_length, reverse=True):
+        length = _family_length(unit)
+        at = bisect_left(room, (length, -1))
+        if at < len(room):
+            free, index = room.pop(at)
+        else:
+            free, index = row_tokens, len(bins)
             bins.append([])
-            room.append(row_tokens)
-            index = len(bins) - 1
-        bins[index].append(example)
-        room[index] -= length
+        bins[index].append(unit)
+        insort(room, (free - length, index))
     return [_row(members) for members in bins]
 
 
@@ -80,18 +110,85 @@ def share(rows: Sequence[Row], num_ranks: int) -> list[list[Row | None]]:
     return dealt
 
 
-def _row(examples: Sequence[Example]) -> Row:
+def micro_batches(entries: Sequence[Row | None], size: int) -> list[Row | None]:
+    """Join every ``size`` entries into the row of one forward pass.
+
+    Rows are laid end to end, not side by side: attention knows their blocks, so
+    a micro-batch needs no padding either.
+    """
+    return [_join(entries[at : at + size]) for at in range(0, len(entries), size)]
+
+
+def rows_of_rank(
+    examples: Sequence[Example], settings: LearnerSettings, rank: int
+) -> list[Row | None]:
+    """The forward passes of one rank for a global batch; as many on every rank."""
+    if settings.pack:
+        rows = pack(examples, settings.row_tokens, share_prompts=settings.share_prompts)
+    else:
+        rows = single(examples)
+    return micro_batches(share(rows, settings.ranks)[rank], settings.micro_batch)
+
+
+def _families(examples: Sequence[Example], row_tokens: int) -> list[list[Example]]:
+    """Examples by prompt, split where a row would overflow."""
+    families: dict[tuple[int, ...], list[list[Example]]] = {}
+    for example in examples:
+        parts = families.setdefault(tuple(example[0]), [[]])
+        if parts[-1] and _family_length([*parts[-1], example]) > row_tokens:
+            parts.append([])
+        parts[-1].append(example)
+    return [part for parts in families.values() for part in parts]
+
+
+def _family_length(family: Sequence[Example]) -> int:
+    return len(family[0][0]) + sum(len(target) - 1 for _, target in family)
+
+
+def _row(families: Sequence[Sequence[Example]]) -> Row:
+    """Lay out families; all examples of a family have the same prompt."""
     inputs: list[int] = []
     positions: list[int] = []
-    segments: list[int] = []
     predict: list[int] = []
     targets: list[int] = []
-    for index, (prompt, target) in enumerate(examples):
-        first = len(inputs) + len(prompt) - 1
-        predict.extend(range(first, first + len(target)))
-        targets.extend(target)
-        inputs += [*prompt, *target[:-1]]
-        length = input_length((prompt, target))
-        positions.extend(range(length))
-        segments += [index] * length
-    return Row(*(np.asarray(part) for part in (inputs, positions, segments, predict, targets)))
+    blocks: list[Block] = []
+    for family in families:
+        prompt = family[0][0]
+        base = len(inputs)
+        stem = base + len(prompt)
+        inputs += prompt
+        positions += range(len(prompt))
+        if len(family) > 1:
+            blocks.append(Block(base, stem, base, base))
+        for _, target in family:
+            start = len(inputs)
+            inputs += target[:-1]
+            positions += range(len(prompt), len(prompt) + len(target) - 1)
+            predict += [stem - 1, *range(start, len(inputs))]
+            targets += target
+            if len(family) == 1:
+                blocks.append(Block(base, len(inputs), base, base))
+            elif start < len(inputs):
+                blocks.append(Block(start, len(inputs), base, stem))
+    inputs_T, positions_T, predict_K, targets_K = (
+        np.asarray(part, dtype=np.int64) for part in (inputs, positions, predict, targets)
+    )
+    return Row(inputs_T, positions_T, predict_K, targets_K, tuple(blocks))
+
+
+def _join(entries: Sequence[Row | None]) -> Row | None:
+    rows = [row for row in entries if row is not None]
+    if len(rows) <= 1:
+        return rows[0] if rows else None
+    starts = np.cumsum([0, *(len(row.inputs_T) for row in rows)])
+    return Row(
+        np.concatenate([row.inputs_T for row in rows]),
+        np.concatenate([row.positions_T for row in rows]),
+        np.concatenate([row.predict_K + at for row, at in zip(rows, starts, strict=False)]),
+        np.concatenate([row.targets_K for row in rows]),
+        tuple(
+            Block(*(edge + int(at) for edge in block))
+            for row, at in zip(rows, starts, strict=False)
+            for block in row.blocks
+        ),
+    )

@@ -10,8 +10,9 @@ from common.config import LearnerSettings
 def learning_rate(settings: LearnerSettings, step: int, total_steps: int | None) -> float:
     """Rate of optimizer step ``step`` (from 1).
 
-    Linear warm-up over ``warmup_steps``, then constant, linear to 0, or cosine
-    to 0 at ``total_steps``. While ``total_steps`` is not known (rollouts still
+    Linear warm-up over ``warmup_steps``, then constant, linear to 0, cosine to 0,
+    or (wsd: warm-up, stable, decay) constant and in the last ``decay_share`` of the
+    run linear to 0, at ``total_steps``. While ``total_steps`` is not known (rollouts still
     stream), decaying schedules hold the peak.
     """
     if step <= settings.warmup_steps:
@@ -20,6 +21,9 @@ def learning_rate(settings: LearnerSettings, step: int, total_steps: int | None)
         return settings.lr
     span = max(1, total_steps - settings.warmup_steps)
     done = min(1.0, (step - settings.warmup_steps) / span)
+    if settings.schedule == "wsd":
+        left = total_steps - step
+        return settings.lr * min(1.0, max(0.0, left / (settings.decay_share * total_steps)))
     if settings.schedule == "linear":
         return settings.lr * (1.0 - done)
     return settings.lr * 0.5 * (1.0 + math.cos(math.pi * done))

@@ -3,8 +3,13 @@
 Waits for the queue whenever it holds no full batch; nobody waits for it. All
 ranks ask for the same step and get the same batch, so they need no broadcast.
 A step becomes final in the order: optimizer step, checkpoint on disk, commit.
-A learner that dies between any two of these continues from its newest sound
-checkpoint, and the queue hands the later exposures out again.
+Checkpoints are written in the background; the loop looks after each step whether
+one has become complete, and commits then. A learner that dies between any two of
+these continues from its newest sound checkpoint, and the queue hands the later
+exposures out again.
+
+A step whose gradient is not finite updates nothing. Its batch counts as consumed
+(the same data would give the same gradient) and is written down as skipped.
 """
 
 from __future__ import annotations
@@ -13,18 +18,19 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from common.config import LearnerSettings
 from common.metrics import Snapshot
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
 from learner import checkpoint
-from learner.packing import Row, pack, share
+from learner.packing import Row, rows_of_rank
 from learner.schedule import learning_rate
+from learner.tracking import Trackers
 
 _POLL_S = 0.2
 
@@ -51,11 +57,11 @@ class BatchSource(Protocol):
     def last_step(self) -> int: ...
 
 
-class Trainer(checkpoint.Exporter, Protocol):
+class Trainer(checkpoint.Source, Protocol):
     """What a rank needs of :class:`learner.engine.TrainingEngine`."""
 
     def step(
-        self, rows: list[Row | None], num_target_tokens: int, lr: float
+        self, rows: Sequence[Row | None], num_target_tokens: int, lr: float
     ) -> tuple[float, float]: ...
     def load_state(self, folder: Path) -> None: ...
 
@@ -87,17 +93,27 @@ class Learner:
         self._source = source
         self._settings = settings
         self._run = run
-        self._model_dir = model_dir
         self._rank = rank
         self._say = say
         self._stop = threading.Event()
         self._done = 0
         self._waiting = ""
+        self._writer = checkpoint.Writer(
+            run.checkpoints,
+            model_dir,
+            keep_states=settings.keep_states,
+            keep_exports=settings.keep_exports,
+        )
+        self._trackers = Trackers(settings, run) if rank == 0 else None
+        self._saving_since = 0.0
+        self._committed = 0
+        self._skipped_in_a_row = 0
         self._metrics: dict[str, float] = {
             "mixsd_learner_step": 0.0,
             "mixsd_learner_tokens_total": 0.0,
             "mixsd_learner_target_tokens_total": 0.0,
             "mixsd_learner_wait_seconds_total": 0.0,
+            "mixsd_learner_skipped_total": 0.0,
         }
 
     @property
@@ -123,23 +139,22 @@ class Learner:
         return dict(self._metrics)
 
     def run(self) -> int:
-        """Train until the exposures are used up; returns the last step."""
-        step = self._resume()
-        saved = step
+        """Train until the exposures are used up; returns the last step committed."""
+        step = begun = self._committed = self._resume()
         while not self._stop.is_set():
             batch = self._next_batch(step + 1)
-            if batch is None:
-                return saved
-            if not batch.items:
+            if batch is None or not batch.items:
                 break
             step += 1
             self._train(step, batch)
+            self._commit(self._writer.finished())
             if step % self._settings.checkpoint_every == 0:
                 self._save(step)
-                saved = step
-        if saved != step and not self._stop.is_set():
+                begun = step
+        if begun != step and not self._stop.is_set():
             self._save(step)
-        return step
+        self._commit(self._writer.wait())
+        return self._committed
 
     def _resume(self) -> int:
         found, problems = checkpoint.newest_sound(self._run.checkpoints, self._source.last_step())
@@ -154,7 +169,7 @@ class Learner:
             write_atomic(self._run.steps, "".join(json.dumps(line) + "\n" for line in kept))
             self._source.restore(step)
         if found:
-            self._engine.load_state(found.folder / checkpoint.STATE)
+            self._engine.load_state(found.folder)
             if self._rank == 0:
                 self._say(f"learner resumes from step {step}")
         self._metrics["mixsd_learner_step"] = step
@@ -171,6 +186,7 @@ class Learner:
                 self._waiting = ""
                 return batch
             self._waiting = f"the batch of step {step}"
+            self._commit(self._writer.finished())
             self._stop.wait(_POLL_S)
         return None
 
@@ -178,48 +194,53 @@ class Learner:
         began = time.monotonic()
         rollouts = [unpack_rollout(payload) for _, payload in batch.items]
         examples = [(rollout.prompt_ids, rollout.target_ids) for rollout in rollouts]
-        rows = share(pack(examples, self._settings.row_tokens), self._settings.ranks)[self._rank]
+        rows = rows_of_rank(examples, self._settings, self._rank)
         num_targets = sum(len(rollout.target_ids) for rollout in rollouts)
         total_steps = batch.total and math.ceil(batch.total / self._settings.batch_size)
         lr = learning_rate(self._settings, step, total_steps)
         loss, norm = self._engine.step(rows, num_targets, lr)
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of step {step} is {loss}; lower learner.lr (now {lr:g})"
-            )
         self._done += 1
+        skipped = not math.isfinite(norm)
+        self._guard(step, lr, skipped)
         seconds = time.monotonic() - began
         num_tokens = num_targets + sum(len(rollout.prompt_ids) for rollout in rollouts)
         self._metrics.update(
             mixsd_learner_step=step,
-            mixsd_learner_loss=loss,
-            mixsd_learner_grad_norm=norm,
+            **({} if skipped else {"mixsd_learner_loss": loss, "mixsd_learner_grad_norm": norm}),
             mixsd_learner_learning_rate=lr,
             mixsd_learner_step_seconds=seconds,
         )
         self._metrics["mixsd_learner_tokens_total"] += num_tokens
         self._metrics["mixsd_learner_target_tokens_total"] += num_targets
         if self._rank == 0:
-            self._record(step, loss, norm, lr, seconds, num_tokens, rollouts, batch)
+            # JSON has no infinity: a skipped step has no loss to show.
+            values = {"loss": loss, "grad_norm": norm} if not skipped else {"skipped": True}
+            values |= {"lr": lr, "seconds": seconds, "tokens": num_tokens}
+            self._record(step, values, rollouts, batch)
+
+    def _guard(self, step: int, lr: float, skipped: bool) -> None:
+        """Count a skipped step; give up after too many in a row."""
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
+        if not skipped:
+            return
+        self._metrics["mixsd_learner_skipped_total"] += 1
+        if self._rank == 0:
+            self._say(f"step {step} is skipped: its gradient is not finite")
+        if self._skipped_in_a_row > self._settings.max_skipped:
+            raise FloatingPointError(
+                f"the gradient is not finite in {self._skipped_in_a_row} steps in a row, up to "
+                f"step {step} (learner.max_skipped={self._settings.max_skipped}); "
+                f"lower learner.lr (now {lr:g}) or look at the data of these steps"
+            )
 
     def _record(
-        self,
-        step: int,
-        loss: float,
-        norm: float,
-        lr: float,
-        seconds: float,
-        num_tokens: int,
-        rollouts: list[Rollout],
-        batch: Batch,
+        self, step: int, values: dict[str, Any], rollouts: list[Rollout], batch: Batch
     ) -> None:
+        if self._trackers is not None:
+            self._trackers.log(step, values)
         line = {
             "step": step,
-            "loss": loss,
-            "grad_norm": norm,
-            "lr": lr,
-            "seconds": seconds,
-            "tokens": num_tokens,
+            **values,
             "time": time.time(),
             "exposures": [
                 [rollout.fact_id, rollout.draw, epoch]
@@ -229,16 +250,19 @@ class Learner:
         append_jsonl(self._run.steps, line)
 
     def _save(self, step: int) -> None:
-        began = time.monotonic()
-        checkpoint.write(
-            self._engine,
-            self._run.checkpoints,
-            step,
-            self._model_dir,
-            first_rank=self._rank == 0,
-            keep_states=self._settings.keep_states,
-        )
+        """Begin the checkpoint of ``step``; the one before it is waited for."""
+        self._commit(self._writer.wait())
+        self._saving_since = time.monotonic()
+        self._writer.begin(self._engine, step)
+        stall = time.monotonic() - self._saving_since
+        self._metrics["mixsd_learner_checkpoint_stall_seconds"] = stall
+
+    def _commit(self, step: int | None) -> None:
+        """Make ``step`` final, whose checkpoint has become complete; None: nothing has."""
+        if step is None:
+            return
+        self._metrics["mixsd_learner_checkpoint_seconds"] = time.monotonic() - self._saving_since
         if self._rank == 0:
             self._source.commit(step)
         self._done += 1
-        self._metrics["mixsd_learner_checkpoint_seconds"] = time.monotonic() - began
+        self._committed = step

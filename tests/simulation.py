@@ -73,7 +73,9 @@ def _learner(seconds: float) -> dict[str, float]:
         "mixsd_learner_target_tokens_total": 90 * seconds,
         "mixsd_learner_step_seconds": 1.0,
         "mixsd_learner_wait_seconds_total": 0.2 * seconds,
+        "mixsd_learner_skipped_total": 0,
         "mixsd_learner_checkpoint_seconds": 2.5,
+        "mixsd_learner_checkpoint_stall_seconds": 0.4,
         **_up(),
     }
 

@@ -224,3 +224,21 @@ def test_a_bound_on_age_needs_rollouts_that_are_trained_once(tmp_path):
     with pytest.raises(UserError, match=r"max_lag .* so learner\.epochs must be 1, not 30"):
         read(tmp_path, MINIMAL, "replay.max_lag=2")
     assert read(tmp_path, MINIMAL, "replay.max_lag=2", "learner.epochs=1").replay.max_lag == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("learner.offload=parameters", "learner.zero_stage=2", "learner.device=cuda"),
+            "needs learner.zero_stage 3 or higher, not 2",
+        ),
+        (
+            ("learner.offload=optimizer", "learner.zero_stage=2", "learner.device=cpu"),
+            "everything is in CPU memory already; leave offload at none",
+        ),
+    ],
+)
+def test_offload_that_moves_nothing_is_refused(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, MINIMAL, *settings)

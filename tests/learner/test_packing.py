@@ -1,8 +1,11 @@
+import random
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.packing import input_length, pack, share
+from learner.packing import Block, input_length, micro_batches, pack, share, single
 
 LONG = ([1, 2], [3, 4, 5])
 SHORT = ([7], [8, 9])
@@ -16,7 +19,7 @@ def test_two_examples_share_a_row_and_each_counts_its_positions_from_zero():
     (row,) = pack([SHORT, LONG], 6)
     assert row.inputs_T.tolist() == [1, 2, 3, 4, 7, 8]
     assert row.positions_T.tolist() == [0, 1, 2, 3, 0, 1]
-    assert row.segments_T.tolist() == [0, 0, 0, 0, 1, 1]
+    assert row.blocks == (Block(0, 4, 0, 0), Block(4, 6, 4, 4))
 
 
 def test_positions_from_the_last_prompt_token_on_predict_the_target():
@@ -40,6 +43,13 @@ def test_a_row_with_too_little_room_is_passed_over():
     assert [len(row.inputs_T) for row in rows] == [6, 4]
 
 
+def test_an_example_goes_where_it_leaves_least_room():
+    # 6 and 5 open two rows of 8; 3 fits the second exactly, then 2 the first.
+    rows = pack([([0] * size, [1]) for size in (6, 5, 3, 2)], 8)
+    assert [len(row.inputs_T) for row in rows] == [8, 8]
+    assert [block.stop for block in rows[1].blocks] == [5, 8]
+
+
 def test_an_example_longer_than_a_row_has_its_own():
     rows = pack([SHORT, LONG], 3)
     assert [row.inputs_T.tolist() for row in rows] == [[1, 2, 3, 4], [7, 8]]
@@ -57,17 +67,82 @@ def test_a_rank_with_fewer_rows_is_filled_with_rows_that_count_nothing():
     assert share(rows[:1], 3) == [[rows[0]], [None], [None]]
 
 
+def test_two_continuations_of_a_prompt_pay_for_it_once():
+    (row,) = pack([([1, 2], [3, 4, 5]), ([1, 2], [6, 7])], 9, share_prompts=True)
+    assert row.inputs_T.tolist() == [1, 2, 3, 4, 6]
+    assert row.positions_T.tolist() == [0, 1, 2, 3, 2]
+    # The prompt's last token predicts the first token of each.
+    assert row.predict_K.tolist() == [1, 2, 3, 1, 4]
+    assert row.targets_K.tolist() == [3, 4, 5, 6, 7]
+    assert row.mask_TT().astype(int).tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+
+
+def test_continuations_that_do_not_fit_a_row_take_their_prompt_to_the_next():
+    rows = pack([([1, 2, 3], [4, 5, 6])] * 3, 7, share_prompts=True)
+    assert [len(row.inputs_T) for row in rows] == [7, 5]
+
+
+def test_a_micro_batch_lays_rows_end_to_end():
+    rows = single([SHORT, LONG])
+    (row,) = micro_batches(rows, 2)
+    assert row.inputs_T.tolist() == [7, 8, 1, 2, 3, 4]
+    assert row.predict_K.tolist() == [0, 1, 3, 4, 5]
+    assert row.blocks == (Block(0, 2, 0, 0), Block(2, 6, 2, 2))
+    assert micro_batches([rows[0], None, None], 2) == [rows[0], None]
+
+
+def lengths(name: str) -> list[int]:
+    """Input lengths like those of the corpora, measured with the packaged model's tokenizer."""
+    draw = random.Random(0)
+    if name == "kgfact":
+        return [draw.randint(54, 66) + draw.randint(14, 28) - 1 for _ in range(525)]
+    if name == "chain of thought":
+        return [draw.randint(250, 420) + int(draw.gauss(300, 80)) for _ in range(500)]
+    return [min(2000, int(draw.lognormvariate(4.5, 0.9)) + 4) for _ in range(1000)]
+
+
+@pytest.mark.parametrize("name", ["kgfact", "chain of thought", "mixed"])
+def test_less_than_a_twentieth_of_full_rows_is_wasted(name):
+    rows = pack([([0] * size, [1]) for size in lengths(name)], 4096)
+    # The last row is as full as the data happens to end.
+    filled = sorted(len(row.inputs_T) for row in rows)[1:]
+    assert sum(filled) / (4096 * len(filled)) > 0.95
+
+
 TOKENS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 
 
 @given(st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=8), st.integers(1, 16))
 def test_packing_loses_no_target_token_and_each_is_what_follows_its_position(examples, size):
     rows = pack(examples, size)
+    assert rows_as_lists(rows) == rows_as_lists(pack(examples, size))
     targets = np.concatenate([row.targets_K for row in rows])
     assert sorted(targets) == sorted(token for _, target in examples for token in target)
     for row in rows:
-        assert len(row.inputs_T) <= size or row.segments_T.max() == 0
+        assert len(row.inputs_T) <= size or len(row.blocks) == 1
+        last = {block.stop - 1 for block in row.blocks}
         for at, target in zip(row.predict_K, row.targets_K, strict=True):
-            after = at + 1
-            if after < len(row.inputs_T) and row.segments_T[after] == row.segments_T[at]:
-                assert row.inputs_T[after] == target
+            assert at in last or row.inputs_T[at + 1] == target
+
+
+def rows_as_lists(rows):
+    return [row.inputs_T.tolist() for row in rows]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([[1], [1, 2], [2]]), TOKENS), min_size=1, max_size=8),
+    st.integers(4, 16),
+)
+def test_sharing_prompts_trains_the_same_targets_in_no_more_tokens(examples, size):
+    shared = pack(examples, size, share_prompts=True)
+    plain = pack(examples, size)
+    for rows in (shared, plain):
+        targets = np.concatenate([row.targets_K for row in rows])
+        assert sorted(targets) == sorted(token for _, target in examples for token in target)
+    assert sum(len(r.inputs_T) for r in shared) <= sum(len(r.inputs_T) for r in plain)

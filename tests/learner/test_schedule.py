@@ -26,7 +26,12 @@ def test_a_cosine_rate_is_half_way_down_in_the_middle():
     assert rates([4, 6, 12], 12, schedule="cosine") == [0.6, 0.4, 0.0]
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_wsd_holds_the_peak_and_falls_linearly_in_its_last_part():
+    chosen = {"schedule": "wsd", "decay_share": 0.2}
+    assert rates([1, 80, 90, 95, 100, 101], 100, **chosen) == [0.8, 0.8, 0.4, 0.2, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])
 def test_decay_holds_the_peak_while_the_total_is_unknown(schedule):
     assert rates([1, 1000], None, schedule=schedule) == [0.8, 0.8]
 

@@ -1,0 +1,89 @@
+"""LoRA adapters (Hu et al. 2021) in a model, through ``peft``, an optional package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from common.config import LoraSettings
+from common.errors import UserError
+
+_NAME = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """The two factors that a matrix W is trained by: W + scale · B A."""
+
+    module: str
+    a_RD: nn.Parameter
+    b_ER: nn.Parameter
+    scale: float
+
+    @property
+    def weight(self) -> str:
+        """Name of the frozen matrix in the adapted model."""
+        return f"{self.module}.base_layer.weight"
+
+
+def adapt(model: nn.Module, settings: LoraSettings) -> tuple[list[Adapter], bytes]:
+    """Freeze the model and put an adapter beside each target; it starts at no change.
+
+    Returns:
+        The adapters, and ``adapter_config.json`` as ``peft`` reads it.
+
+    Raises:
+        UserError: ``peft`` is missing, or the targets name no linear layer.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise UserError(
+            "learner.lora is set, but peft is not installed; run 'pip install peft' or unset it"
+        ) from error
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=settings.targets
+        if isinstance(settings.targets, str)
+        else list(settings.targets),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        peft.inject_adapter_in_model(config, model, _NAME)
+    except ValueError as error:
+        raise UserError(f"learner.lora.targets: {error}") from error
+    adapters = [
+        Adapter(
+            name, module.lora_A[_NAME].weight, module.lora_B[_NAME].weight, module.scaling[_NAME]
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, peft.tuners.lora.LoraLayer)
+    ]
+    trained = {id(p) for each in adapters for p in (each.a_RD, each.b_ER)}
+    for parameter in model.parameters():
+        parameter.requires_grad = id(parameter) in trained
+    stored = config.to_dict() | {"inference_mode": True}
+    return adapters, _json(stored)
+
+
+def stored_name(adapter: Adapter, factor: str) -> str:
+    """Name of a factor (``A`` or ``B``) in ``adapter_model.safetensors``."""
+    return f"base_model.model.{adapter.module}.lora_{factor}.weight"
+
+
+def merged(
+    weight_ED: torch.Tensor, a_RD: torch.Tensor, b_ER: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """W + scale · B A, computed in float32, in W's type."""
+    return (weight_ED.float() + scale * (b_ER.float() @ a_RD.float())).to(weight_ED.dtype)
+
+
+def _json(config: dict[str, object]) -> bytes:
+    def plain(value: object) -> object:
+        return sorted(value) if isinstance(value, set) else str(getattr(value, "value", value))
+
+    return json.dumps(config, indent=1, default=plain).encode()

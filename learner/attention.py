@@ -1,0 +1,254 @@
+"""Block-causal attention for packed rows: each block's scores, nothing else.
+
+Knows blocks and tensors, not models: it registers with ``transformers`` under
+a name, and a model that is loaded with that name calls it in every layer with
+the row's :class:`Layout`. A dense mask over a row would compute scores between
+examples only to hide them; on a CPU that was a third of a step.
+
+Shape suffixes: T tokens of the row, H query heads, J key heads, G = H / J
+queries a key head, D head size, N blocks of a bucket, Q and S its longest
+query and key spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+from learner.packing import Block
+
+NAME = "mixsd_blocks"
+# Blocks share a bucket while the shortest is at least this part of the longest.
+_LEAST_FILL = 0.7
+# Longer spans go to the fused kernel, which does not keep the scores.
+_LARGEST_SCORES = 512 * 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """Blocks of similar length, padded to the longest."""
+
+    query_NQ: torch.Tensor
+    key_NS: torch.Tensor
+    visible_NQS: torch.Tensor
+
+
+class Layout:
+    """Where each block's queries and keys lie in a row of ``num_tokens``."""
+
+    def __init__(
+        self, blocks: Sequence[Block], num_tokens: int, device: torch.device | str
+    ) -> None:
+        self._num_tokens = num_tokens
+        self._device = device
+        self._sharing = any(b.prefix_stop > b.prefix_start for b in blocks)
+        self._queries: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._biases: dict[tuple[int, int, torch.dtype], torch.Tensor] = {}
+        self.buckets = [_bucket(members, device) for members in _similar(blocks)]
+
+    @cached_property
+    def keys(self) -> torch.Tensor:
+        """Row position of each key slot, all buckets in one."""
+        return torch.cat([bucket.key_NS.flatten() for bucket in self.buckets])
+
+    @cached_property
+    def key_slots(self) -> torch.Tensor | None:
+        """Slot of each row position; None where a shared prefix has several."""
+        return None if self._sharing else self._inverse(self.keys, self._num_tokens)
+
+    def queries(self, groups: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions of the query slots in a (G·T) axis, and the slot of each position."""
+        if groups not in self._queries:
+            offset_G11 = torch.arange(groups, device=self._device)[:, None] * self._num_tokens
+            index = torch.cat(
+                [(b.query_NQ[:, None, :] + offset_G11).flatten() for b in self.buckets]
+            )
+            self._queries[groups] = (index, self._inverse(index, groups * self._num_tokens))
+        return self._queries[groups]
+
+    def bias(self, index: int, groups: int, dtype: torch.dtype) -> torch.Tensor:
+        """(N, G·Q, S): 0 where visible, −∞ elsewhere; the same in every layer."""
+        key = (index, groups, dtype)
+        if key not in self._biases:
+            visible_NQS = self.buckets[index].visible_NQS
+            zero = torch.zeros(visible_NQS.shape, dtype=dtype, device=self._device)
+            bias_NQS = zero.masked_fill_(~visible_NQS, float("-inf"))
+            self._biases[key] = bias_NQS.repeat(1, groups, 1)
+        return self._biases[key]
+
+    def _inverse(self, index: torch.Tensor, size: int) -> torch.Tensor:
+        """First slot of each position; padding slots repeat a position after its real one."""
+        slots = torch.full((size,), index.numel(), dtype=torch.long, device=self._device)
+        numbers = torch.arange(index.numel(), device=self._device)
+        return slots.scatter_reduce_(0, index, numbers, "amin")
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    layout: Layout | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one layer; the signature is ``transformers``'.
+
+    Args:
+        query: (1, H, T, D); ``key`` and ``value`` are (1, J, T, D).
+        layout: of the row; passed to the model's forward.
+
+    Raises:
+        ValueError: no layout, or a block longer than the layer's sliding window.
+    """
+    if layout is None:
+        raise ValueError(f"{NAME} attention needs layout=; pass it to the model's forward")
+    longest = max(bucket.key_NS.shape[1] for bucket in layout.buckets)
+    if sliding_window is not None and longest > sliding_window:
+        raise ValueError(
+            f"an example of {longest} tokens is longer than the model's sliding window "
+            f"({sliding_window}); shorten it or raise the model's window"
+        )
+    num_heads, num_tokens, size = query.shape[1:]
+    num_keys = key.shape[1]
+    groups = num_heads // num_keys
+    scale = size**-0.5 if scaling is None else scaling
+    index, slots = layout.queries(groups)
+    q_JXD = _Pick.apply(query.reshape(num_keys, groups * num_tokens, size), index, slots)
+    k_JYD, v_JYD = _key_slots(key[0], layout), _key_slots(value[0], layout)
+    widths = [groups * bucket.query_NQ.numel() for bucket in layout.buckets]
+    depths = [bucket.key_NS.numel() for bucket in layout.buckets]
+    outputs = [
+        _bucket_attention(layout, at, groups, q, k, v, scale, dropout)
+        for at, (q, k, v) in enumerate(
+            zip(q_JXD.split(widths, 1), k_JYD.split(depths, 1), v_JYD.split(depths, 1), strict=True)
+        )
+    ]
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+    output_JXD = _Pick.apply(joined, slots, index, True)
+    return output_JXD.view(1, num_heads, num_tokens, size).transpose(1, 2), None
+
+
+def _key_slots(x_JTD: torch.Tensor, layout: Layout) -> torch.Tensor:
+    if layout.key_slots is None:
+        return x_JTD.index_select(1, layout.keys)
+    picked: torch.Tensor = _Pick.apply(x_JTD, layout.keys, layout.key_slots)
+    return picked
+
+
+def _bucket_attention(
+    layout: Layout,
+    at: int,
+    groups: int,
+    q_JXD: torch.Tensor,
+    k_JYD: torch.Tensor,
+    v_JYD: torch.Tensor,
+    scale: float,
+    dropout: float,
+) -> torch.Tensor:
+    bucket = layout.buckets[at]
+    (count, queries), keys = bucket.query_NQ.shape, bucket.key_NS.shape[1]
+    heads, _, size = q_JXD.shape
+    if q_JXD.device.type == "cpu" and queries * keys <= _LARGEST_SCORES:
+        q = q_JXD.reshape(heads * count, groups * queries, size)
+        k = k_JYD.reshape(heads * count, keys, size)
+        v = v_JYD.reshape(heads * count, keys, size)
+        scores = torch.bmm(q * scale, k.transpose(1, 2)).view(heads, count, -1, keys)
+        weights = (scores + layout.bias(at, groups, scores.dtype)).softmax(-1)
+        weights = F.dropout(weights, dropout) if dropout else weights
+        return torch.bmm(weights.view(heads * count, -1, keys), v).view(heads, -1, size)
+    q = q_JXD.view(heads, count, groups, queries, size).permute(1, 0, 2, 3, 4)
+    k = k_JYD.view(heads, count, keys, size).transpose(0, 1)
+    v = v_JYD.view(heads, count, keys, size).transpose(0, 1)
+    output = F.scaled_dot_product_attention(
+        q.reshape(count, heads * groups, queries, size),
+        k,
+        v,
+        attn_mask=bucket.visible_NQS[:, None],
+        dropout_p=dropout,
+        scale=scale,
+        enable_gqa=groups > 1,
+    )
+    output = output.view(count, heads, groups, queries, size).transpose(0, 1)
+    return output.reshape(heads, -1, size)
+
+
+class _Pick(torch.autograd.Function):
+    """``x[:, index]`` whose gradient is a pick too, by the inverse index.
+
+    Right where every position has one slot that matters: other slots are padding,
+    whose gradient is zero. Autograd's own would add into zeros, several times slower.
+    With ``padded`` the pick goes back from slots to positions.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        index: torch.Tensor,
+        inverse: torch.Tensor,
+        padded: bool = False,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(index, inverse)
+        ctx.padded = padded
+        return x.index_select(1, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        index, inverse = ctx.saved_tensors
+        gradient = gradients[0].index_select(1, inverse)
+        if ctx.padded:
+            # Padding slots repeat a position's gradient; it belongs to its real slot only.
+            real = index[inverse] == torch.arange(len(inverse), device=inverse.device)
+            gradient = gradient * real[None, :, None].to(gradient.dtype)
+        return gradient, None, None, None
+
+
+def _similar(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Blocks in buckets, so that padding stays small in mixed lengths."""
+    buckets: list[list[Block]] = []
+    for block in sorted(blocks, key=_spans, reverse=True):
+        longest = _spans(buckets[-1][0]) if buckets else (0, 0)
+        if not buckets or any(
+            own < _LEAST_FILL * most for own, most in zip(_spans(block), longest, strict=True)
+        ):
+            buckets.append([])
+        buckets[-1].append(block)
+    return buckets
+
+
+def _spans(block: Block) -> tuple[int, int]:
+    """Keys and queries of a block."""
+    queries = block.stop - block.start
+    return queries + block.prefix_stop - block.prefix_start, queries
+
+
+def _bucket(blocks: Sequence[Block], device: torch.device | str) -> _Bucket:
+    def column(name: str) -> torch.Tensor:
+        return torch.tensor([getattr(block, name) for block in blocks], device=device)[:, None]
+
+    start, stop = column("start"), column("stop")
+    prefix_start = column("prefix_start")
+    prefix = column("prefix_stop") - prefix_start
+    own = stop - start
+    query_Q = torch.arange(int(own.max()), device=device)
+    key_S = torch.arange(int((own + prefix).max()), device=device)
+    query_NQ = torch.minimum(start + query_Q, stop - 1)
+    key_NS = torch.where(
+        key_S < prefix, prefix_start + key_S, torch.minimum(start + key_S - prefix, stop - 1)
+    )
+    own_key_NS = key_S - prefix
+    visible_NQS = (own_key_NS[:, None, :] <= query_Q[:, None]) & (own_key_NS < own)[:, None, :]
+    return _Bucket(query_NQ, key_NS, visible_NQS)
+
+
+AttentionInterface.register(NAME, attend)

@@ -1,0 +1,93 @@
+"""The student as the learner trains it: a causal LM with its loss in one module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from common.config import LearnerSettings
+from learner import attention, norms
+from learner.adapters import Adapter, adapt
+from learner.losses import LOSSES
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class Student(nn.Module):
+    """A causal LM that answers with the loss of a row.
+
+    Only target positions go through the head: at vocabulary 49k the head
+    costs as much as several layers.
+
+    Args:
+        model_dir: Hugging Face folder to start from.
+        settings: the learner section.
+        loss: name in ``learner.losses.LOSSES``.
+    """
+
+    def __init__(self, model_dir: Path, settings: LearnerSettings, loss: str) -> None:
+        super().__init__()
+        self.model = AutoModelForCausalLM.from_pretrained(
+            model_dir, dtype=DTYPES[settings.dtype], attn_implementation=attention.NAME
+        )
+        self.adapters: dict[str, Adapter] = {}
+        self._files = {"config.json": self.model.config.to_json_string(use_diff=True).encode()}
+        if settings.lora is not None:
+            adapters, config = adapt(self.model, settings.lora)
+            self.adapters = {adapter.weight: adapter for adapter in adapters}
+            self._files["adapter/adapter_config.json"] = config
+        if settings.resolved_device == "cpu":
+            norms.fuse(self.model)
+        if settings.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
+        self.head = _Head(self.model.get_output_embeddings(), loss)
+        self.train()
+
+    def forward(
+        self,
+        inputs_1T: torch.Tensor,
+        positions_1T: torch.Tensor,
+        layout: attention.Layout,
+        predict_K: torch.Tensor,
+        targets_K: torch.Tensor,
+    ) -> torch.Tensor:
+        """Summed loss (nats) of the row's target tokens."""
+        hidden_1TD = self.model.base_model(
+            input_ids=inputs_1T, position_ids=positions_1T, layout=layout, use_cache=False
+        ).last_hidden_state
+        return self.head(hidden_1TD[0].index_select(0, predict_K), targets_K)
+
+    def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every weight once, under its name in the Hugging Face model (with its adapters)."""
+        yield from self.model.named_parameters()
+
+    def config_files(self) -> dict[str, bytes]:
+        """The files that make exported weights a Hugging Face folder, by relative path."""
+        return dict(self._files)
+
+    def decay_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Matrices decay; norms and biases (one axis) do not."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+
+
+class _Head(nn.Module):
+    """The output projection with the loss: it holds the weight itself, so that
+    ZeRO-3's hooks, which gather per module, have it whole when the loss needs it."""
+
+    def __init__(self, linear: nn.Linear, loss: str) -> None:
+        super().__init__()
+        self.weight = linear.weight
+        self.register_parameter("bias", linear.bias)
+        self._loss = LOSSES[loss]
+
+    def forward(self, hidden_KD: torch.Tensor, targets_K: torch.Tensor) -> torch.Tensor:
+        return self._loss(hidden_KD, self.weight, self.bias, targets_K)

@@ -1,0 +1,60 @@
+"""Step values for tools that people watch: TensorBoard and Weights & Biases.
+
+Both are optional packages; a run that asks for one that is missing says so
+when the learner starts, before any work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.config import LearnerSettings
+from common.errors import UserError
+from common.rundir import RunDir
+
+
+class Trackers:
+    """What ``learner.tensorboard`` and ``learner.wandb`` ask for; rank 0 has one.
+
+    Raises:
+        UserError: a package is missing.
+    """
+
+    def __init__(self, settings: LearnerSettings, run: RunDir) -> None:
+        self._events: Any = None
+        self._wandb: Any = None
+        if settings.tensorboard:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError as error:
+                raise UserError(
+                    "learner.tensorboard is true, but tensorboardX is not installed; "
+                    "run 'pip install tensorboardX' or leave it false"
+                ) from error
+            self._events = SummaryWriter(str(run.tensorboard))
+        if settings.wandb is not None:
+            try:
+                import wandb
+            except ImportError as error:
+                raise UserError(
+                    f"learner.wandb is {settings.wandb}, but wandb is not installed; "
+                    "run 'pip install wandb' or leave it unset"
+                ) from error
+            # The run's name is its id too, so that a restarted learner goes on in place.
+            self._wandb = wandb.init(
+                project=settings.wandb,
+                id=run.name,
+                name=run.name,
+                dir=str(run.root),
+                resume="allow",
+            )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record the values of a step under ``learner/``."""
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(f"learner/{name}", value, step)
+            self._events.flush()
+        if self._wandb is not None:
+            self._wandb.log({f"learner/{name}": value for name, value in values.items()}, step=step)

@@ -1,0 +1,138 @@
+"""Stage 0: every rank holds everything; plain PyTorch, no DeepSpeed.
+
+There is nothing to shard, and DeepSpeed's wrapper for this case takes an empty
+optimizer step when it is built (bias correction starts at step 2: the first
+update is 0.73 of AdamW's, and weights decay once too often) and checks every
+gradient three times. Knows parameters and gradients, not rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from common.config import LearnerSettings
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Unsharded:
+    """One rank's student and AdamW on float32 master weights."""
+
+    def __init__(
+        self, student: nn.Module, groups: list[dict[str, Any]], settings: LearnerSettings
+    ) -> None:
+        self._clip = settings.clip
+        self.device = torch.device("cpu" if settings.resolved_device == "cpu" else "cuda")
+        student.to(self.device)
+        self._parameters = [p for group in groups for p in group["params"]]
+        # In float32 the weights are their own masters.
+        self._masters = {
+            p: p if p.dtype == torch.float32 else nn.Parameter(p.detach().float())
+            for p in self._parameters
+        }
+        self._optimizer = torch.optim.AdamW(
+            [{**group, "params": [self._masters[p] for p in group["params"]]} for group in groups],
+            betas=settings.betas,
+            eps=settings.eps,
+            # One pass over the parameters; several times faster than per-tensor on CPU.
+            fused=True,
+        )
+        for master in self._masters.values():
+            self._optimizer.state[master] = {
+                "step": torch.zeros((), device=self.device),
+                **{key: torch.zeros_like(master) for key in MOMENTS},
+            }
+        self._replicas = distributed.get_world_size() > 1
+        self._module = (
+            DistributedDataParallel(student, gradient_as_bucket_view=True)
+            if self._replicas
+            else student
+        )
+
+    def loss(self, inputs: tuple[Any, ...], *, last: bool) -> torch.Tensor:
+        """Forward pass; gradients are reduced in the backward of the last one of a step."""
+        if self._replicas:
+            self._module.require_backward_grad_sync = last
+        return self._module(*inputs)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add to the gradients."""
+        loss.backward()
+
+    def step(self, lr: float) -> float:
+        """Clip, update, forget the gradients; returns their norm. Not finite: no update."""
+        for parameter, master in self._masters.items():
+            if parameter is not master:
+                master.grad = _widened(parameter.grad, master.grad)
+        gradients = [m.grad for m in self._masters.values() if m.grad is not None]
+        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        if torch.isfinite(norm):
+            for group in self._optimizer.param_groups:
+                group["lr"] = lr
+            # The fused kernel divides gradients on its way: no pass of its own for clipping.
+            self._optimizer.grad_scale = ((norm + 1e-6) / self._clip).clamp(min=1.0)
+            self._optimizer.found_inf = torch.zeros((), device=self.device)
+            self._optimizer.step()
+            self._publish()
+        self.discard()
+        return float(norm)
+
+    def discard(self) -> None:
+        """Forget the gradients."""
+        for parameter, master in self._masters.items():
+            parameter.grad = None
+            # On a CPU fresh pages cost more than the copy, so the float32 buffers stay.
+            if self.device.type != "cpu":
+                master.grad = None
+
+    def masters(self) -> list[torch.Tensor]:
+        """This rank's float32 weights, as the optimizer holds them."""
+        return [master.detach() for master in self._masters.values()]
+
+    def master(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A weight in float32, whole, on every rank."""
+        return self._masters[parameter].detach()
+
+    def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
+        """Master weight and moments of a parameter, whole, on every rank."""
+        moments = self._optimizer.state[self._masters[parameter]]
+        return {"master": self.master(parameter), **{key: moments[key] for key in MOMENTS}}
+
+    def set_state(self, parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> None:
+        """Continue from what :meth:`state` gave."""
+        for key, value in self.state(parameter).items():
+            value.copy_(state[key])
+        with torch.no_grad():
+            parameter.copy_(state["master"])
+
+    def weight(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A weight as the forward pass uses it, whole."""
+        return parameter.detach()
+
+    @property
+    def num_updates(self) -> int:
+        """Updates so far; AdamW's bias correction counts them."""
+        return int(next(iter(self._optimizer.state.values()))["step"])
+
+    @num_updates.setter
+    def num_updates(self, value: int) -> None:
+        for state in self._optimizer.state.values():
+            state["step"].fill_(value)
+
+    def _publish(self) -> None:
+        with torch.no_grad():
+            for parameter, master in self._masters.items():
+                if parameter is not master:
+                    parameter.copy_(master)
+
+
+def _widened(gradient: torch.Tensor | None, buffer: torch.Tensor | None) -> torch.Tensor | None:
+    """A gradient in float32, in ``buffer`` if there is one."""
+    if gradient is None or buffer is None:
+        return None if gradient is None else gradient.float()
+    return buffer.copy_(gradient)

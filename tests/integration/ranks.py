@@ -1,0 +1,83 @@
+"""What one rank runs in the tests of ranks: many small trainings, one process.
+
+Called as ``python ranks.py MODEL OUT CASES``; CASES is JSON, a list of
+{"name", "settings", "steps", "load"?, "save"?, "poison"?}: a checkpoint to start from,
+a folder to leave one in, the step whose loss the last rank makes NaN. Writes
+OUT/NAME.safetensors (weights) and OUT/NAME.json ((loss, gradient norm) of each step) from
+rank 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from common.config import LearnerSettings
+from learner import checkpoint
+from learner.engine import TrainingEngine
+from learner.packing import Row, rows_of_rank
+
+# Two examples share a prompt; one is alone in its row at any packing.
+EXAMPLES = [
+    ([1, 2, 3], [4, 5, 6]),
+    ([1, 2, 3], [7, 8]),
+    ([9, 10, 11, 12, 13], [14, 15]),
+    ([16], [17, 18, 19, 20]),
+    ([21, 22], [23]),
+    ([24] * 12, [25, 26, 27]),
+    ([28, 29], [30, 31, 32]),
+]
+NUM_TARGETS = sum(len(target) for _, target in EXAMPLES)
+
+
+def main() -> None:
+    model, out, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    torch.set_num_threads(1)
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    for case in cases:
+        settings = LearnerSettings(
+            **{
+                "ranks": ranks,
+                "batch_size": len(EXAMPLES),
+                "device": "cpu",
+                "dtype": "float32",
+                "row_tokens": 32,
+                **case["settings"],
+            }
+        )
+        engine = TrainingEngine(model, settings, loss="nll", seed=0)
+        if "load" in case:
+            engine.load_state(Path(case["load"]))
+        rows = rows_of_rank(EXAMPLES, settings, rank)
+        poison = case.get("poison") if rank == ranks - 1 else None
+        results = train(engine, rows, case["steps"], poison)
+        weights = {name: weight.clone() for name, weight in engine.weights()}
+        if rank == 0:
+            save_file(weights, out / f"{case['name']}.safetensors")
+            (out / f"{case['name']}.json").write_text(json.dumps(results))
+        if "save" in case:
+            writer = checkpoint.Writer(Path(case["save"]), model, keep_states=9, keep_exports=None)
+            writer.begin(engine, case["steps"])
+            writer.wait()
+
+
+def train(
+    engine: TrainingEngine, rows: list[Row | None], steps: int, poison: int | None
+) -> list[tuple[float, float]]:
+    """(loss, gradient norm) of each step."""
+    head = engine._student.head
+    loss, results = head._loss, []
+    for step in range(1, steps + 1):
+        head._loss = (lambda *given: loss(*given) * math.nan) if step == poison else loss
+        results.append(engine.step(rows, NUM_TARGETS, 1e-3))
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Blocks against a dense mask, and what packing must not change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from common.config import LearnerSettings
+from learner import attention
+from learner.attention import Layout, attend
+from learner.model import Student
+from learner.packing import Example, Row, pack, single
+
+EXAMPLES: list[Example] = [
+    ([1, 2, 3], [4, 5, 6]),
+    ([1, 2, 3], [7]),
+    ([1, 2, 3], [9, 9, 9, 9]),
+    ([5] * 9, [3, 3]),
+    ([8, 8], [1, 2, 3, 4]),
+    ([2] * 20, [1] * 6),
+]
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["alone", "shared prompt"])
+@pytest.mark.parametrize("largest", [0, 10**6], ids=["fused kernel", "own scores"])
+def test_blocks_equal_a_dense_mask_in_output_and_gradients(share, largest, monkeypatch):
+    monkeypatch.setattr(attention, "_LARGEST_SCORES", largest)
+    torch.manual_seed(0)
+    (row,) = pack(EXAMPLES, 200, share_prompts=share)
+    num_tokens = len(row.inputs_T)
+    query = torch.randn(1, 6, num_tokens, 8, dtype=torch.float64, requires_grad=True)
+    key, value = (
+        torch.randn(1, 2, num_tokens, 8, dtype=torch.float64, requires_grad=True) for _ in range(2)
+    )
+    mask = torch.as_tensor(row.mask_TT())
+    dense = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+    blocks, _ = attend(
+        torch.nn.Module(), query, key, value, None, layout=Layout(row.blocks, num_tokens, "cpu")
+    )
+    torch.testing.assert_close(blocks, dense.transpose(1, 2))
+    gradient = torch.randn_like(blocks)
+    ours = torch.autograd.grad(blocks, (query, key, value), gradient)
+    expected = torch.autograd.grad(dense.transpose(1, 2), (query, key, value), gradient)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_an_example_longer_than_the_sliding_window_is_refused():
+    (row,) = pack([([1] * 5, [2])], 8)
+    tensor = torch.zeros(1, 1, 5, 8)
+    layout = Layout(row.blocks, 5, "cpu")
+    with pytest.raises(ValueError, match=r"5 tokens .* sliding window \(4\)"):
+        attend(torch.nn.Module(), tensor, tensor, tensor, None, layout=layout, sliding_window=4)
+
+
+@pytest.fixture
+def student(tiny_llama) -> Student:
+    settings = LearnerSettings(device="cpu", dtype="float32")
+    return Student(tiny_llama, settings, "nll")
+
+
+def loss(student: Student, row: Row) -> torch.Tensor:
+    return student(
+        torch.as_tensor(row.inputs_T)[None],
+        torch.as_tensor(row.positions_T)[None],
+        Layout(row.blocks, len(row.inputs_T), "cpu"),
+        torch.as_tensor(row.predict_K),
+        torch.as_tensor(row.targets_K),
+    )
+
+
+def gradients(student: Student, rows: list[Row]) -> tuple[float, list[torch.Tensor]]:
+    student.zero_grad()
+    total = sum(loss(student, row) for row in rows)
+    total.backward()
+    return float(total.detach()), [p.grad.clone() for p in student.parameters()]
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["packed", "prompts shared"])
+def test_loss_and_gradients_equal_those_of_examples_alone(student, share):
+    expected_loss, expected = gradients(student, single(EXAMPLES))
+    found_loss, found = gradients(student, pack(EXAMPLES, 200, share_prompts=share))
+    assert found_loss == pytest.approx(expected_loss, rel=1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_example_does_not_see_its_neighbours(student):
+    def losses(last: Example) -> list[float]:
+        """NLL of each target token of the examples before the last."""
+        row = pack([([9] * 8, [1, 2]), ([8] * 6, [3, 4]), last], 64)[0]
+        hidden = student.model.base_model(
+            input_ids=torch.as_tensor(row.inputs_T)[None],
+            position_ids=torch.as_tensor(row.positions_T)[None],
+            layout=Layout(row.blocks, len(row.inputs_T), "cpu"),
+        ).last_hidden_state[0, row.predict_K[:4]]
+        logits = student.model.lm_head(hidden)
+        targets = torch.as_tensor(row.targets_K[:4])
+        return F.cross_entropy(logits, targets, reduction="none").tolist()
+
+    assert losses(([5], [6, 7])) == losses(([11], [40, 2]))
+
+
+def test_recomputed_activations_give_the_same_gradients(student, tiny_llama):
+    row = pack(EXAMPLES, 200)
+    settings = LearnerSettings(device="cpu", dtype="float32", gradient_checkpointing=True)
+    recomputing = Student(tiny_llama, settings, "nll")
+    torch.testing.assert_close(gradients(recomputing, row), gradients(student, row))

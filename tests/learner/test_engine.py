@@ -1,0 +1,170 @@
+"""The training step at stage 0, in one process, against PyTorch's own optimizer."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import distributed
+from transformers import AutoModelForCausalLM
+
+from common.config import LearnerSettings
+from learner.checkpoint import Writer, existing
+from learner.engine import TrainingEngine
+from learner.packing import pack
+
+EXAMPLES = [([1, 2, 3], [4, 5, 6]), ([7, 8], [9]), ([10], [11, 12, 13])]
+ROWS = pack(EXAMPLES, 64)
+NUM_TARGETS = 7
+
+
+@pytest.fixture(autouse=True)
+def one_rank(monkeypatch, tmp_path):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def engine_of(folder, **settings) -> TrainingEngine:
+    chosen = LearnerSettings(**{"device": "cpu", "dtype": "float32", **settings})
+    return TrainingEngine(folder, chosen, loss="nll", seed=0)
+
+
+def weights(engine: TrainingEngine) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in engine.weights()}
+
+
+def step(engine: TrainingEngine, lr: float = 1e-2) -> tuple[float, float]:
+    return engine.step(ROWS, NUM_TARGETS, lr)
+
+
+def test_steps_are_those_of_adamw_with_clipping_and_decay_of_matrices_only(tiny_llama):
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        lr=1e-2,
+        betas=(0.9, 0.95),
+        eps=1e-6,
+    )
+    engine = engine_of(tiny_llama, weight_decay=0.1, clip=0.5, eps=1e-6)
+    for _ in range(3):
+        loss = torch.zeros(())
+        for prompt, target in EXAMPLES:
+            ids = torch.tensor([*prompt, *target])
+            logits = model(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1]
+            loss += torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="sum")
+        (loss / NUM_TARGETS).backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert step(engine) == pytest.approx(
+            (float(loss.detach()) / NUM_TARGETS, float(norm)), rel=1e-5
+        )
+    found = weights(engine)
+    for name, parameter in model.named_parameters():
+        expected = parameter.detach()
+        assert float((found[name] - expected).norm() / expected.norm()) < 1e-5, name
+
+
+def test_the_first_bfloat16_update_is_the_whole_learning_rate(tiny_llama):
+    # Adam's first step is lr · sign(g); a wrapper that had stepped before would give 0.73 of it.
+    engine = engine_of(tiny_llama, dtype="bfloat16", weight_decay=0.0, clip=1e9)
+    before = [master.clone() for master in engine._backend.masters()]
+    step(engine)
+    moved = [(a - b).abs().max() for a, b in zip(engine._backend.masters(), before, strict=True)]
+    assert torch.stack(moved).tolist() == pytest.approx([1e-2] * len(moved), rel=1e-3)
+    assert engine._backend.num_updates == 1
+
+
+def test_masters_keep_what_bfloat16_weights_round_away(tiny_llama):
+    engine = engine_of(tiny_llama, dtype="bfloat16")
+    name, start = next(iter(weights(engine).items()))
+    for _ in range(3):
+        step(engine, lr=1e-6)
+    assert (weights(engine)[name] == start).float().mean() > 0.9
+    master = engine._backend.masters()[0]
+    assert (master == start.float()).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_resumed_engine_goes_on_exactly(tiny_llama, tmp_path, dtype):
+    engine = engine_of(tiny_llama, dtype=dtype, average=0.9)
+    step(engine)
+    writer = Writer(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
+    writer.begin(engine, 1)
+    writer.wait()
+    expected = step(engine)
+    resumed = engine_of(tiny_llama, dtype=dtype, average=0.9)
+    resumed.load_state(tmp_path / "runs/step_1")
+    assert step(resumed) == expected
+    torch.testing.assert_close(weights(resumed), weights(engine), rtol=0, atol=0)
+    torch.testing.assert_close(resumed._average, engine._average, rtol=0, atol=0)
+
+
+def test_the_exported_folder_loads_and_answers_like_the_trained_model(tiny_llama, tmp_path):
+    engine = engine_of(tiny_llama)
+    step(engine)
+    writer = Writer(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
+    writer.begin(engine, 1)
+    writer.wait()
+    (found,) = existing(tmp_path / "runs")
+    model = AutoModelForCausalLM.from_pretrained(found.folder, dtype=torch.float32)
+    prompt, target = EXAMPLES[0]
+    logits = model(input_ids=torch.tensor([[*prompt, *target]])).logits[0, 2:-1]
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(target))
+    alone = engine.step(pack(EXAMPLES[:1], 64), 3, 0.0)[0]
+    assert float(loss.detach()) == pytest.approx(alone, rel=1e-5)
+
+
+def test_an_average_is_exported_in_place_of_the_weights(tiny_llama):
+    engine = engine_of(tiny_llama, average=0.75)
+    first = weights(engine)
+    step(engine)
+    second = weights(engine)
+    exported = engine.snapshot().weights
+    for name, weight in exported.items():
+        torch.testing.assert_close(weight, 0.75 * first[name] + 0.25 * second[name])
+    torch.testing.assert_close(weights(engine), second, rtol=0, atol=0)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(tiny_llama):
+    engine = engine_of(tiny_llama)
+    step(engine)
+    before = weights(engine)
+    loss = engine._student.head._loss
+    engine._student.head._loss = lambda *arguments: loss(*arguments) * math.nan
+    assert step(engine)[1] == math.inf
+    torch.testing.assert_close(weights(engine), before, rtol=0, atol=0)
+    engine._student.head._loss = loss
+    assert math.isfinite(step(engine)[1])
+    assert engine._backend.num_updates == 2
+
+
+def test_adapters_alone_are_trained_and_exported_merged_and_by_themselves(tiny_llama, tmp_path):
+    peft = pytest.importorskip("peft", reason="optional: pip install peft")
+    engine = engine_of(tiny_llama, lora={"rank": 4, "alpha": 8.0}, average=0.5)
+    frozen = {name: weight for name, weight in weights(engine).items() if "lora" not in name}
+    for _ in range(2):
+        step(engine)
+    for name, weight in frozen.items():
+        torch.testing.assert_close(weights(engine)[name], weight, rtol=0, atol=0)
+    writer = Writer(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
+    writer.begin(engine, 2)
+    writer.wait()
+    folder = tmp_path / "runs/step_2"
+    ids = torch.tensor([[1, 2, 3, 4]])
+    merged = AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids).logits
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    plain = base(input_ids=ids).logits
+    adapted = peft.PeftModel.from_pretrained(base, folder / "adapter")(input_ids=ids).logits
+    torch.testing.assert_close(adapted, merged, rtol=1e-4, atol=1e-5)
+    assert float((plain - merged).detach().abs().max()) > 1e-3
+    resumed = engine_of(tiny_llama, lora={"rank": 4, "alpha": 8.0}, average=0.5)
+    resumed.load_state(folder)
+    assert step(resumed) == step(engine)

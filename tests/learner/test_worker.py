@@ -1,0 +1,127 @@
+"""The loop's order of steps, checkpoints and commits, with a queue and an engine of a few lines."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from common.config import LearnerSettings
+from common.records import Rollout, pack_rollout
+from common.rundir import RunDir
+from learner.checkpoint import Snapshot, existing
+from learner.worker import Batch, Learner
+
+
+class Queue:
+    """Two exposures a step for a number of steps; remembers what was committed."""
+
+    def __init__(self, run: RunDir, steps: int) -> None:
+        self._run, self._steps = run, steps
+        self.committed: list[int] = []
+        self.restored: list[int] = []
+
+    def sample(self, step: int) -> Batch:
+        if step > self._steps:
+            return Batch(True, [], None)
+        return Batch(True, [(0, payload(f"f{step}-{n}")) for n in range(2)], 2 * self._steps)
+
+    def commit(self, step: int) -> None:
+        assert step in {found.step for found in existing(self._run.checkpoints)}
+        self.committed.append(step)
+
+    def restore(self, step: int) -> None:
+        self.restored.append(step)
+
+
+class Engine:
+    """Steps whose gradient norms are given."""
+
+    def __init__(self, norms: list[float]) -> None:
+        self._norms = iter(norms)
+        self.loaded: list[str] = []
+
+    def step(self, rows, num_target_tokens, lr):
+        return 2.0, next(self._norms)
+
+    def load_state(self, folder):
+        self.loaded.append(folder.name)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(0, 1, {"w": torch.zeros(1)}, {"master/w": torch.zeros(1)}, 1, {})
+
+    def barrier(self) -> None:
+        pass
+
+
+def payload(fact_id: str) -> bytes:
+    return pack_rollout(Rollout(fact_id, 0, 0, [1, 2], [3, 4], [], [], [], None, True))
+
+
+def learner(
+    tmp_path, norms: list[float], **settings
+) -> tuple[Learner, Queue, Engine, RunDir, list]:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    queue, engine, said = Queue(run, len(norms)), Engine(norms), []
+    chosen = LearnerSettings(
+        **{"device": "cpu", "batch_size": 2, "checkpoint_every": 2, **settings}
+    )
+    return Learner(engine, queue, chosen, run, tmp_path, 0, said.append), queue, engine, run, said
+
+
+def test_steps_are_committed_after_their_checkpoint_is_complete(tmp_path):
+    worker, queue, _, run, _ = learner(tmp_path, [1.0] * 5)
+    assert worker.run() == 5
+    assert queue.committed == [2, 4, 5]
+    lines = [json.loads(line) for line in run.steps.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[0]["exposures"] == [["f1-0", 0, 0], ["f1-1", 0, 0]]
+
+
+def test_a_second_learner_resumes_from_the_last_commit_and_forgets_later_steps(tmp_path):
+    learner(tmp_path, [1.0] * 3)[0].run()
+    with (tmp_path / "run/steps.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 4, "exposures": []}) + "\n")
+    worker, queue, engine, run, said = learner(tmp_path, [1.0] * 3)
+    assert worker.run() == 3
+    assert (queue.restored, engine.loaded) == ([3], ["step_3"])
+    assert said == ["learner resumes from step 3"]
+    assert len(run.steps.read_text().splitlines()) == 3
+
+
+def test_a_step_without_a_finite_gradient_is_consumed_and_written_down_as_skipped(tmp_path):
+    worker, queue, _, run, said = learner(tmp_path, [1.0, math.inf, 1.0])
+    assert worker.run() == 3
+    assert queue.committed == [2, 3]
+    second = json.loads(run.steps.read_text().splitlines()[1])
+    assert second["skipped"] is True
+    assert "loss" not in second
+    assert len(second["exposures"]) == 2
+    assert said == ["step 2 is skipped: its gradient is not finite"]
+    assert worker.snapshot()["mixsd_learner_skipped_total"] == 1
+
+
+def test_too_many_skipped_steps_in_a_row_end_the_run_and_a_good_one_starts_the_count_anew(tmp_path):
+    norms = [math.inf, 1.0, math.inf, math.inf]
+    worker, *_ = learner(tmp_path, norms, max_skipped=1)
+    with pytest.raises(FloatingPointError, match=r"2 steps in a row, up to step 4"):
+        worker.run()
+
+
+def test_a_failed_background_write_stops_the_loop_before_any_commit(tmp_path):
+    worker, queue, _, run, _ = learner(tmp_path, [1.0] * 4)
+    (run.checkpoints / "step_2").mkdir()
+    (run.checkpoints / "step_2/in the way").touch()
+    with pytest.raises(OSError, match="not empty"):
+        worker.run()
+    assert queue.committed == []
+
+
+def test_event_files_hold_the_steps(tmp_path):
+    worker, _, _, run, _ = learner(tmp_path, [1.0] * 2, tensorboard=True)
+    worker.run()
+    (events,) = run.tensorboard.iterdir()
+    assert b"learner/loss" in events.read_bytes()
