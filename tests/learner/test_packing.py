@@ -98,7 +98,7 @@ def test_a_micro_batch_lays_rows_end_to_end():
 
 
 def lengths(name: str) -> list[int]:
-    """Input lengths like those of the corpora, measured with the packaged model's tokenizer."""
+    """Input lengths: KGFact's range is the packaged tokenizer's; the others are assumed."""
     draw = random.Random(0)
     if name == "kgfact":
         return [draw.randint(54, 66) + draw.randint(14, 28) - 1 for _ in range(525)]
