@@ -35,6 +35,9 @@ class Queue:
     def restore(self, step: int) -> None:
         self.restored.append(step)
 
+    def last_step(self) -> int:
+        return self._steps
+
 
 class Engine:
     """Steps whose gradient norms are given."""
@@ -57,7 +60,7 @@ class Engine:
 
 
 def payload(fact_id: str) -> bytes:
-    return pack_rollout(Rollout(fact_id, 0, 0, [1, 2], [3, 4], [], [], [], None, True))
+    return pack_rollout(Rollout(fact_id, 0, 0, [1, 2], [3, 4], [], [], [], [], None, 0, "", True))
 
 
 def learner(
