@@ -8,7 +8,6 @@ what is called ``step_N`` is whole; hashes tell if it still is.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.rundir import read_json, write_atomic
+from common.weights import file_hash, weights_hash
 
 STATE = "deepspeed"
 _MANIFEST = "manifest.json"
@@ -52,12 +52,7 @@ class Checkpoint:
     @property
     def weights_hash(self) -> str:
         """One hash over the exported weights; evaluations are keyed by it."""
-        weights = sorted(
-            (name, digest)
-            for name, digest in self.manifest["files"].items()
-            if name.endswith(".safetensors")
-        )
-        return hashlib.sha256(json.dumps(weights).encode()).hexdigest()[:16]
+        return weights_hash(self.manifest["files"])
 
     @property
     def resumable(self) -> bool:
@@ -70,7 +65,7 @@ class Checkpoint:
             path = self.folder / name
             if not path.is_file():
                 return f"{name} is missing"
-            if _sha256(path) != digest:
+            if file_hash(path) != digest:
                 return f"{name} does not match its hash"
         return None
 
@@ -97,7 +92,7 @@ def write(
     engine.barrier()
     if first_rank:
         files = {
-            str(path.relative_to(staging)): _sha256(path)
+            str(path.relative_to(staging)): file_hash(path)
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
@@ -143,8 +138,3 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
     for pattern in _TOKENIZER_FILES:
         for path in source.glob(pattern):
             shutil.copy2(path, target / path.name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
