@@ -63,6 +63,8 @@ CATALOGUE: tuple[Spec, ...] = (
     Spec("mixsd_learner_checkpoint_seconds", "gauge", "learner", "Seconds of the last checkpoint."),
     Spec("mixsd_eval_score", "gauge", "evaluator", "Score on the newest checkpoint.", "suite"),
     Spec("mixsd_eval_step", "gauge", "evaluator", "Step of the newest evaluated checkpoint."),
+    Spec("mixsd_eval_items", "gauge", "evaluator", "Items of the benchmark in progress."),
+    Spec("mixsd_eval_items_done", "gauge", "evaluator", "Items of it that are done."),
     Spec("mixsd_eval_seconds_total", "counter", "evaluator", "Seconds spent in evaluation."),
     Spec("mixsd_actor_up", "gauge", "controller", "1 while the actor answers."),
     Spec("mixsd_actor_restarts_total", "counter", "controller", "Restarts of the actor."),

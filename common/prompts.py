@@ -104,6 +104,10 @@ class Prompts:
         text = self._preset.retrieval.replace("{question}", item.question)
         return self._turn(text.replace("{context}", "\n".join(item.context)))
 
+    def user(self, text: str) -> list[int]:
+        """One user turn that is exactly ``text``."""
+        return self._turn(text)
+
     def canonical_text(self, fact: Fact) -> str:
         """y*: the corpus' own target, or the preset's wording of the answer."""
         if fact.target:

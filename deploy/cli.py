@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from deploy.commands import run, scale
+from deploy.commands.evaluate import evaluate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,6 +20,7 @@ def main() -> None:
 _COMMANDS = (
     *(run.up, run.status, run.logs, run.down, run.report, run.compare),
     *(scale.scale, scale.set_live),
+    evaluate,
 )
 for command in _COMMANDS:
     main.add_command(command)

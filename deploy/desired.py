@@ -12,9 +12,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from common.config import ReplaySettings, RunConfig, Settings
+from common.config import ReplaySettings, RunConfig
 from common.errors import UserError
 from common.rundir import RunDir, read_json, write_atomic
+from common.settings import Settings
 
 
 class Desired(Settings):

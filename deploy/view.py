@@ -5,6 +5,7 @@ Reads the run folder only, so it works on running and finished runs alike.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -85,7 +86,8 @@ def lines(status: dict[str, Any]) -> list[str]:
     out += [f"{'roles' if i == 0 else '':10} {name}" for i, name in enumerate(names)]
     for step, scores in list(status["scores"].items())[-1:]:
         shown = [f"{k} {v['value']:.3f}" for k, v in scores.items() if "value" in v]
-        out.append(f"scores     {step}: {', '.join(shown)}")
+        wrapped = textwrap.wrap(f"{step}: {', '.join(shown)}", 69)
+        out += [f"{'scores' if i == 0 else '':10} {line}" for i, line in enumerate(wrapped)]
     if status["metrics_url"] and live:
         out.append(f"metrics    {status['metrics_url']}")
     return out
@@ -179,7 +181,7 @@ def compare(runs: list[RunDir]) -> None:
         table.add_row(label, *("" if item is None else text(item) for _, _, item in columns))
     Console().print(table)
     for item in summaries:
-        print(f"checkpoint {item['checkpoint']}")
+        print(f"checkpoint {item['checkpoint']} ({item['chosen_because']})")
 
 
 def _nll(value: float | None) -> str:
