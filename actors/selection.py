@@ -31,7 +31,8 @@ def select(
 
     ``first_peak``  the first step whose recall the next ``patience`` measured steps
                     do not exceed by more than ``min_delta``; the best so far where
-                    training ended before that
+                    training ended before that. Steps that are not above the base
+                    model's recall (step 0, or 0 if not measured) are before any peak
     ``best``        the first step of the highest recall
     ``last``        the last step
 
@@ -45,16 +46,21 @@ def select(
     if rule == "best":
         best = max(steps, key=lambda step: (recall[step], -step))
         return Selection(best, f"step {best} has the highest recall, {recall[best]:.3f}")
-    peak, waited = steps[0], 0
-    for step in steps[1:]:
-        if recall[step] > recall[peak] + min_delta:
-            peak, waited = step, 0
-        else:
+    peak, top, waited = None, recall.get(0, 0.0), 0
+    for step in steps:
+        if recall[step] > top + min_delta:
+            peak, top, waited = step, recall[step], 0
+        elif peak is not None:
             waited += 1
         if waited == patience:
             break
+    if peak is None:
+        return Selection(
+            steps[-1],
+            f"step {steps[-1]} is the last one measured: recall never rose above the base's",
+        )
     by = f" by more than {min_delta:g}" if min_delta else ""
-    found = f"step {peak} is the first peak of recall, {recall[peak]:.3f}"
+    found = f"step {peak} is the first peak of recall, {top:.3f}"
     if waited == patience:
         later = "step does" if patience == 1 else f"{patience} steps do"
         return Selection(peak, f"{found}: the next measured {later} not exceed it{by}")

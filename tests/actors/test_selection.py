@@ -19,7 +19,8 @@ from actors.selection import select
         ([0.5, 0.5, 0.5, 0.9], 2, 0.0, 1),
         ([0.5, 0.51, 0.52, 0.53], 3, 0.05, 1),
         ([0.5, 0.51, 0.56, 0.57], 3, 0.05, 3),
-        ([0.0], 2, 0.0, 1),
+        ([0.0, 0.0, 0.0, 0.2, 0.9, 0.9, 0.9], 2, 0.0, 5),
+        ([0.02, 0.03, 0.02, 0.9, 0.8, 0.8], 2, 0.05, 4),
         ([0.9, 0.8], 5, 0.0, 1),
     ],
 )
@@ -47,9 +48,19 @@ def test_the_reason_says_whether_the_peak_is_settled() -> None:
 def test_the_base_is_never_chosen() -> None:
     assert select({0: 1.0}) is None
     assert select({}) is None
-    chosen = select({0: 1.0, 3: 0.1})
+    chosen = select({0: 1.0, 3: 0.1}, "best")
     assert chosen is not None
     assert chosen.step == 3
+
+
+def test_a_recall_that_never_rises_has_no_peak() -> None:
+    for recall in ({1: 0.0, 2: 0.0, 3: 0.0}, {0: 0.3, 1: 0.2, 2: 0.3, 3: 0.1}):
+        chosen = select(recall)
+        assert chosen is not None
+        assert chosen.step == 3
+        assert chosen.reason == (
+            "step 3 is the last one measured: recall never rose above the base's"
+        )
 
 
 def test_last_and_best_are_what_they_say() -> None:
@@ -66,6 +77,8 @@ def test_a_first_peak_is_never_beaten_by_an_earlier_step(
 ) -> None:
     chosen = select(recall, "first_peak", patience)
     assert chosen is not None
+    if "peak" not in chosen.reason:
+        return
     assert all(recall[step] < recall[chosen.step] for step in recall if step < chosen.step)
     # What is chosen does not depend on steps after the decision.
     until = sorted(recall)[: sorted(recall).index(chosen.step) + patience + 1]
