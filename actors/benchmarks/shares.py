@@ -22,8 +22,11 @@ def mean_share(shares: Sequence[float], seed: int = 0) -> Score:
     """Mean of one share an item (several samples each), with the percentile bootstrap.
 
     Items are drawn again, not samples: samples of one item are not independent
-    evidence about the benchmark.
+    evidence about the benchmark. Where all were right, or none, drawing again shows
+    no doubt; Wilson's interval over the items does.
     """
+    if set(shares) in ({0.0}, {1.0}):
+        return proportion(round(sum(shares)), len(shares))
     rng = random.Random(seed)
     count = len(shares)
     means = sorted(sum(rng.choices(shares, k=count)) / count for _ in range(_RESAMPLES))

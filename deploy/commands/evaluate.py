@@ -196,9 +196,11 @@ def _engine(settings: RunConfig, model: Any, log: Path) -> Any:
         os.environ["OMP_NUM_THREADS"] = str(settings.cluster.threads)
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    terminal = os.dup(2)
-    os.dup2(descriptor, 2)
+    # Below Python's streams: compiled code writes too.
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
     try:
+        for stream, _ in kept:
+            os.dup2(descriptor, stream)
         from actors.engine import Engine
 
         return Engine(
@@ -208,8 +210,9 @@ def _engine(settings: RunConfig, model: Any, log: Path) -> Any:
             stop_token_ids=model.stop_token_ids,
         )
     finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
+        for stream, copy in kept:
+            os.dup2(copy, stream)
+            os.close(copy)
         os.close(descriptor)
 
 

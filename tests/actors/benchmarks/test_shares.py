@@ -30,3 +30,8 @@ def test_the_bootstrap_draws_items_and_repeats_itself() -> None:
     assert abs(score.low - 0.402) < 0.02
     assert abs(score.high - 0.598) < 0.02
     assert mean_share([0.5] * 7).low == mean_share([0.5] * 7).high == 0.5
+
+
+def test_none_right_in_many_samples_still_leaves_doubt() -> None:
+    assert mean_share([0.0, 0.0, 0.0]) == proportion(0, 3)
+    assert mean_share([1.0, 1.0]) == proportion(2, 2)
