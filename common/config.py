@@ -18,6 +18,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 from common import yaml_file
 from common.corpora.settings import DataSettings
 from common.errors import UserError
+from common.evaluation import EvaluatorSettings
 from common.methods import MethodSettings
 from common.prompts import Preset
 from common.settings import AbsolutePath, Settings
@@ -222,24 +223,6 @@ class LearnerSettings(Settings):
         return self
 
 
-class EvaluatorSettings(Settings):
-    """What is measured on the base model and on each checkpoint."""
-
-    actors: int = Field(1, ge=0, le=1, description="0 measures nothing")
-    suites: tuple[Literal["recall", "retrieval", "text_nll"], ...] = (
-        "recall",
-        "retrieval",
-        "text_nll",
-    )
-    slots: int = Field(16, ge=1, description="requests at once")
-    max_tokens: int = Field(64, ge=1, description="longest response")
-    retrieval_limit: int | None = Field(None, ge=1, description="use only the first items")
-    text: AbsolutePath | None = Field(
-        None, description="plain text of the NLL suite, e.g. WikiText-2; none: packaged prose"
-    )
-    text_tokens: int = Field(4096, ge=64, description="tokens of that text that are scored")
-
-
 class ClusterSettings(Settings):
     """Ray: where it is, and what a run may take of it."""
 
@@ -319,7 +302,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a mapping of settings is expected, not {type(raw).__name__}")
     for override in overrides:
-        _apply(raw, override)
+        apply(raw, override)
     return parse(raw, str(path))
 
 
@@ -373,7 +356,8 @@ def is_writable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def apply(raw: dict[str, Any], override: str) -> None:
+    """Set one ``a.b=c`` in a raw mapping."""
     path, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_]+(\.[A-Za-z_]+)*", path):
         raise UserError(f"--set {override}: KEY=VALUE is expected, like learner.lr=1e-5")

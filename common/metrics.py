@@ -138,6 +138,8 @@ CATALOGUE: tuple[Spec, ...] = (
         "learner",
         "Seconds training stood still for it.",
     ),
+    Spec("mixsd_eval_items", "gauge", "evaluator", "Items of the benchmark in progress."),
+    Spec("mixsd_eval_items_done", "gauge", "evaluator", "Items of it that are done."),
     Spec("mixsd_eval_seconds_total", "counter", "evaluator", "Seconds spent in evaluation."),
     *(
         Spec(name, "gauge", "controller", meaning, "suite", measured_in="fraction, or nats/token")

@@ -145,6 +145,10 @@ class Prompts:
         context = "\n".join(item.context) + "\n\n" if item.context else ""
         return self._turn(context + self._ask(item.question))
 
+    def user(self, text: str) -> list[int]:
+        """One user turn that is exactly ``text``."""
+        return self._turn(text)
+
     def canonical_text(self, fact: Fact) -> str:
         """y*: the corpus' own target, or the preset's wording of the answer."""
         if fact.target:

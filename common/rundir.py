@@ -3,7 +3,7 @@
 ``config.yaml``    resolved configuration
 ``replay.sqlite``  the ledger
 ``checkpoints/``   ``step_N/``, immutable, complete once ``manifest.json`` is there
-``eval/``          ``step_N.json``
+``eval/``          results by step, weights and suite (``actors.results``)
 ``metrics.jsonl``  one line a second while the run goes
 ``steps.jsonl``    one line a training step
 ``status.json``    what ``mixsd-cluster status`` shows; rewritten each second

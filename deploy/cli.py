@@ -11,6 +11,7 @@ from deploy.commands import (
     completion,
     data,
     doctor,
+    evaluate,
     monitor,
     plan,
     render,
@@ -30,7 +31,7 @@ _COMMANDS = (
     *(run.up, run.status, run.logs, run.down, run.report, run.compare),
     *(scale.scale, scale.set_live),
     *(plan.plan, simulate.simulate, doctor.doctor, completion.completion),
-    *(data.data, monitor.monitor, render.render),
+    *(data.data, evaluate.evaluate, monitor.monitor, render.render),
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -75,12 +75,12 @@ class Health:
 
     def complaint(self, now: float) -> str:
         """Why the member counts as stuck; empty while it does not."""
-        working = self.report is not None and self.report.state == "working"
-        if not working and now - self._created > self._start_s:
+        state = self.report.state if self.report is not None else "idle"
+        if state in ("idle", "starting") and now - self._created > self._start_s:
             return f"not ready after {self._start_s:.0f} s (cluster.start_timeout_s)"
         if now - self._answered > self._stall_s:
             return f"no answer for {self._stall_s:.0f} s (cluster.stall_s)"
-        if working and now - self._moved > self._stall_s:
+        if state == "working" and now - self._moved > self._stall_s:
             return f"at work without progress for {self._stall_s:.0f} s (cluster.stall_s)"
         return ""
 

@@ -9,20 +9,33 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from actors.results import by_step
+from actors.selection import Selection, select
 from common import config as configuration
+from common.config import RunConfig
 from common.estimates import mean_nll
 from common.ledger import open_view
 from common.methods import Method, Mixed
 from common.records import Rollout, unpack_rollout
-from common.rundir import RunDir, read_json, read_jsonl
+from common.rundir import RunDir, read_jsonl
 
 _TAIL_BYTES = 2**16
 
 
 def evaluations(run: RunDir) -> list[dict[str, Any]]:
     """Results by step, the base model first."""
-    found = [read_json(path) for path in run.eval.glob("step_*.json")]
-    return sorted((result for result in found if result), key=lambda result: result["step"])
+    return by_step(run.eval)
+
+
+def chosen(config: RunConfig, results: list[dict[str, Any]]) -> Selection | None:
+    """The checkpoint that counts as the run's result, by the run's own rule."""
+    settings = config.evaluator
+    recall = {
+        result["step"]: result["scores"]["recall"]["value"]
+        for result in results
+        if "value" in result["scores"].get("recall", {})
+    }
+    return select(recall, settings.select, settings.patience, settings.min_delta)
 
 
 def summary(run: RunDir) -> dict[str, Any]:
@@ -36,6 +49,10 @@ def summary(run: RunDir) -> dict[str, Any]:
     finally:
         ledger.close()
     results = evaluations(run)
+    selection = chosen(config, results)
+    # Without a recall to choose by, the last checkpoint is the result.
+    step = counts.committed_step if selection is None else selection.step
+    final = next((one for one in results if one["step"] == step), results[-1] if results else {})
     return {
         "run": run.name,
         "method": config.method.name,
@@ -46,13 +63,15 @@ def summary(run: RunDir) -> dict[str, Any]:
         "exposures_expected": counts.accepted * config.learner.epochs,
         "exposures_trained": counts.trained,
         "step": counts.committed_step,
-        "checkpoint": str(run.checkpoints / f"step_{counts.committed_step}"),
+        "checkpoint": str(run.checkpoints / f"step_{step}"),
+        "chosen": step,
+        "chosen_because": "recall was not measured" if selection is None else selection.reason,
         "target_nll": _nll([r.base_logprobs for r in rollouts]),
         "canonical_nll": _nll([r.canonical_logprobs for r in rollouts]),
         "scoring_share": _scoring_share(run),
         "targets": _by_origin(rollouts, config.method),
         "base": results[0]["scores"] if results and results[0]["step"] == 0 else {},
-        "final": results[-1]["scores"] if results else {},
+        "final": final.get("scores", {}),
         "unverified": sum(not rollout.verified for rollout in rollouts),
         "accepted_by_attempt": _by_attempt(rollouts),
     }

@@ -231,35 +231,34 @@ class EvaluatorRole(Role):
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
         """Load an engine of the base model."""
         from actors.engine import Engine
-        from actors.evaluator import Evaluator, Target
+        from actors.evaluator import Evaluator, materials_for
+        from actors.results import Results, Target
+        from common.weights import folder_hash
         from learner import checkpoint
 
+        config = self.config
         model = models.load(self.model_dir)
+        base = Target(0, model.folder, folder_hash(model.folder))
         engine = self._engine = Engine(
             model.folder,
-            self.config.engine,
-            max_requests=self.config.evaluator.slots,
+            config.engine,
+            max_requests=config.evaluator.slots,
             stop_token_ids=model.stop_token_ids,
         )
 
         def find() -> list[Target]:
             return [
-                Target(0, model.folder, "base"),
+                base,
                 *(
                     Target(found.step, found.folder, found.weights_hash)
                     for found in checkpoint.existing(self.run_dir.checkpoints)
                 ),
             ]
 
-        return Evaluator(
-            engine,
-            model,
-            prompts_for(self.config, model),
-            corpora.load(self.config.data),
-            self.config.evaluator,
-            self.run_dir,
-            find,
-        )
+        corpus = corpora.load(config.data)
+        prompts = prompts_for(config, model)
+        materials = materials_for(model, prompts, corpus, config.evaluator, config.seed)
+        return Evaluator(engine, base.weights, materials, Results(self.run_dir.eval), find)
 
 
 def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:

@@ -5,6 +5,7 @@ Reads the run folder only, so it works on running and finished runs alike.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -93,7 +94,8 @@ def lines(status: dict[str, Any]) -> list[str]:
     out += [f"{'roles' if i == 0 else '':10} {name}" for i, name in enumerate(names)]
     for step, scores in list(status["scores"].items())[-1:]:
         shown = [f"{k} {v['value']:.3f}" for k, v in scores.items() if "value" in v]
-        out.append(f"scores     {step}: {', '.join(shown)}")
+        wrapped = textwrap.wrap(f"{step}: {', '.join(shown)}", 69)
+        out += [f"{'scores' if i == 0 else '':10} {line}" for i, line in enumerate(wrapped)]
     if status["metrics_url"] and live:
         address = status["metrics_url"].removesuffix("/metrics")
         out.append(f"page       {address}/ (for Prometheus: /metrics)")
@@ -188,7 +190,7 @@ def compare(runs: list[RunDir]) -> None:
         table.add_row(label, *("" if item is None else text(item) for _, _, item in columns))
     Console().print(table)
     for item in summaries:
-        print(f"checkpoint {item['checkpoint']}")
+        print(f"checkpoint {item['checkpoint']} ({item['chosen_because']})")
 
 
 def _nll(score: dict[str, Any] | None) -> str:

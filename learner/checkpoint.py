@@ -13,7 +13,6 @@ Each rank writes the parameters it is given; none holds the whole model.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.rundir import is_full, read_json, write_atomic
+from common.weights import file_hash, weights_hash
 
 STATE = "state"
 _MANIFEST = "manifest.json"
@@ -78,12 +78,7 @@ class Checkpoint:
     @property
     def weights_hash(self) -> str:
         """One hash over the exported weights; evaluations are keyed by it."""
-        weights = sorted(
-            (name, digest)
-            for name, digest in self.manifest["files"].items()
-            if name.endswith(".safetensors")
-        )
-        return hashlib.sha256(json.dumps(weights).encode()).hexdigest()[:16]
+        return weights_hash(self.manifest["files"])
 
     @property
     def resumable(self) -> bool:
@@ -96,7 +91,7 @@ class Checkpoint:
             path = self.folder / name
             if not path.is_file():
                 return f"{name} is missing"
-            if _sha256(path) != digest:
+            if file_hash(path) != digest:
                 return f"{name} does not match its hash"
         return None
 
@@ -294,9 +289,4 @@ def _durable_sha256(path: Path) -> str:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(path)

@@ -29,7 +29,13 @@ def series(seconds: float, hung_for: float = 0.0) -> dict[str, Snapshot]:
         },
         "learner-0": _learner(seconds),
         "learner-1": _learner(seconds),
-        "evaluator-0": {"mixsd_eval_seconds_total": 0.2 * seconds, **_engine(0.1), **_up()},
+        "evaluator-0": {
+            "mixsd_eval_items": 40,
+            "mixsd_eval_items_done": seconds % 40,
+            "mixsd_eval_seconds_total": 0.2 * seconds,
+            **_engine(0.1),
+            **_up(),
+        },
         "controller": {
             "mixsd_eval_score": {suite: value for suite, (value, _, _) in SUITES.items()},
             "mixsd_eval_score_low": {suite: low for suite, (_, low, _) in SUITES.items()},

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.config import EngineSettings, EvaluatorSettings, LearnerSettings
+from actors.benchmarks import SUITES
+from common.config import EngineSettings, LearnerSettings
+from common.evaluation import EvaluatorSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.workload import Item, Workload
@@ -74,17 +76,18 @@ class EngineModel:
         return self.architecture.parameters * width / self.device.load
 
     def suites(self, settings: EvaluatorSettings, workload: Workload) -> dict[str, float]:
-        """Seconds of each suite on one checkpoint; suites it does not know are left out."""
+        """Seconds of each benchmark on one checkpoint; those it does not know are left out."""
+        wanted = [name for suite in settings.suites for name in SUITES.get(suite, (suite,))]
         known = {
             "recall": [item.naive for item in workload.items],
             "retrieval": list(workload.retrieval),
         }
         seconds: dict[str, float] = {
             suite: self._questions(known[suite], settings, workload.target_tokens)
-            for suite in settings.suites
+            for suite in wanted
             if known.get(suite)
         }
-        if "text_nll" in settings.suites and workload.text_tokens:
+        if "text_nll" in wanted and workload.text_tokens:
             text = workload.text_tokens
             seconds["text_nll"] = self._prefill(text, text, _WINDOW / 2)
         return seconds

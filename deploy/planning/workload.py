@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from actors.evaluator import PROSE
+from actors.benchmarks.text import PROSE
 from common import corpora
 from common.config import RunConfig
 from common.methods import Mixed
@@ -118,7 +118,7 @@ def estimate(
         Item(len(prompts.naive(fact)), len(prompts.expert(fact)), length(fact))
         for fact in corpus.facts
     )
-    retrieval = corpus.retrieval[: config.evaluator.retrieval_limit]
+    retrieval = corpus.retrieval[: config.evaluator.limit]
     retries = config.rollout.max_retries
     return Workload(
         items=items,

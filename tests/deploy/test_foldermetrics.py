@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
+from actors.results import Results, Target
 from common.rundir import RunDir
 from deploy.foldermetrics import FolderMetrics, score_metrics
 
@@ -45,5 +46,6 @@ def test_an_evaluation_shows_once_its_file_is_there(tmp_path):
     assert "mixsd_eval_step" not in first
     assert first["mixsd_run_state"] == {"running": 1.0}
     assert 0 < first["mixsd_disk_free_bytes"] <= first["mixsd_disk_size_bytes"]
-    (run.eval / "step_0.json").write_text(json.dumps(_result(0, recall=_score(0.1, 0.0, 0.2))))
+    scores = {"scores": {"recall": _score(0.1, 0.0, 0.2)}}
+    Results(run.eval).write(Target(0, Path(), "w"), "recall", "key", scores, [])
     assert folder.snapshot("running")["mixsd_eval_score"] == {"recall": 0.1}

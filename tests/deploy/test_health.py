@@ -12,6 +12,12 @@ def test_a_role_that_never_gets_ready_is_stuck():
     assert "not ready after 60 s" in health.complaint(now=61)
 
 
+def test_a_role_that_is_done_is_never_late():
+    health = Health(start_s=60, stall_s=600, now=0)
+    health.answered(_report("done"), now=100)
+    assert health.complaint(now=500) == ""
+
+
 def test_a_role_that_does_not_answer_is_stuck():
     health = Health(start_s=60, stall_s=10, now=0)
     health.answered(_report(progress=1, waiting="work"), now=5)

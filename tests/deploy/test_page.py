@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.results import Results, Target
 from common.config import MetricsSettings
 from common.rundir import RunDir, write_atomic
 from deploy.endpoint import Endpoint
@@ -52,8 +53,7 @@ def run(tmp_path):
     write_atomic(run.status, json.dumps(status))
     write_atomic(run.token, "f00d" * 16)
     for step, scores in ((0, _scores(0.1, 3.7)), (60, _scores(0.8, 3.8)), (120, _scores(0.9, 3.9))):
-        result = {"step": step, "weights": "w", "scores": scores}
-        write_atomic(run.eval / f"step_{step}.json", json.dumps(result))
+        Results(run.eval).write(Target(step, Path(), "w"), "all", "key", {"scores": scores}, [])
     lines = [
         json.dumps({"time": now - 120 + second, "series": series(second)}) for second in range(120)
     ]
