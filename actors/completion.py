@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from actors.engine import Sampling, Segment
+from actors.segments import Sampling, Segment
 
 Done = Callable[[int], None]
 

@@ -26,36 +26,13 @@ from typing import TYPE_CHECKING
 from actors.engine_arguments import set_environment, use_sessions, vllm_arguments
 from actors.picks import token_seed
 from actors.room import Generating, Room
-from common.config import EngineSettings
+from actors.segments import Sampling, Segment
 from common.metrics import Snapshot
+from common.sections import EngineSettings
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.v1.engine import EngineCoreOutput
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a token is drawn. ``temperature`` 0 is argmax; ``top_k`` 0 keeps all ids."""
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Tokens that ``key`` generated in one go, with raw log-probabilities (nats).
-
-    ``prompt_logprobs``: for :meth:`Engine.begin_score`, one per token after the
-    first of the scored sequence; else empty.
-    """
-
-    key: str
-    token_ids: list[int]
-    logprobs: list[float]
-    prompt_logprobs: list[float]
 
 
 @dataclass(slots=True)

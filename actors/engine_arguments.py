@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any
 
-from common.config import EngineSettings
+from common.sections import EngineSettings
 
 _log = logging.getLogger(__name__)
 

@@ -167,7 +167,7 @@ def check_retrieval(
         UserError: names the longest item's length and the bound.
     """
     measured = {"in_domain", "small", "retrieval"} & set(settings.suites)
-    if not measured or not corpus.retrieval:
+    if not settings.actors or not measured or not corpus.retrieval:
         return
     longest = max(len(prompts.retrieval(item)) for item in corpus.retrieval) + settings.max_tokens
     if longest > context:

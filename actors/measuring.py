@@ -30,7 +30,7 @@ from actors.benchmarks.base import (
 )
 from actors.benchmarks.shares import mean_share, proportion
 from actors.completion import Completion, Engine
-from actors.engine import Sampling
+from actors.segments import Sampling
 from actors.taxonomy import Entities, classify
 from common.estimates import Score, mean_nll
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from actors.engine import Sampling, Segment
 from actors.engine_arguments import EngineError
 from actors.picks import Plan, Run, Tokens
+from actors.segments import Sampling, Segment
 
 
 class SegmentEngine(Protocol):

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.config import ReplaySettings, RunConfig, live_change
+from common.config import RunConfig, live_change
 from common.ledger import Accepted, Counts, Exposure, Ledger
 from common.limiter import Blocked, Level, Side, Wait, may_sample, room
 from common.metrics import Snapshot
 from common.records import Work, unpack_rollout
+from common.sections import ReplaySettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ from actors.relay import Drawn, Relay, Scored
 from actors.replay import Grant
 from actors.targets import Targets
 from actors.tree import AttemptTree
-from common.config import RolloutSettings
 from common.methods import Method
 from common.metrics import Snapshot
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work, pack_rollout
+from common.sections import RolloutSettings
 
 _IDLE_S = 0.2
 _HEARTBEAT_S = 5.0

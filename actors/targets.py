@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from actors.engine import Sampling
 from actors.picks import Plan, Tokens, draw_picks, is_scored, sampling_seed
 from actors.relay import Attempt, Drawn
+from actors.segments import Sampling
 from actors.tree import AttemptTree
-from common.config import RolloutSettings
 from common.methods import Canonical, Method, Mixed, Target
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work
+from common.sections import RolloutSettings
 from common.verify import SETTLED_EARLY, accepts, can_still_accept, is_inside_answer
 
 

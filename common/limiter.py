@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from common.config import ReplaySettings
+from common.sections import ReplaySettings
 
 Side = Literal["insert", "sample"]
 Reason = Literal["max_bytes", "ratio", "min_size", "batch"]

@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.config import ClusterSettings
 from common.errors import RunError, UserError
 from common.rundir import RunDir, read_json, write_atomic
+from common.sections import ClusterSettings
 from deploy import process
 
 _START_TIMEOUT_S = 60.0

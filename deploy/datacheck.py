@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import median
 
 from common import config as configuration
-from common.config import EngineSettings, RolloutSettings
 from common.corpora.inspection import Inspection, inspect
 from common.errors import UserError
 from common.models import Model
 from common.prompts import PRESETS, Preset, Prompts, preset, tokens_needed
 from common.records import Fact
+from common.sections import EngineSettings, RolloutSettings
 from common.verify import accepts
 
 Say = Callable[[str], None]
@@ -139,7 +139,8 @@ def _say_known(
     facts: Sequence[Fact], prompts: Prompts, model: Model, chosen: Settings, say: Say
 ) -> None:
     """Ask each naive prompt at T = 0; one answer is no proof, many are a warning."""
-    from actors.engine import Engine, Sampling
+    from actors.engine import Engine
+    from actors.segments import Sampling
 
     engine = Engine(
         model.folder,

@@ -12,9 +12,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from common.config import ReplaySettings, RunConfig, live_change
+from common.config import RunConfig, live_change
 from common.errors import UserError
 from common.rundir import RunDir, read_json, write_atomic
+from common.sections import ReplaySettings
 from common.settings import Settings
 
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.config import ClusterSettings, is_writable, resolve_device
+from common.config import is_writable
 from common.errors import UserError
+from common.sections import ClusterSettings, resolve_device
 
 State = Literal["ok", "warn", "fail"]
 

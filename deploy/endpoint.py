@@ -15,9 +15,9 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
-from common.config import MetricsSettings
 from common.metrics import Snapshot, families
 from common.rundir import RunDir
+from common.sections import MetricsSettings
 from deploy import view
 from deploy.history import History
 from deploy.page.app import StatusPage

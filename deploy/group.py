@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from common.config import ClusterSettings
+from common.sections import ClusterSettings
 from deploy.health import Budget, Health, Report
 
 

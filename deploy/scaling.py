@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from common.config import AutoscaleSettings, ScheduledCount
+from common.sections import AutoscaleSettings, ScheduledCount
 from deploy.health import Report
 
 

@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import distributed, nn
 
-from common.config import LearnerSettings
 from common.errors import UserError
 from common.rundir import read_json
+from common.sections import LearnerSettings
 from learner import adapters
 from learner.attention import Layout
 from learner.checkpoint import STATE, Snapshot

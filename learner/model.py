@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from common.config import LearnerSettings
+from common.sections import LearnerSettings
 from learner import attention, norms
 from learner.adapters import Adapter, adapt
 from learner.losses import LOSSES

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.config import LearnerSettings
+from common.sections import LearnerSettings
 
 Example = tuple[Sequence[int], Sequence[int]]
 

@@ -21,7 +21,7 @@ from deepspeed.utils import (
 )
 from torch import nn
 
-from common.config import LearnerSettings
+from common.sections import LearnerSettings
 from learner.unsharded import MOMENTS
 
 

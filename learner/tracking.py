@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.config import LearnerSettings
 from common.errors import UserError
 from common.rundir import RunDir
+from common.sections import LearnerSettings
 
 
 class Trackers:
@@ -49,6 +49,13 @@ class Trackers:
                 dir=str(run.root),
                 resume="allow",
             )
+
+    def close(self) -> None:
+        """Write out what is still on its way."""
+        if self._events is not None:
+            self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record the values of a step under ``learner/``."""

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.config import LearnerSettings
 from common.metrics import Snapshot
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
+from common.sections import LearnerSettings
 from learner import checkpoint
 from learner.packing import Row, rows_of_rank
 from learner.schedule import learning_rate
@@ -154,6 +154,8 @@ class Learner:
         if begun != step and not self._stop.is_set():
             self._save(step)
         self._commit(self._writer.wait())
+        if self._trackers is not None:
+            self._trackers.close()
         return self._committed
 
     def _resume(self) -> int:

@@ -6,10 +6,11 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from actors.engine import Engine, Sampling
+from actors.engine import Engine
 from actors.picks import draw_picks, sampling_seed
 from actors.relay import Attempt, Drawn, Relay
-from common.config import EngineSettings
+from actors.segments import Sampling
+from common.sections import EngineSettings
 
 MAX_TOKENS = 24
 VOCABULARY = 64

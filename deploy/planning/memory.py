@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.config import LearnerSettings, RunConfig
+from common.config import RunConfig
+from common.sections import LearnerSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.roofline import LearnerModel, bytes_each

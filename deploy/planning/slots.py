@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
-from common.config import RolloutSettings
+from common.sections import RolloutSettings
 from deploy.planning.roofline import Drawing, EngineModel, score_tokens
 from deploy.planning.workload import Item, Workload
 

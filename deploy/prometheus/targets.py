@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config import MetricsSettings
 from common.rundir import RunDir, write_atomic
+from common.sections import MetricsSettings
 
 
 def default_folder(runs: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from actors.engine import Sampling, Segment
+from actors.segments import Sampling, Segment
 
 STOP = 0
 

@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from actors.engine_arguments import EngineError, use_sessions, vllm_arguments
-from common.config import EngineSettings
+from common.sections import EngineSettings
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import pytest
 
-from actors.engine import Sampling, Segment
 from actors.engine_arguments import EngineError
 from actors.picks import Tokens
 from actors.relay import Attempt, Drawn, Relay, Scored
+from actors.segments import Sampling, Segment
 
 STOP = 99
 

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.engine import Segment
 from actors.picks import draw_picks
 from actors.relay import Relay
 from actors.replay import Grant
 from actors.rollout import RolloutActor
-from common.config import RolloutSettings
+from actors.segments import Segment
 from common.methods import SFT, MixSD
 from common.prompts import Preset, Prompts
 from common.records import Fact, Work, unpack_rollout
+from common.sections import RolloutSettings
 from common.verify import accepts, is_inside_answer
 
 LETTERS = ".ab c"  # token 0 stops

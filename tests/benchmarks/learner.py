@@ -61,7 +61,7 @@ def model_dir() -> Path:
 
 def ours() -> dict[str, float]:
     """The learner's own step, stage 0."""
-    from common.config import LearnerSettings
+    from common.sections import LearnerSettings
     from learner.engine import TrainingEngine
     from learner.packing import rows_of_rank
 

@@ -19,18 +19,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from actors.engine import Engine, Sampling
+from actors.engine import Engine
 from actors.engine_arguments import set_environment, vllm_arguments
 from actors.picks import draw_picks
 from actors.relay import Attempt, Drawn, Relay
 from actors.replay import Grant
 from actors.rollout import RolloutActor
+from actors.segments import Sampling
 from common import models
-from common.config import EngineSettings, RolloutSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.methods import MixSD
 from common.prompts import PRESETS, Prompts
 from common.records import Fact, Work
+from common.sections import EngineSettings, RolloutSettings
 from common.verify import accepts
 from tests.tiny import make_model
 

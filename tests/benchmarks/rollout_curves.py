@@ -14,9 +14,9 @@ from pathlib import Path
 
 from actors.engine import Engine
 from common import models
-from common.config import EngineSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.prompts import PRESETS, Prompts
+from common.sections import EngineSettings
 from tests.benchmarks.rollout import (
     MIX_RATE,
     SLOTS,

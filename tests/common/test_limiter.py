@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import ReplaySettings
 from common.limiter import UNBOUNDED, Blocked, Level, Wait, may_sample, room
+from common.sections import ReplaySettings
 
 
 def settings(**changes):

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from actors.results import Results, Target
-from common.config import MetricsSettings
 from common.rundir import RunDir, write_atomic
+from common.sections import MetricsSettings
 from deploy.endpoint import Endpoint
 from deploy.page.app import StatusPage
 from tests.simulation import series

@@ -1,6 +1,6 @@
 import pytest
 
-from common.config import AutoscaleSettings, ScheduledCount
+from common.sections import AutoscaleSettings, ScheduledCount
 from deploy.health import Report
 from deploy.scaling import Autoscaler, Blocked, blocked, scheduled
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from common.config import LearnerSettings
+from common.sections import LearnerSettings
 from learner import checkpoint
 from learner.engine import TrainingEngine
 from learner.packing import Row, rows_of_rank

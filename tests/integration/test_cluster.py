@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.config import ClusterSettings
 from common.rundir import RunDir
+from common.sections import ClusterSettings
 from deploy import cluster
 from tests.integration.runs import command, status, write_config
 

@@ -24,8 +24,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from common.config import MetricsSettings
 from common.rundir import RunDir
+from common.sections import MetricsSettings
 from deploy import monitor
 from deploy.cli import main
 from deploy.endpoint import Endpoint

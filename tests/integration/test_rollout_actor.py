@@ -11,11 +11,11 @@ from actors.relay import Relay
 from actors.replay import Grant
 from actors.rollout import RolloutActor
 from common import models
-from common.config import EngineSettings, RolloutSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.methods import MixSD
 from common.prompts import PRESETS, Prompts
 from common.records import Work, unpack_rollout
+from common.sections import EngineSettings, RolloutSettings
 
 pytestmark = [
     pytest.mark.slow,

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from common.config import LearnerSettings
+from common.sections import LearnerSettings
 from learner import attention
 from learner.attention import Layout, attend
 from learner.model import Student

@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 from transformers import AutoModelForCausalLM
 
-from common.config import LearnerSettings
+from common.sections import LearnerSettings
 from learner.checkpoint import Writer, existing
 from learner.engine import TrainingEngine
 from learner.packing import pack

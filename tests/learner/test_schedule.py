@@ -1,6 +1,6 @@
 import pytest
 
-from common.config import LearnerSettings
+from common.sections import LearnerSettings
 from learner.schedule import learning_rate
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.config import LearnerSettings
+from common.sections import LearnerSettings
 from deploy.planning.architecture import resolve
 from deploy.planning.memory import learner_state, needs, processes_of
 

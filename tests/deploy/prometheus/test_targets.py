@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import socket
 
-from common.config import MetricsSettings
 from common.rundir import RunDir
+from common.sections import MetricsSettings
 from deploy.prometheus import targets
 
 

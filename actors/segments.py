@@ -1,0 +1,29 @@
+"""What an engine is asked for and gives back. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a token is drawn. ``temperature`` 0 is argmax; ``top_k`` 0 keeps all ids."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Tokens that ``key`` generated in one go, with raw log-probabilities (nats).
+
+    ``prompt_logprobs``: for :meth:`Engine.begin_score`, one per token after the
+    first of the scored sequence; else empty.
+    """
+
+    key: str
+    token_ids: list[int]
+    logprobs: list[float]
+    prompt_logprobs: list[float]
