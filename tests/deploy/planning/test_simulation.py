@@ -19,7 +19,7 @@ EIGHT_RETRIES = ("rollout.max_retries=8", "rollout.on_exhausted=canonical")
 @pytest.mark.parametrize(
     ("name", "overrides", "measured"),
     [
-        ("smoke", (), SMOKE),
+        ("smoke", ("rollout.max_retries=24", "rollout.on_exhausted=drop"), SMOKE),
         ("sft-smoke", (), SFT_SMOKE),
         ("smoke", EIGHT_RETRIES, {"generated_s": 70, "trained_s": 257, "total_s": 271}),
     ],
