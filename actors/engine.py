@@ -160,6 +160,8 @@ class Engine:
 
     def begin_score(self, key: str, token_ids: Sequence[int]) -> None:
         """Compute the log-probability of every token; comes out of :meth:`step`."""
+        if key in self._to_abort:
+            self._abort()
         self._room.begin(key, len(token_ids), 1, continues=False, seed=None)
         params = self._new_params(
             temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False

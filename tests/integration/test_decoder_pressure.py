@@ -210,3 +210,18 @@ def test_what_cannot_fit_even_alone_is_refused_before_it_enters(opened, attempts
     with pytest.raises(EngineError, match=r"exceed the context engine\.max_model_len=128; raise"):
         relay.submit(longest)
     assert relay.idle
+
+
+def test_a_name_that_was_let_go_may_be_scored_at_once(opened):
+    """Letting go takes effect with the next step, and must not take the new request along."""
+    engine = opened(sessions=True)
+    engine.extend("name", [1, 2, 3], 4, Sampling())
+    while not engine.step():
+        pass
+    engine.release("name")
+    engine.begin_score("name", [1, 2, 3, 4])
+    for _ in range(20):
+        for segment in engine.step():
+            assert len(segment.prompt_logprobs) == 3
+            return
+    pytest.fail("the score never came")

@@ -41,7 +41,12 @@ def finished(tmp_path_factory):
         data={"kgfact": {"domains": 3, "entities": 4, "distractors": 6}},
         rollout={"slots": 4, "max_tokens": 24, "on_exhausted": "canonical"},
         learner={"epochs": EPOCHS, "batch_size": 5, "lr": 5e-5, "checkpoint_every": 3},
-        evaluator={"max_tokens": 24, "text_tokens": 256, "limit": 4},
+        evaluator={
+            "suites": ["recall", "retrieval", "text_nll"],
+            "max_tokens": 24,
+            "text_tokens": 256,
+            "limit": 4,
+        },
     )
     call(runs, "up", path, "--detach")
     try:
