@@ -15,3 +15,9 @@ class RunError(RuntimeError):
 
     The command line prints the message alone and exits with 1.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from common.errors import first_line
 from common.sections import ClusterSettings
 from deploy.health import Budget, Health, Report
 
@@ -155,7 +156,7 @@ class Group:
             except ray.exceptions.ActorUnavailableError:
                 continue
             except ray.exceptions.RayError as error:
-                return f"{name} died ({_short(error)})"
+                return f"{name} died ({first_line(getattr(error, 'cause', error))})"
             if self._health[name].answered(report, now):
                 self.budget.progressed()
         return ""
@@ -223,8 +224,3 @@ class Group:
         meeting = reports[self.plan.names[0]].address
         for index, name in enumerate(self.plan.names):
             self._actors[name].start.remote(index, meeting)
-
-
-def _short(error: Exception) -> str:
-    text = str(getattr(error, "cause", error)).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -58,11 +58,6 @@ class Health:
         self._created = now
         self.report: Report | None = None
 
-    @property
-    def moved(self) -> float:
-        """When it last made progress, waited, or was created."""
-        return self._moved
-
     def answered(self, report: Report, now: float) -> bool:
         """Take a report; whether it shows progress since the last one."""
         before, self.report = self.report, report

@@ -22,6 +22,7 @@ from actors.replay import ReplayQueue
 from common import config as configuration
 from common import corpora, models
 from common.config import RunConfig
+from common.errors import first_line
 from common.ledger import Ledger
 from common.metrics import Snapshot
 from common.prompts import Prompts, preset
@@ -87,7 +88,7 @@ class Role:
             *self._identity,
             progress=worker.progress if worker else 0.0,
             waiting=worker.waiting if worker else "",
-            cause=_first_line(failure) if failure else "",
+            cause=first_line(failure) if failure else "",
             # What the user gave, or numbers that diverge, fail again however often we try.
             hopeless=isinstance(failure, (ValueError, ArithmeticError)),
             disk_full=isinstance(failure, OSError) and failure.errno == errno.ENOSPC,
@@ -99,11 +100,6 @@ class Role:
         self._draining = True
         if self._worker is not None:
             self._worker.drain()
-
-    def dump_stack(self, path: str) -> None:
-        """Write what every thread is doing to ``path``."""
-        with open(path, "w", encoding="utf-8") as file:
-            faulthandler.dump_traceback(file, all_threads=True)
 
     def say(self, line: str) -> None:
         """Write a line to the role's log, if there is room."""
@@ -271,11 +267,6 @@ def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
     return os.getpid(), str(ray.get_runtime_context().get_node_id()), (host, port)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def prompts_for(config: RunConfig, model: models.Model) -> Prompts:

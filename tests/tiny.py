@@ -1,4 +1,4 @@
-"""A random model small enough that everything around it is what takes time."""
+"""Random models so small that everything around them is what takes time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ def make_model(
     hidden: int = 64,
     layers: int = 2,
     heads: int = 2,
+    kv_heads: int | None = None,
+    tied: bool = False,
+    end_token_id: int | None = None,
     scale: float = 0.02,
     seed: int = 0,
 ) -> Path:
@@ -29,13 +32,35 @@ def make_model(
         intermediate_size=2 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_key_value_heads=kv_heads or heads,
         max_position_embeddings=2048,
         initializer_range=scale,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
         bos_token_id=None,
-        eos_token_id=None,
+        eos_token_id=end_token_id,
         pad_token_id=None,
     )
     LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    return folder
+
+
+def make_student(folder: Path) -> Path:
+    """A model for the learner alone: grouped key heads, tied embeddings, vocabulary 64."""
+    return make_model(folder, vocabulary=64, hidden=32, heads=4, kv_heads=2, tied=True)
+
+
+def make_chat_model(folder: Path) -> Path:
+    """A model with the packaged tokenizer: whole runs in seconds."""
+    from common import models
+
+    tokenizer = models.load(models.resolve("packaged")).tokenizer
+    make_model(
+        folder,
+        vocabulary=len(tokenizer),
+        hidden=32,
+        heads=1,
+        tied=True,
+        end_token_id=tokenizer.eos_token_id,
+    )
+    tokenizer.save_pretrained(folder)
     return folder

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
-from actors.benchmarks import equality
 from actors.benchmarks.base import (
     Generation,
     Materials,
@@ -19,6 +18,7 @@ from actors.benchmarks.base import (
     Verdict,
 )
 from actors.benchmarks.sources import Row, Source, read
+from common import math_verdict
 from common.verify import last_boxed
 
 GSM8K = Source("gsm8k", "test", "openai/gsm8k", "main/test-*.parquet")
@@ -73,11 +73,11 @@ def by_expression(question: Question, response: str) -> Verdict:
     if box is not None:
         # Answers that are no mathematics (a name, a word) are equal as they stand.
         same = _plain(box) == _plain(question.answer)
-        right = same or equality.equal(f"\\boxed{{{box}}}", question.answer)
+        right = same or math_verdict.equal(f"\\boxed{{{box}}}", question.answer)
         return Verdict(right, box)
     if not response.strip():
         return Verdict(False, None)
-    right = equality.equal(response, question.answer)
+    right = math_verdict.equal(response, question.answer)
     found = last_number(response)
     return Verdict(right, question.answer if right else None if found is None else str(found))
 

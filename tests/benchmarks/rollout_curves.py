@@ -17,16 +17,8 @@ from common import models
 from common.corpora.kgfact import KGFactSpec, build
 from common.prompts import PRESETS, Prompts
 from common.sections import EngineSettings
-from tests.benchmarks.rollout import (
-    MIX_RATE,
-    SLOTS,
-    Regime,
-    fact_items,
-    ours,
-    plain,
-    random_items,
-    warm_up,
-)
+from tests.benchmarks.rollout import fact_items, random_items
+from tests.benchmarks.ways import MIX_RATE, SLOTS, Regime, ours, plain, warm_up
 from tests.tiny import make_model
 
 ALL_SLOTS = (1, 4, 16, 64, 256)

@@ -28,26 +28,6 @@ MATRIX = {
 REFERENCE = "0-single-1"
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    folder = tmp_path_factory.mktemp("tiny")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
 def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
     """Run ``cases`` one after another in ``ranks`` processes."""
     out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +77,7 @@ def assert_equal(ours: Path, reference: Path, tolerance: float = 1e-5) -> None:
 
 
 @pytest.fixture(scope="module")
-def matrix(tiny, tmp_path_factory) -> Path:
+def matrix(tiny_llama, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("matrix")
     cases = [{"name": name, "settings": settings, "steps": 10} for name, settings in MATRIX.items()]
     poisoned = [
@@ -113,8 +93,8 @@ def matrix(tiny, tmp_path_factory) -> Path:
         {"name": f"two-{dtype}", "settings": {"zero_stage": 0, "dtype": dtype}, "steps": 2}
         for dtype in ("float32", "bfloat16")
     ]
-    run(tiny, out / "1", 1, cases)
-    run(tiny, out / "2", 2, [*cases, *clean, *poisoned])
+    run(tiny_llama, out / "1", 1, cases)
+    run(tiny_llama, out / "2", 2, [*cases, *clean, *poisoned])
     return out
 
 
@@ -146,14 +126,14 @@ def test_nan_on_one_rank_skips_the_step_on_all(matrix, stage, dtype):
 
 
 @pytest.fixture(scope="module")
-def resharded(tiny, tmp_path_factory) -> Path:
+def resharded(tiny_llama, tmp_path_factory) -> Path:
     """Nine steps: three on two ranks at stage 3, three on one, three on two at stage 2."""
     out = tmp_path_factory.mktemp("resharded")
     first, second = str(out / "first"), str(out / "second")
     common = {"average": 0.9}
     at = {stage: {**common, "zero_stage": stage} for stage in (0, 2, 3)}
     run(
-        tiny,
+        tiny_llama,
         out,
         2,
         [
@@ -162,7 +142,7 @@ def resharded(tiny, tmp_path_factory) -> Path:
         ],
     )
     run(
-        tiny,
+        tiny_llama,
         out,
         1,
         [
@@ -172,7 +152,7 @@ def resharded(tiny, tmp_path_factory) -> Path:
         ],
     )
     run(
-        tiny,
+        tiny_llama,
         out,
         2,
         [

@@ -120,7 +120,7 @@ def test_an_expression_that_explodes_is_wrong_and_the_next_is_judged(
 ) -> None:
     tower = "\\boxed{" + "^".join(["9"] * 12) + "}"
     with monkeypatch.context() as patch:
-        patch.setattr("actors.benchmarks.equality._DEADLINE_S", 2.0)
+        patch.setattr("common.math_verdict._DEADLINE_S", 2.0)
         assert not maths.by_expression(_question("1"), tower).right
     assert maths.by_expression(_question("1/2"), "\\boxed{0.5}").right
 

@@ -1,0 +1,223 @@
+"""Ways to decode the same facts: ours, one call a token, and plain; with retries too."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from actors.engine import Engine
+from actors.engine_arguments import set_environment, vllm_arguments
+from actors.picks import draw_picks
+from actors.relay import Attempt, Drawn, Relay
+from actors.replay import Grant
+from actors.rollout import RolloutActor
+from actors.segments import Sampling
+from common.methods import MixSD
+from common.prompts import Prompts
+from common.records import Fact, Work
+from common.sections import EngineSettings, RolloutSettings
+from common.verify import accepts
+
+MIX_RATE = 0.3
+SLOTS = 64
+RETRIES = 8
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One fact as token ids."""
+
+    key: str
+    naive: list[int]
+    expert: list[int]
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What is decoded, and whether its prompts are in the prefix cache already."""
+
+    name: str
+    items: Sequence[Item]
+    max_tokens: int
+    warm: bool
+    repeats: int = 1
+
+
+def ours(engine: Engine, regime: Regime, mix_rate: float = MIX_RATE, slots: int = SLOTS) -> int:
+    """Mixed decoding as rollout actors do it; tokens drawn."""
+    relay = Relay(engine, slots)
+    for item in regime.items:
+        picks = draw_picks(0, item.key, 0, 0, mix_rate, regime.max_tokens)
+        relay.submit(Attempt(item.key, item.naive, item.expert, picks, lambda _: GREEDY))
+    tokens = 0
+    while not relay.idle:
+        tokens += sum(len(drawn.token_ids) for drawn in relay.step() if isinstance(drawn, Drawn))
+    return tokens
+
+
+def plain(engine: Engine, regime: Regime, slots: int = SLOTS) -> int:
+    """Ordinary decoding of x+ with as many requests in flight; tokens drawn."""
+    waiting, active, tokens = deque(regime.items), 0, 0
+    while waiting or active:
+        while waiting and active < slots:
+            item = waiting.popleft()
+            engine.extend(item.key, item.expert, regime.max_tokens, GREEDY, last=True)
+            active += 1
+        for segment in engine.step():
+            tokens += len(segment.token_ids)
+            active -= 1
+    return tokens
+
+
+@dataclass
+class _Slot:
+    """What the loop remembers of one sequence."""
+
+    item: Item
+    attempt: int
+    picks: list[bool]
+    drawn: list[int] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, item: Item, attempt: int, max_tokens: int) -> _Slot:
+        return cls(item, attempt, draw_picks(0, item.key, 0, attempt, MIX_RATE, max_tokens))
+
+
+class Yardstick:
+    """vLLM's public ``LLM`` with the same arguments as our engine."""
+
+    def __init__(self, folder: Path, settings: EngineSettings, stop_token_ids: Sequence[int]):
+        set_environment(settings)
+        from vllm import LLM, SamplingParams
+
+        self._llm = LLM(model=str(folder), **vllm_arguments(settings, 2 * SLOTS))
+        self._params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
+        self._stops = frozenset(stop_token_ids)
+
+    def generate(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+        """The next token of each prompt."""
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in prompts], self._params, use_tqdm=False
+        )
+        return [output.outputs[0].token_ids[0] for output in outputs]
+
+    def ends(self, token_id: int) -> bool:
+        return token_id in self._stops
+
+    def forget(self) -> None:
+        self._llm.reset_prefix_cache()
+
+    def close(self) -> None:
+        self._llm.llm_engine.engine_core.shutdown()
+
+
+def loop(
+    engine: Yardstick,
+    regime: Regime,
+    retry: Callable[[_Slot], bool] = lambda slot: False,
+) -> int:
+    """One ``generate`` of one token a step for all active slots; tokens drawn.
+
+    A sequence that ended and is to be retried starts again in its slot.
+    """
+    waiting = deque(_Slot.begin(item, 0, regime.max_tokens) for item in regime.items)
+    active: list[_Slot] = []
+    tokens = 0
+    while waiting or active:
+        while waiting and len(active) < SLOTS:
+            active.append(waiting.popleft())
+        prompts = [
+            (slot.item.naive if slot.picks[len(slot.drawn)] else slot.item.expert) + slot.drawn
+            for slot in active
+        ]
+        going = []
+        for slot, token_id in zip(active, engine.generate(prompts), strict=True):
+            slot.drawn.append(token_id)
+            tokens += 1
+            if len(slot.drawn) < regime.max_tokens and not engine.ends(slot.drawn[-1]):
+                going.append(slot)
+            elif retry(slot):
+                going.append(_Slot.begin(slot.item, slot.attempt + 1, regime.max_tokens))
+        active = going
+    return tokens
+
+
+def warm_up(engine: Engine | Yardstick, regime: Regime) -> None:
+    """Empty the prefix cache and, if the regime is warm, put the prompts in."""
+    engine.forget()
+    if not regime.warm:
+        return
+    prompts = [prompt for item in regime.items for prompt in (item.naive, item.expert)]
+    for first in range(0, len(prompts), SLOTS):
+        some = prompts[first : first + SLOTS]
+        if isinstance(engine, Engine):
+            engine.generate(some, 1, GREEDY)
+        else:
+            engine.generate(some)
+
+
+# -- with retries ----------------------------------------------------------
+
+
+class _Source:
+    """A queue that hands every fact out once and counts what comes back."""
+
+    def __init__(self, facts: Sequence[Fact]) -> None:
+        self._work = deque(Work(index, fact.id, 0) for index, fact in enumerate(facts))
+        self._open = len(facts)
+        self.accepted = 0
+
+    def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant:
+        if not self._open:
+            return Grant([], over=True)
+        return Grant([self._work.popleft() for _ in range(min(count, len(self._work)))], over=False)
+
+    def insert(self, payload: bytes, attempts: int) -> bool:
+        self._open -= 1
+        self.accepted += 1
+        return True
+
+    def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
+        self._open -= 1
+        return True
+
+
+def accepted_by_us(engine: Engine, prompts: Prompts, facts: Sequence[Fact], regime: Regime) -> int:
+    """Rollouts that the real rollout actor had accepted."""
+    source = _Source(facts)
+    settings = RolloutSettings(
+        slots=SLOTS,
+        max_tokens=regime.max_tokens,
+        max_retries=RETRIES,
+        attempts_in_flight=4,
+        score_fraction=0.0,
+    )
+    method = MixSD(mix_rate=MIX_RATE)
+    by_id = {fact.id: fact for fact in facts}
+    RolloutActor(
+        "bench", Relay(engine, SLOTS), prompts, method, by_id, source, settings, seed=0
+    ).run()
+    return source.accepted
+
+
+def accepted_by_loop(
+    engine: Yardstick, prompts: Prompts, facts: Sequence[Fact], regime: Regime
+) -> int:
+    """Rollouts that the loop with retries in place had accepted."""
+    by_id = {fact.id: fact for fact in facts}
+    accepted = 0
+
+    def retry(slot: _Slot) -> bool:
+        nonlocal accepted
+        text = prompts.text(slot.drawn)
+        complete = engine.ends(slot.drawn[-1])
+        if complete and accepts(prompts.mode, text, by_id[slot.item.key].answer):
+            accepted += 1
+            return False
+        return slot.attempt < RETRIES
+
+    loop(engine, regime, retry)
+    return accepted
