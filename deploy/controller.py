@@ -214,8 +214,7 @@ class Controller:
             group.obstacle = ""
             self._journal.event(f"{group.name} found room and goes on")
         elif group.exists and group.working and {r.state for r in reports.values()} == {"done"}:
-            group.end()
-            group.done = True
+            group.finish()
             self._journal.event(f"{group.name} is done")
 
     def _failed(self, group: Group, why: str, *, hopeless: bool = False) -> None:

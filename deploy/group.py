@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import first_line
+from common.metrics import Snapshot
 from common.sections import ClusterSettings
 from deploy.health import Budget, Health, Report
+
+# Three of the shipped scrape intervals, so that last counts are read at least once.
+_LINGER_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Group:
         self._health: dict[str, Health] = {}
         self._asked: dict[str, Any] = {}
         self._started = False
+        self._last: dict[str, Snapshot] = {}
+        self._last_until = 0.0
 
     # -- what others see ---------------------------------------------------
 
@@ -88,6 +94,13 @@ class Group:
         """The newest report of each member that has answered."""
         return {name: h.report for name, h in self._health.items() if h.report is not None}
 
+    @property
+    def snapshots(self) -> dict[str, Snapshot]:
+        """What each member measured; of a group that is done, for a little longer."""
+        if self.done:
+            return self._last if time.monotonic() < self._last_until else {}
+        return {name: r.snapshot for name, r in self.reports.items() if r.snapshot is not None}
+
     # -- coming and going --------------------------------------------------
 
     def adopt(self) -> bool:
@@ -121,6 +134,12 @@ class Group:
         """Send every member a message and do not wait."""
         for actor in self._actors.values():
             getattr(actor, method).remote()
+
+    def finish(self) -> None:
+        """End a group whose work is done."""
+        self._last, self._last_until = self.snapshots, time.monotonic() + _LINGER_S
+        self.done = True
+        self.end()
 
     def end(self) -> None:
         """Kill what is there and give its place back."""

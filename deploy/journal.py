@@ -103,11 +103,11 @@ class Journal:
     def _write_metrics(self, state: str, groups: Mapping[str, Group]) -> None:
         series: dict[str, Snapshot] = {}
         for group in groups.values():
+            snapshots, reports = group.snapshots, group.reports
             for name in group.plan.names:
-                report = group.reports.get(name)
                 series[name] = {
-                    **((report and report.snapshot) or {}),
-                    "mixsd_actor_up": float(report is not None),
+                    **snapshots.get(name, {}),
+                    "mixsd_actor_up": float(name in reports),
                     "mixsd_actor_restarts_total": float(group.budget.restarts),
                 }
         series["controller"] = self._folder.snapshot(state)
