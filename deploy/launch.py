@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from common import config as configuration
 from common.config import RunConfig
@@ -16,6 +18,7 @@ from deploy import cluster, desired, view
 from deploy.prometheus import targets
 
 _STOP_S = 30.0
+_LEAVE_S = 10.0
 
 
 def is_live(run: RunDir) -> bool:
@@ -131,15 +134,43 @@ def stop(run: RunDir) -> bool:
         deadline = time.monotonic() + _STOP_S
         while is_live(run) and time.monotonic() < deadline:
             time.sleep(0.2)
-    if config.cluster.address is not None and (live or is_live(run)):
-        _kill_actors(run, config.cluster.address)
     # A controller that was killed could not leave the list of live runs itself.
     targets.withdraw(run, config.metrics)
-    return cluster.stop_local(run) or live
+    if config.cluster.address is not None and not live:
+        return False  # the cluster may be long gone
+    return leave(run) or live
 
 
-def _kill_actors(run: RunDir, address: str) -> None:
-    """End what a controller that does not answer has left behind on a joined cluster."""
+def leave(run: RunDir) -> bool:
+    """Let go of the cluster of a run that has ended; True if it was ours and still ran.
+
+    On a joined cluster the controller kills its actors and then itself after the
+    last status; what it has not killed in time, or could not, is killed here.
+
+    Raises:
+        RunError: an actor on a joined cluster cannot be killed.
+    """
+    address = configuration.load(run.config).cluster.address
+    if address is None:
+        return cluster.stop_local(run)
     with cluster.connected(run, address) as ray:
+        if _wait_empty(ray):
+            return False
         for name in ray.util.list_named_actors():
-            ray.kill(ray.get_actor(name))
+            # One that went in the meantime is no longer found.
+            with contextlib.suppress(ValueError):
+                ray.kill(ray.get_actor(name))
+        if not _wait_empty(ray):
+            names = ", ".join(ray.util.list_named_actors())
+            raise RunError(f"{address}: actors of run {run.name} do not end: {names}")
+    return False
+
+
+def _wait_empty(ray: Any) -> bool:
+    """Wait until the namespace has no named actor; False if it still has one."""
+    deadline = time.monotonic() + _LEAVE_S
+    while ray.util.list_named_actors():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True

@@ -23,7 +23,7 @@ def up(
     """Start the run of CONFIG, or resume it, and follow it to its end."""
     from common import config as configuration
     from common.rundir import RunDir
-    from deploy import cluster, launch, view
+    from deploy import launch, view
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
@@ -36,7 +36,7 @@ def up(
     click.echo(f"{'starting' if plan == 'new' else 'resuming'} run {run.name} in {run.root}")
     launch.start(settings, run, click.echo)
     if not detach and view.follow(run):
-        cluster.stop_local(run)
+        launch.leave(run)
 
 
 @click.command()
