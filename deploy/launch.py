@@ -56,6 +56,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
     from common import corpora, models
     from common.prompts import check_answers, check_lengths
 
+    say("reading facts and model …")
     corpus = corpora.load(config.data)
     say(f"{len(corpus.facts)} facts, {len(corpus.retrieval)} retrieval items")
     for remark in corpus.remarks:
@@ -86,8 +87,10 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
         desired.reset(run)
         _announce(run)
         if config.cluster.address is None:
+            say("starting Ray …")
             cluster.start_local(run, config.cluster)
             say("Ray started on loopback, token authentication on")
+        say("starting the controller …")
         url = _start_controller(config, run, folder)
     say(f"status page {url.removesuffix('metrics')} (for Prometheus: {url})")
 

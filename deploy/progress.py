@@ -34,6 +34,39 @@ def speed(run: RunDir) -> Speed:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """An evaluator in the middle of a benchmark; ``seconds_left`` None until items end."""
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+def measuring(run: RunDir) -> dict[str, Measuring]:
+    """What each evaluator that is at a benchmark has done of it, by actor."""
+    lines = read_jsonl(run.metrics, _TAIL_BYTES)
+    found = {}
+    for actor in lines[-1]["series"] if lines else ():
+        counts = [
+            (line["time"], series["mixsd_eval_items_done"], series["mixsd_eval_items"])
+            for line in lines
+            if "mixsd_eval_items" in (series := line["series"].get(actor, {}))
+        ]
+        if not counts or counts[-1][1] >= counts[-1][2]:
+            continue
+        now, done, total = counts[-1]
+        began, before = now, done
+        # Back to where this benchmark began: another's count was higher, or of another total.
+        for time, count, of in reversed(counts):
+            if count > before or of != total:
+                break
+            began, before = time, count
+        left = (now - began) / (done - before) * (total - done) if done > before else None
+        found[actor] = Measuring(int(done), int(total), left)
+    return found
+
+
 def _rollout_tokens(lines: list[dict[str, Any]]) -> float | None:
     if len(lines) < 2:
         return None

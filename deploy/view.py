@@ -13,7 +13,7 @@ from typing import Any
 
 from common.errors import RunError
 from common.rundir import RunDir, is_full, read_json
-from deploy.progress import speed
+from deploy.progress import measuring, speed
 
 ENDED = ("finished", "failed", "stopped", "interrupted")
 _STALE_S = 20.0
@@ -49,6 +49,7 @@ def read(run: RunDir) -> dict[str, Any]:
     status["scores"] = {f"step_{result['step']}": result["scores"] for result in results}
     status["report"] = str(run.report) if run.report.exists() else None
     status["speed"] = asdict(speed(run))
+    status["measuring"] = {actor: asdict(item) for actor, item in measuring(run).items()}
     return status
 
 
@@ -87,11 +88,8 @@ def lines(status: dict[str, Any]) -> list[str]:
                 out.append(f"           {speed['step_seconds']:.1f} s a step, {left} left")
         if live:
             out += [f"waiting    {side}: {why}" for side, why in queue["waiting"].items()]
-    names = [
-        f"{name} {role['state']}" + (f" ({role['restarts']} restarts)" if role["restarts"] else "")
-        for name, role in status["roles"].items()
-    ]
-    out += [f"{'roles' if i == 0 else '':10} {name}" for i, name in enumerate(names)]
+    roles = [_role(name, role, status, live) for name, role in status["roles"].items()]
+    out += [f"{'roles' if i == 0 else '':10} {role}" for i, role in enumerate(roles)]
     for step, scores in list(status["scores"].items())[-1:]:
         shown = [f"{k} {v['value']:.3f}" for k, v in scores.items() if "value" in v]
         wrapped = textwrap.wrap(f"{step}: {', '.join(shown)}", 69)
@@ -100,6 +98,18 @@ def lines(status: dict[str, Any]) -> list[str]:
         address = status["metrics_url"].removesuffix("/metrics")
         out.append(f"page       {address}/ (for Prometheus: /metrics)")
     return out
+
+
+def _role(name: str, role: dict[str, Any], status: dict[str, Any], live: bool) -> str:
+    text = f"{name} {role['state']}"
+    if live and role["state"] not in ("up", "done"):
+        text += f", {_duration(status['updated'] - role['since'])}"
+    if live and name in status["measuring"]:
+        item = status["measuring"][name]
+        text += f", {item['done']} of {item['total']} items measured"
+        if item["seconds_left"] is not None:
+            text += f", {_duration(item['seconds_left'])} left"
+    return text + (f" ({role['restarts']} restarts)" if role["restarts"] else "")
 
 
 def plain_line(status: dict[str, Any]) -> str:

@@ -136,6 +136,8 @@ def check(facts: str, config: Path | None, **options: Any) -> None:
     a built corpus is not what its card says.
     """
     from deploy import datacheck
+    from deploy.terminal import Stages
 
-    problems = datacheck.run(facts, datacheck.settings(config, **options), click.echo)
+    with Stages() as say:
+        problems = datacheck.run(facts, datacheck.settings(config, **options), say)
     sys.exit(1 if problems else 0)

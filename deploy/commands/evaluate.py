@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,10 +154,11 @@ def _results(checkpoint: str, out: Path | None) -> Results:
 def _measure(settings: RunConfig, target: Target, results: Results) -> dict[str, Any]:
     """The result that is there, or a new one."""
     from actors.evaluator import Evaluator, materials_for
-    from actors.measuring import build_suite
+    from actors.measuring import Progress, build_suite
     from common import corpora, models
     from common.errors import RunError
     from deploy.roles import prompts_for
+    from deploy.terminal import Bar, Stages
 
     model = models.load(target.folder)
     prompts = prompts_for(settings, model)
@@ -172,16 +174,18 @@ def _measure(settings: RunConfig, target: Target, results: Results) -> dict[str,
     with results.claim(*wanted) as free:
         if not free:
             click.echo("another evaluator measures this already; waiting for it", err=True)
-    click.echo(f"starting the engine; its log is {results.folder / 'engine.log'}", err=True)
-    engine = _engine(settings, model, results.folder / "engine.log")
-    try:
-        evaluator = Evaluator(
-            engine, target.weights, materials, results, lambda: [target], _Bar().show
-        )
+    log = results.folder / "engine.log"
+    with Stages() as say:
+        say(f"starting the engine (its log: {log}) …")
+        engine = _engine(settings, model, log)
+    with Bar() as bar, contextlib.closing(engine):
+
+        def show(progress: Progress) -> None:
+            bar.show(progress.benchmark, progress.done, progress.total)
+
+        evaluator = Evaluator(engine, target.weights, materials, results, lambda: [target], show)
         evaluator.drain()
         evaluator.run()
-    finally:
-        engine.close()
     measured = results.find(*wanted)
     if measured is None:
         raise RunError("the evaluation ended without a result")
@@ -214,26 +218,6 @@ def _engine(settings: RunConfig, model: Any, log: Path) -> Any:
             os.dup2(copy, stream)
             os.close(copy)
         os.close(descriptor)
-
-
-class _Bar:
-    """Progress on standard error: rewritten in a terminal, a line a tenth elsewhere."""
-
-    def __init__(self) -> None:
-        self._shown: tuple[str, int] = ("", 0)
-
-    def show(self, progress: Any) -> None:
-        import sys
-
-        ended = progress.done == progress.total
-        text = f"{progress.benchmark}: {progress.done} of {progress.total}"
-        if sys.stderr.isatty():
-            click.echo(f"\r{text}" + "\n" * ended, err=True, nl=False)
-            return
-        tenth = (progress.benchmark, progress.done * 10 // progress.total)
-        if tenth != self._shown:
-            self._shown = tenth
-            click.echo(text, err=True)
 
 
 def _print_scores(result: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ def up(
     from common import config as configuration
     from common.rundir import RunDir
     from deploy import launch, view
+    from deploy.terminal import Stages
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
@@ -34,7 +35,8 @@ def up(
         click.echo(f"run {run.name} is finished; see 'mixsd-cluster report {run.name}'")
         return
     click.echo(f"{'starting' if plan == 'new' else 'resuming'} run {run.name} in {run.root}")
-    launch.start(settings, run, click.echo)
+    with Stages() as say:
+        launch.start(settings, run, say)
     if not detach and view.follow(run):
         launch.leave(run)
 

@@ -2,7 +2,7 @@ import json
 
 from common.rundir import RunDir
 from deploy import view
-from deploy.progress import Speed, speed
+from deploy.progress import Measuring, Speed, measuring, speed
 
 
 def _status(**changes):
@@ -15,8 +15,9 @@ def _status(**changes):
         "updated": 165.0,
         "metrics_url": "http://127.0.0.1:1/metrics",
         "roles": {
-            "rollout-0": {"state": "up", "restarts": 2},
-            "learner": {"state": "up", "restarts": 0},
+            "rollout-0": {"state": "up", "since": 110.0, "restarts": 2},
+            "learner": {"state": "starting", "since": 120.0, "restarts": 0},
+            "evaluator-0": {"state": "up", "since": 110.0, "restarts": 0},
         },
         "queue": {
             "facts": 40,
@@ -35,6 +36,7 @@ def _status(**changes):
         "scores": {
             "step_0": {"recall": {"value": 0.25, "n": 4}, "text_nll": {"not_measured": "x"}}
         },
+        "measuring": {"evaluator-0": {"done": 12, "total": 40, "seconds_left": 61.0}},
         "speed": {"rollout_tokens": 52.4, "learner_tokens": 201.6, "step_seconds": 3.5},
         **changes,
     }
@@ -48,13 +50,21 @@ def test_the_view_tells_progress_speed_and_who_waits_for_what():
     assert "           3.5 s a step, 2 min 6 s left" in lines
     assert "waiting    sample: 8 rollouts wait, fewer than a batch" in lines
     assert "roles      rollout-0 up (2 restarts)" in lines
+    assert "           learner starting, 45 s" in lines
+    assert "           evaluator-0 up, 12 of 40 items measured, 1 min 1 s left" in lines
     assert "scores     step_0: recall 0.250" in lines
     assert max(map(len, lines)) <= 80
 
 
 def test_a_run_that_has_not_begun_shows_its_roles_only():
     lines = view.lines(_status(queue=None, learner={}, scores={}, state="starting"))
-    assert [line.split()[0] for line in lines] == ["run", "roles", "learner", "page"]
+    assert [line.split()[0] for line in lines] == [
+        "run",
+        "roles",
+        "learner",
+        "evaluator-0",
+        "page",
+    ]
 
 
 def test_the_line_for_logs_holds_the_same_figures():
@@ -82,3 +92,28 @@ def test_a_restarted_actor_counts_its_tokens_from_zero(tmp_path):
     run.metrics.write_text(line(0.0, a=1000, b=100) + line(10.0, a=40, b=260))
     # a drew 40 since its restart, b 160 since the first line.
     assert speed(run).rollout_tokens == 20.0
+
+
+def test_time_left_of_a_benchmark_is_that_of_the_current_one_at_its_rate(tmp_path):
+    run = RunDir(tmp_path)
+    # The end of another benchmark, then 6 items in 4 s: the 32 that are left take 21.3 s.
+    counts = [(10.0, 8, 9), (12.0, 9, 9), (14.0, 2, 40), (16.0, 5, 40), (18.0, 8, 40)]
+    run.metrics.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "time": time,
+                    "series": {
+                        "evaluator-0": {"mixsd_eval_items_done": done, "mixsd_eval_items": total},
+                        "evaluator-1": {"mixsd_eval_items_done": 3, "mixsd_eval_items": 3},
+                        "learner-0": {},
+                    },
+                }
+            )
+            + "\n"
+            for time, done, total in counts
+        )
+    )
+    (found,) = measuring(run).items()
+    assert found[0] == "evaluator-0"
+    assert found[1] == Measuring(8, 40, seconds_left=32 * 4.0 / 6)
