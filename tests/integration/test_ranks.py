@@ -26,6 +26,8 @@ MATRIX = {
     for stage, pack, micro in product((0, 2, 3), (False, True), (1, 4))
 }
 REFERENCE = "0-single-1"
+# A divergence from a frozen copy on each rank: a part of the matrix.
+TAUGHT = {f"taught-{name}": MATRIX[name] for name in (REFERENCE, "0-packed-4", "3-packed-1")}
 
 
 def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
@@ -93,6 +95,10 @@ def matrix(tiny_llama, tmp_path_factory) -> Path:
         {"name": f"two-{dtype}", "settings": {"zero_stage": 0, "dtype": dtype}, "steps": 2}
         for dtype in ("float32", "bfloat16")
     ]
+    cases += [
+        {"name": name, "settings": settings, "steps": 10, "taught": True}
+        for name, settings in TAUGHT.items()
+    ]
     run(tiny_llama, out / "1", 1, cases)
     run(tiny_llama, out / "2", 2, [*cases, *clean, *poisoned])
     return out
@@ -107,6 +113,12 @@ def test_training_lowers_the_loss_of_the_reference(matrix):
 @pytest.mark.parametrize("name", MATRIX)
 def test_ten_steps_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
     assert_equal(matrix / ranks / name, matrix / "1" / REFERENCE)
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+@pytest.mark.parametrize("name", TAUGHT)
+def test_ten_steps_towards_a_teacher_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
+    assert_equal(matrix / ranks / name, matrix / "1" / f"taught-{REFERENCE}")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
