@@ -60,7 +60,9 @@ def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
     assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
 
 
-def assert_equal(ours: Path, reference: Path, tolerance: float = 1e-5) -> None:
+def assert_equal(
+    ours: Path, reference: Path, tolerance: float = 1e-5, absolute: float = 1e-12
+) -> None:
     """Losses, norms and weights of two cases agree."""
     from safetensors.torch import load_file
 
@@ -69,7 +71,7 @@ def assert_equal(ours: Path, reference: Path, tolerance: float = 1e-5) -> None:
         json.loads(reference.with_suffix(".json").read_text()),
         strict=True,
     ):
-        assert step == pytest.approx(expected, rel=tolerance)
+        assert step == pytest.approx(expected, rel=tolerance, abs=absolute)
     weights = load_file(ours.with_suffix(".safetensors"))
     expected_weights = load_file(reference.with_suffix(".safetensors"))
     assert weights.keys() == expected_weights.keys()
@@ -118,7 +120,8 @@ def test_ten_steps_equal_one_unsharded_rank_without_packing(matrix, ranks, name)
 @pytest.mark.parametrize("ranks", ["1", "2"])
 @pytest.mark.parametrize("name", TAUGHT)
 def test_ten_steps_towards_a_teacher_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
-    assert_equal(matrix / ranks / name, matrix / "1" / f"taught-{REFERENCE}")
+    # Differences of float32 log-probabilities near −4 resolve 5e-7 nats; the loss is 4e-4.
+    assert_equal(matrix / ranks / name, matrix / "1" / f"taught-{REFERENCE}", absolute=5e-8)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
