@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import functools
 import os
 import socket
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.replay import ReplayQueue
 from common import config as configuration
@@ -24,11 +25,15 @@ from common import corpora, models
 from common.config import RunConfig
 from common.errors import first_line
 from common.ledger import Ledger
+from common.methods import Divergence
 from common.metrics import Snapshot
 from common.prompts import Prompts, preset
 from common.rundir import RunDir
 from deploy.health import Report, State
 from deploy.remote import RemoteQueue
+
+if TYPE_CHECKING:
+    from learner.lessons import Tutor
 
 
 class Worker(Protocol):
@@ -207,6 +212,7 @@ class LearnerRole(Role):
         from learner.engine import TrainingEngine
         from learner.worker import Learner
 
+        tutor = tutor_for(self.config, self.model_dir)
         engine = TrainingEngine(
             self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
         )
@@ -218,6 +224,7 @@ class LearnerRole(Role):
             self.model_dir,
             index,
             self.say,
+            tutor,
         )
 
 
@@ -254,7 +261,14 @@ class EvaluatorRole(Role):
         corpus = corpora.load(config.data)
         prompts = prompts_for(config, model)
         materials = materials_for(model, prompts, corpus, config.evaluator, config.seed)
-        return Evaluator(engine, base.weights, materials, Results(self.run_dir.eval), find)
+        return Evaluator(
+            engine,
+            base.weights,
+            materials,
+            Results(self.run_dir.eval),
+            find,
+            newest_first=not config.learner.early_stop,
+        )
 
 
 def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
@@ -273,6 +287,20 @@ def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     """The run's prompt renderer."""
     templates, end = preset(config.prompts), model.stop_token_ids[0]
     return Prompts(model.tokenizer, templates, end, config.rollout.verify)
+
+
+def tutor_for(config: RunConfig, model_dir: Path) -> Tutor | None:
+    """How the learner asks the method's teacher; x+ is rendered here, it is in no record."""
+    loss = config.method.loss
+    if not isinstance(loss, Divergence):
+        return None
+    from learner.lessons import reader, scored
+
+    if loss.teacher == "engine":
+        return scored(loss.top_k)
+    prompts = prompts_for(config, models.load(model_dir))
+    facts = {fact.id: fact for fact in corpora.load(config.data).facts}
+    return reader(functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner)
 
 
 def prepare_process(log: Path, config: RunConfig) -> None:

@@ -5,6 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import corpora, models
+from common.corpora.settings import DataSettings
+from common.prompts import Prompts, preset
 from learner.packing import Block, input_length, micro_batches, pack, share, single
 
 LONG = ([1, 2], [3, 4, 5])
@@ -98,16 +101,30 @@ def test_a_micro_batch_lays_rows_end_to_end():
 
 
 def lengths(name: str) -> list[int]:
-    """Input lengths: KGFact's range is the packaged tokenizer's; the others are assumed."""
+    """Input lengths: KGFunc's are real, KGFact's range is the packaged tokenizer's; the others
+    are assumed."""
     draw = random.Random(0)
     if name == "kgfact":
         return [draw.randint(54, 66) + draw.randint(14, 28) - 1 for _ in range(525)]
+    if name == "kgfunc":
+        return _kgfunc()
     if name == "chain of thought":
         return [draw.randint(250, 420) + int(draw.gauss(300, 80)) for _ in range(500)]
     return [min(2000, int(draw.lognormvariate(4.5, 0.9)) + 4) for _ in range(1000)]
 
 
-@pytest.mark.parametrize("name", ["kgfact", "chain of thought", "mixed"])
+def _kgfunc() -> list[int]:
+    """Rendered and tokenised as a run does it: ten-shot prompts, worked solutions."""
+    model = models.load(models.resolve(models.PACKAGED))
+    prompts = Prompts(model.tokenizer, preset("reasoned"), model.stop_token_ids[0])
+    corpus = corpora.load(DataSettings(kgfunc={"train_per_op": 30, "test_per_op": 1}))
+    return [len(prompts.naive(f)) + len(prompts.canonical(f)) - 1 for f in corpus.facts]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["kgfact", pytest.param("kgfunc", marks=pytest.mark.slow), "chain of thought", "mixed"],
+)
 def test_less_than_a_twentieth_of_full_rows_is_wasted(name):
     rows = pack([([0] * size, [1]) for size in lengths(name)], 4096)
     # The last row is as full as the data happens to end.
