@@ -29,6 +29,7 @@ from actors.room import Generating, Room
 from actors.segments import Sampling, Segment
 from common.metrics import Snapshot
 from common.sections import EngineSettings
+from common.weights import BitSum
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -214,6 +215,11 @@ class Engine:
         assert not self._room.generating, "weights cannot change while requests run"
         self._core.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
         self.forget()
+
+    def sum_weights(self, names: Sequence[str]) -> list[dict[str, BitSum]]:
+        """What each device holds of these weights; see :func:`common.weights.difference`."""
+        sums: list[dict[str, BitSum]] = self._core.collective_rpc("sum_weights", args=(names,))
+        return sums
 
     def forget(self) -> None:
         """Empty every cache: waiting sessions and shared prefixes."""

@@ -206,6 +206,15 @@ class LearnerSettings(Settings):
         return self
 
 
+class PublishSettings(Settings):
+    """How the learner's weights reach the engines that draw the student's rollouts."""
+
+    every: int = Field(1, ge=1, description="optimizer steps between two versions")
+    deadline_s: float = Field(
+        120.0, gt=0, description="longest time to write a version, and to load one"
+    )
+
+
 class ClusterSettings(Settings):
     """Ray: where it is, and what a run may take of it."""
 

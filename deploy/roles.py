@@ -26,6 +26,7 @@ from common.errors import first_line
 from common.ledger import Ledger
 from common.metrics import Snapshot
 from common.prompts import Prompts, preset
+from common.publication import SHARED_MEMORY, Shelf
 from common.rundir import RunDir
 from deploy.health import Report, State
 from deploy.remote import RemoteQueue
@@ -136,12 +137,12 @@ class ReplayRole(Role):
         config = self.config
         ledger = Ledger(
             self.run_dir.ledger,
-            epochs=config.learner.epochs,
+            epochs=config.exposures_per_rollout,
             seed=config.seed,
             first_epoch=config.replay.first_epoch,
         )
         self._queue = ReplayQueue(ledger, config)
-        self._queue.add_work([(fact.id, 0) for fact in corpora.load(config.data).facts])
+        self._queue.add_facts([fact.id for fact in corpora.load(config.data).facts])
 
     def poll(self) -> Report:
         """It works whenever it answers."""
@@ -162,7 +163,7 @@ class RolloutRole(Role):
     """A rollout actor with its own engine."""
 
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
-        """Load an engine of the reference model."""
+        """Load an engine: of the reference model, or of what the student will be."""
         from actors.engine import Engine
         from actors.relay import Relay
         from actors.rollout import RolloutActor
@@ -176,6 +177,26 @@ class RolloutRole(Role):
             stop_token_ids=model.stop_token_ids,
         )
         facts = {fact.id: fact for fact in corpora.load(self.config.data).facts}
+        if self.config.student is not None:
+            from actors.policy_weights import PolicyWeights
+            from actors.student import StudentActor
+
+            return StudentActor(
+                self.name,
+                Relay(engine, settings.slots),
+                PolicyWeights(
+                    engine,
+                    shelf_of(self.config, self.run_dir),
+                    self.name,
+                    self.config.publish.deadline_s,
+                ),
+                prompts_for(self.config, model),
+                self.config.student,
+                facts,
+                RemoteQueue(self.config.cluster.stall_s),
+                settings,
+                self.config.seed,
+            )
         return RolloutActor(
             self.name,
             Relay(engine, settings.slots),
@@ -205,11 +226,18 @@ class LearnerRole(Role):
         if settings.resolved_device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
         from learner.engine import TrainingEngine
+        from learner.publishing import Publisher
         from learner.worker import Learner
 
         engine = TrainingEngine(
             self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
         )
+        publisher = None
+        if self.config.student is not None:
+            shelf = shelf_of(self.config, self.run_dir)
+            publisher = Publisher(
+                shelf, self.config.publish, self.config.engine.dtype, index, self.say
+            )
         return Learner(
             engine,
             RemoteQueue(self.config.cluster.stall_s),
@@ -218,6 +246,7 @@ class LearnerRole(Role):
             self.model_dir,
             index,
             self.say,
+            publisher,
         )
 
 
@@ -273,6 +302,11 @@ def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     """The run's prompt renderer."""
     templates, end = preset(config.prompts), model.stop_token_ids[0]
     return Prompts(model.tokenizer, templates, end, config.rollout.verify)
+
+
+def shelf_of(config: RunConfig, run: RunDir) -> Shelf:
+    """Where the student's weights are published; nodes of a joined cluster share the folder."""
+    return Shelf(run, SHARED_MEMORY if config.cluster.address is None else None)
 
 
 def prepare_process(log: Path, config: RunConfig) -> None:

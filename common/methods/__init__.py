@@ -8,11 +8,23 @@ never branches on its name. To add one: write the module, list its class in
 
 from __future__ import annotations
 
-from common.methods.base import Canonical, Method, Mixed, Target
+from common.methods.base import Canonical, Method, Mixed, Student, Target
 from common.methods.mixsd import MixSD
+from common.methods.opsd import OPSD
 from common.methods.sft import SFT
 
-MethodSettings = MixSD | SFT
-METHODS: tuple[str, ...] = ("mixsd", "sft")
+MethodSettings = MixSD | SFT | OPSD
+METHODS: tuple[str, ...] = ("mixsd", "sft", "opsd")
 
-__all__ = ["METHODS", "SFT", "Canonical", "Method", "MethodSettings", "MixSD", "Mixed", "Target"]
+__all__ = [
+    "METHODS",
+    "OPSD",
+    "SFT",
+    "Canonical",
+    "Method",
+    "MethodSettings",
+    "MixSD",
+    "Mixed",
+    "Student",
+    "Target",
+]
