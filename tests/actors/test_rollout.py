@@ -63,7 +63,7 @@ class AnyOrderEngine:
             drawn.append(next_token([*context, *drawn], (sampling.seed, len(drawn))))
         self._ready[key] = Segment(key, drawn, [-float(token) for token in drawn], [])
 
-    def begin_score(self, key, token_ids):
+    def begin_score(self, key, token_ids, top=0):
         logprobs = [-float(token) for token in token_ids[1:]]
         self._ready[key] = Segment(key, [0], [0.0], logprobs)
 

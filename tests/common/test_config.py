@@ -79,7 +79,7 @@ def test_a_malformed_override_is_refused(tmp_path, override, message):
 
 def test_the_students_rollouts_need_a_bound_on_their_age_that_publishing_can_keep(tmp_path):
     opsd = ("method.name=opsd", "learner.epochs=3")
-    with pytest.raises(UserError, match="replay.max_lag must say how old they may be"):
+    with pytest.raises(UserError, match=r"replay.max_lag must say how old they may be"):
         read(tmp_path, MINIMAL, *opsd)
     with pytest.raises(UserError, match=r"publish.every is 3, so .* up to 2 steps old, more than"):
         read(tmp_path, MINIMAL, *opsd, "replay.max_lag=1", "publish.every=3")
