@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 MAX_PAYLOAD_BYTES = 16 * 2**20
 MAX_FACT_ID = 1024
 # Token ids and counts: what a tensor of int32 and a column of SQLite can hold.
@@ -91,6 +91,9 @@ class Rollout:
                      an ordinary attempt did
     ``verified``     whether the verdict accepted the answer
     ``policy_version`` optimizer steps of the weights that drew it; 0: the base
+    ``teacher_scores`` the reference's likeliest N tokens given x+ at each target position:
+                     T · N ids, little-endian int32, then as many log-probabilities (nats),
+                     float32; empty where no engine is the teacher
     """
 
     fact_id: str
@@ -107,6 +110,12 @@ class Rollout:
     fallback: str
     verified: bool
     policy_version: int = 0
+    teacher_scores: bytes = b""
+
+    @property
+    def num_scored(self) -> int:
+        """N of ``teacher_scores``."""
+        return len(self.teacher_scores) // (8 * len(self.target_ids))
 
     @property
     def target_nll(self) -> float | None:
@@ -184,6 +193,9 @@ def _check_rollout(named: dict[str, Any]) -> None:
         raise WireError("fallback: a string is expected")
     if not isinstance(named["verified"], bool):
         raise WireError("verified: a boolean is expected")
+    scores = named["teacher_scores"]
+    if not isinstance(scores, bytes) or len(scores) % (8 * len(named["target_ids"])):
+        raise WireError("teacher_scores: as many 8-byte pairs at every target token are expected")
 
 
 def _is_count(value: object) -> bool:

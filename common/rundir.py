@@ -23,7 +23,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class RunDir:
@@ -92,20 +92,31 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def read_jsonl(path: Path, last_bytes: int | None = None) -> list[dict[str, Any]]:
+def read_jsonl(path: Path, last: int | None = None) -> list[dict[str, Any]]:
     """The objects in ``path``, one a line; an unfinished last line is left out.
 
-    With ``last_bytes`` only whole lines within that much of the end are read.
+    With ``last`` only so many, the newest; the file is then read from its end.
     """
     try:
         with path.open("rb") as file:
-            skip = 0 if last_bytes is None else max(0, path.stat().st_size - last_bytes)
-            file.seek(skip)
-            lines = file.read().splitlines(keepends=True)
+            content = file.read() if last is None else _tail(file, last)
     except FileNotFoundError:
         return []
-    # After a jump the first line is a piece of one.
-    return [json.loads(line) for line in lines[skip > 0 :] if line.endswith(b"\n")]
+    lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+    return [json.loads(line) for line in (lines if last is None else lines[-last:])]
+
+
+def _tail(file: BinaryIO, lines: int) -> bytes:
+    """The end of ``file`` from a line's start on, with at least ``lines`` whole ones if any."""
+    end, size = file.seek(0, os.SEEK_END), 2**14
+    while True:
+        start = file.seek(max(0, end - size))
+        content = file.read(end - start)
+        if start == 0:
+            return content
+        if content.count(b"\n") > lines:
+            return content.partition(b"\n")[2]
+        size *= 4
 
 
 def append_jsonl(path: Path, value: dict[str, Any]) -> None:

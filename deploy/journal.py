@@ -20,7 +20,8 @@ from deploy.group import Group
 from deploy.prometheus import targets
 from deploy.remote import REPLAY
 
-_EVENTS_BYTES = 2**13
+# Some 3,500 lines while a run gets ten times as old; below twelve minutes every gathering.
+_LINES_PER_AGE = 1500.0
 
 
 class Journal:
@@ -45,6 +46,7 @@ class Journal:
             "learner": before.get("learner", {}),
         }
         self.began: float = before.get("began") or time.time()
+        self._metrics_due = 0.0
 
     @property
     def url(self) -> str:
@@ -99,7 +101,7 @@ class Journal:
             "pid": os.getpid(),
             "metrics_url": self.url,
             **self._known,
-            "events": read_jsonl(self._run.events, _EVENTS_BYTES)[-20:],
+            "events": read_jsonl(self._run.events, 20),
         }
         write_atomic(self._run.status, json.dumps(status, indent=1))
 
@@ -115,7 +117,19 @@ class Journal:
                 }
         series["controller"] = self._folder.snapshot(state)
         self._endpoint.show(series)
-        append_jsonl(self._run.metrics, {"time": time.time(), "series": series})
+        now = time.time()
+        if now >= self._metrics_due or state != "running":
+            append_jsonl(self._run.metrics, {"time": now, "series": series})
+            self._metrics_due = now + metrics_pause(now - self.began)
+
+
+def metrics_pause(age: float) -> float:
+    """Seconds to the next line of ``metrics.jsonl`` in a run that is ``age`` seconds old.
+
+    Pauses that grow with the age keep the file's size to the logarithm of it,
+    whatever the run's length, and every span of time about equally detailed.
+    """
+    return age / _LINES_PER_AGE
 
 
 def _describe(group: Group, before: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from common.rundir import RunDir, read_jsonl
 
-# A window of some ten steps and half a minute, whatever the length of the run.
-_TAIL_BYTES = 2**16
+# Half a minute of a young run, some minutes of one that has run for days.
+_WINDOW_LINES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class Speed:
 
 def speed(run: RunDir) -> Speed:
     """Speeds over the last steps and the last lines of metrics."""
-    steps = read_jsonl(run.steps, _TAIL_BYTES)[-10:]
+    steps = read_jsonl(run.steps, 10)
     seconds = sum(line["seconds"] for line in steps)
     return Speed(
-        rollout_tokens=_rollout_tokens(read_jsonl(run.metrics, _TAIL_BYTES)),
+        rollout_tokens=_rollout_tokens(read_jsonl(run.metrics, _WINDOW_LINES)),
         learner_tokens=sum(line["tokens"] for line in steps) / seconds if steps else None,
         step_seconds=seconds / len(steps) if steps else None,
     )
@@ -45,7 +45,7 @@ class Measuring:
 
 def measuring(run: RunDir) -> dict[str, Measuring]:
     """What each evaluator that is at a benchmark has done of it, by actor."""
-    lines = read_jsonl(run.metrics, _TAIL_BYTES)
+    lines = read_jsonl(run.metrics, _WINDOW_LINES)
     found = {}
     for actor in lines[-1]["series"] if lines else ():
         counts = [

@@ -19,8 +19,6 @@ from common.methods import Method, Mixed
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, read_jsonl
 
-_TAIL_BYTES = 2**16
-
 
 def evaluations(run: RunDir) -> list[dict[str, Any]]:
     """Results by step, the base model first."""
@@ -116,7 +114,7 @@ def _nll(logprobs: list[list[float]]) -> dict[str, Any] | None:
 def _scoring_share(run: RunDir) -> float | None:
     """Share of the rollout engines' time that scoring took, since they last started."""
     busy = scoring = 0.0
-    for line in read_jsonl(run.metrics, _TAIL_BYTES)[-1:]:
+    for line in read_jsonl(run.metrics, 1):
         for series in line["series"].values():
             busy += series.get("mixsd_rollout_busy_seconds_total", 0.0)
             scoring += series.get("mixsd_rollout_scoring_seconds_total", 0.0)

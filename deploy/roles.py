@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import functools
 import os
 import socket
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.replay import ReplayQueue
 from common import config as configuration
@@ -24,12 +25,16 @@ from common import corpora, models
 from common.config import RunConfig
 from common.errors import first_line
 from common.ledger import Ledger
+from common.methods import Divergence
 from common.metrics import Snapshot
 from common.prompts import Prompts, preset
 from common.publication import SHARED_MEMORY, Shelf
 from common.rundir import RunDir
 from deploy.health import Report, State
 from deploy.remote import RemoteQueue
+
+if TYPE_CHECKING:
+    from learner.lessons import Tutor
 
 
 class Worker(Protocol):
@@ -229,6 +234,7 @@ class LearnerRole(Role):
         from learner.publishing import Publisher
         from learner.worker import Learner
 
+        tutor = tutor_for(self.config, self.model_dir)
         engine = TrainingEngine(
             self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
         )
@@ -246,6 +252,7 @@ class LearnerRole(Role):
             self.model_dir,
             index,
             self.say,
+            tutor,
             publisher,
         )
 
@@ -302,6 +309,20 @@ def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     """The run's prompt renderer."""
     templates, end = preset(config.prompts), model.stop_token_ids[0]
     return Prompts(model.tokenizer, templates, end, config.rollout.verify)
+
+
+def tutor_for(config: RunConfig, model_dir: Path) -> Tutor | None:
+    """How the learner asks the method's teacher; x+ is rendered here, it is in no record."""
+    loss = config.method.loss
+    if not isinstance(loss, Divergence):
+        return None
+    from learner.lessons import reader, scored
+
+    if loss.teacher == "engine":
+        return scored(loss.top_k)
+    prompts = prompts_for(config, models.load(model_dir))
+    facts = {fact.id: fact for fact in corpora.load(config.data).facts}
+    return reader(functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner)
 
 
 def shelf_of(config: RunConfig, run: RunDir) -> Shelf:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +19,17 @@ from safetensors.torch import save as serialize
 from torch import distributed, nn
 
 from common.errors import UserError
+from common.methods import Divergence, Loss
 from common.rundir import read_json
 from common.sections import LearnerSettings
 from learner import adapters
 from learner.attention import Layout
 from learner.checkpoint import STATE, Snapshot
+from learner.divergences import ScoredTeacher, Teacher
+from learner.lessons import Lesson, Reading
 from learner.model import Student
 from learner.packing import Block, Row
+from learner.teacher import Reference
 from learner.unsharded import MOMENTS, Unsharded
 
 
@@ -53,11 +58,13 @@ class TrainingEngine:
     Args:
         model_dir: Hugging Face folder to start from.
         settings: the learner section.
-        loss: name in ``learner.losses.LOSSES``.
+        loss: the method's; its teacher, where it is in the learner, is ``model_dir`` frozen.
         seed: of dropout and the like; the same on every rank.
     """
 
-    def __init__(self, model_dir: Path, settings: LearnerSettings, *, loss: str, seed: int) -> None:
+    def __init__(
+        self, model_dir: Path, settings: LearnerSettings, *, loss: Loss, seed: int
+    ) -> None:
         torch.manual_seed(seed)
         if not distributed.is_initialized():
             distributed.init_process_group("gloo" if settings.resolved_device == "cpu" else "nccl")
@@ -65,6 +72,10 @@ class TrainingEngine:
         self.world_size = int(os.environ["WORLD_SIZE"])
         self._student = Student(model_dir, settings, loss)
         self._backend = _backend(self._student, settings)
+        self._is_taught = isinstance(loss, Divergence)
+        self._reference: Reference | None = None
+        if isinstance(loss, Divergence) and loss.teacher == "learner":
+            self._reference = Reference(model_dir, settings, self._backend.device)
         by_name = dict(self._student.named_weights())
         self._adapters = {by_name[n]: adapter for n, adapter in self._student.adapters.items()}
         self._average_decay = settings.average or 0.0
@@ -73,7 +84,11 @@ class TrainingEngine:
             self._average = [master.clone() for master in self._backend.masters()]
 
     def step(
-        self, rows: Sequence[Row | None], num_target_tokens: int, lr: float
+        self,
+        rows: Sequence[Row | None],
+        num_target_tokens: int,
+        lr: float,
+        lessons: Sequence[Lesson | None] = (),
     ) -> tuple[float, float]:
         """One optimizer step.
 
@@ -83,14 +98,16 @@ class TrainingEngine:
             num_target_tokens: of the global batch; the loss is divided by it,
                 so it does not depend on ranks or packing.
             lr: learning rate of the step.
+            lessons: what the teacher has to say about each row; none if no loss asks it.
 
         Returns:
             The loss of the global batch (nats a token) and the gradient's norm
             before clipping. Where the norm is not finite nothing was updated.
         """
         total = torch.zeros((), dtype=torch.float64, device=self._backend.device)
-        for index, row in enumerate(rows):
-            loss = self._backend.loss(self._inputs(row), last=index == len(rows) - 1)
+        for index, (row, lesson) in enumerate(zip_longest(rows, lessons)):
+            inputs = (*self._inputs(row), self._taught(lesson))
+            loss = self._backend.loss(inputs, last=index == len(rows) - 1)
             # An empty row still takes part in collective calls, with weight 0.
             loss = loss / num_target_tokens if row is not None else loss * 0.0
             total += loss.detach()
@@ -243,6 +260,23 @@ class TrainingEngine:
         )
         layout = Layout(row.blocks, len(row.inputs_T), device)
         return inputs_T[None], positions_T[None], layout, predict_K, targets_K
+
+    def _taught(self, lesson: Lesson | None) -> Teacher | None:
+        if not self._is_taught:
+            return None
+        if isinstance(lesson, Reading):
+            assert self._reference is not None, "scores are asked for, no reading"
+            return self._reference.read(lesson)
+        device = self._backend.device
+        if lesson is not None:
+            return ScoredTeacher(
+                torch.as_tensor(lesson.ids_KN, device=device),
+                torch.as_tensor(lesson.logprobs_KN, device=device),
+            )
+        if self._reference is not None:
+            return self._reference.silence()
+        nothing = torch.zeros((1, 1), dtype=torch.long, device=device)
+        return ScoredTeacher(nothing, nothing.float())
 
 
 def _backend(student: Student, settings: LearnerSettings) -> Backend:

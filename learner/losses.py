@@ -1,4 +1,4 @@
-"""Per-token losses over target positions, from hidden states on.
+"""Losses over target positions, from hidden states on.
 
 Shape suffixes: K target tokens, D hidden size, V vocabulary.
 """
@@ -11,7 +11,31 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tensor]
+from common.methods import NLL, Loss
+from learner.divergences import Teacher, distill
+
+# Student's hidden_KD, weight_VD, bias_V, targets_K, and the teacher where the loss needs one.
+Criterion = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, Teacher | None], torch.Tensor
+]
+
+
+def criterion(loss: Loss) -> Criterion:
+    """A method's loss as a function: nats, summed over K."""
+    if isinstance(loss, NLL):
+        return lambda hidden, weight, bias, targets, _: nll(hidden, weight, bias, targets)
+
+    def divergence(
+        hidden_KD: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        _: torch.Tensor,
+        teacher: Teacher | None,
+    ) -> torch.Tensor:
+        assert teacher is not None, "a divergence is taken from a teacher"
+        return distill(hidden_KD, weight_VD, bias_V, teacher, loss)
+
+    return divergence
 
 
 def nll(
@@ -43,6 +67,3 @@ def nll(
         reduction="sum",
         options=torch.nn.LinearCrossEntropyOptions(acc_policy="accurate"),
     )
-
-
-LOSSES: dict[str, Loss] = {"nll": nll}

@@ -10,12 +10,24 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from common.methods import Loss
 from common.sections import LearnerSettings
 from learner import attention, norms
 from learner.adapters import Adapter, adapt
-from learner.losses import LOSSES
+from learner.divergences import Teacher
+from learner.losses import criterion
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
+    """The model of a folder, as the learner computes it; on CPU."""
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=DTYPES[settings.dtype], attn_implementation=attention.NAME
+    )
+    if settings.resolved_device == "cpu":
+        norms.fuse(model)
+    return model
 
 
 class Student(nn.Module):
@@ -27,22 +39,18 @@ class Student(nn.Module):
     Args:
         model_dir: Hugging Face folder to start from.
         settings: the learner section.
-        loss: name in ``learner.losses.LOSSES``.
+        loss: the method's.
     """
 
-    def __init__(self, model_dir: Path, settings: LearnerSettings, loss: str) -> None:
+    def __init__(self, model_dir: Path, settings: LearnerSettings, loss: Loss) -> None:
         super().__init__()
-        self.model = AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=DTYPES[settings.dtype], attn_implementation=attention.NAME
-        )
+        self.model = load_reference(model_dir, settings)
         self.adapters: dict[str, Adapter] = {}
         self._files = {"config.json": self.model.config.to_json_string(use_diff=True).encode()}
         if settings.lora is not None:
             adapters, config = adapt(self.model, settings.lora)
             self.adapters = {adapter.weight: adapter for adapter in adapters}
             self._files["adapter/adapter_config.json"] = config
-        if settings.resolved_device == "cpu":
-            norms.fuse(self.model)
         if settings.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
         self.head = _Head(self.model.get_output_embeddings(), loss)
@@ -55,12 +63,13 @@ class Student(nn.Module):
         layout: attention.Layout,
         predict_K: torch.Tensor,
         targets_K: torch.Tensor,
+        teacher: Teacher | None = None,
     ) -> torch.Tensor:
         """Summed loss (nats) of the row's target tokens."""
         hidden_1TD = self.model.base_model(
             input_ids=inputs_1T, position_ids=positions_1T, layout=layout, use_cache=False
         ).last_hidden_state
-        return self.head(hidden_1TD[0].index_select(0, predict_K), targets_K)
+        return self.head(hidden_1TD[0].index_select(0, predict_K), targets_K, teacher)
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Every weight once, under its name in the Hugging Face model (with its adapters)."""
@@ -83,11 +92,13 @@ class _Head(nn.Module):
     """The output projection with the loss: it holds the weight itself, so that
     ZeRO-3's hooks, which gather per module, have it whole when the loss needs it."""
 
-    def __init__(self, linear: nn.Linear, loss: str) -> None:
+    def __init__(self, linear: nn.Linear, loss: Loss) -> None:
         super().__init__()
         self.weight = linear.weight
         self.register_parameter("bias", linear.bias)
-        self._loss = LOSSES[loss]
+        self._loss = criterion(loss)
 
-    def forward(self, hidden_KD: torch.Tensor, targets_K: torch.Tensor) -> torch.Tensor:
-        return self._loss(hidden_KD, self.weight, self.bias, targets_K)
+    def forward(
+        self, hidden_KD: torch.Tensor, targets_K: torch.Tensor, teacher: Teacher | None
+    ) -> torch.Tensor:
+        return self._loss(hidden_KD, self.weight, self.bias, targets_K, teacher)

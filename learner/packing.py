@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ class Row:
 
     ``predict_K`` are the positions in the row whose next token is ``targets_K``;
     a shared prompt's last position stands there once for each continuation.
-    ``blocks`` cover the row in order and say what attention may see.
+    ``blocks`` cover the row in order and say what attention may see. ``members`` are
+    the examples, by number, in the order of their targets.
     """
 
     inputs_T: np.ndarray
@@ -45,6 +47,7 @@ class Row:
     predict_K: np.ndarray
     targets_K: np.ndarray
     blocks: tuple[Block, ...]
+    members: tuple[int, ...]
 
     def mask_TT(self) -> np.ndarray:
         """Block-causal mask, True where the query (first axis) may see the key."""
@@ -63,7 +66,7 @@ def input_length(example: Example) -> int:
 
 def single(examples: Sequence[Example]) -> list[Row]:
     """Each example in a row of its own."""
-    return [_row([[example]]) for example in examples]
+    return [_row(examples, [[index]]) for index in range(len(examples))]
 
 
 def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = False) -> list[Row]:
@@ -75,12 +78,14 @@ def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = 
         share_prompts: examples of equal prompts stand together and pay for it once,
             as many to a row as fit.
     """
-    units = _families(examples, row_tokens) if share_prompts else [[e] for e in examples]
-    bins: list[list[list[Example]]] = []
+    units = (
+        _families(examples, row_tokens) if share_prompts else [[i] for i in range(len(examples))]
+    )
+    bins: list[list[list[int]]] = []
     # (free tokens, bin), sorted: the first entry not below a length is the best fit.
     room: list[tuple[int, int]] = []
-    for unit in sorted(units, key=_family_length, reverse=True):
-        length = _family_length(unit)
+    lengths = [(_family_length(examples, unit), unit) for unit in units]
+    for length, unit in sorted(lengths, key=itemgetter(0), reverse=True):
         at = bisect_left(room, (length, -1))
         if at < len(room):
             free, index = room.pop(at)
@@ -89,7 +94,7 @@ def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = 
             bins.append([])
         bins[index].append(unit)
         insort(room, (free - length, index))
-    return [_row(members) for members in bins]
+    return [_row(examples, families) for families in bins]
 
 
 def share(rows: Sequence[Row], num_ranks: int) -> list[list[Row | None]]:
@@ -130,22 +135,22 @@ def rows_of_rank(
     return micro_batches(share(rows, settings.ranks)[rank], settings.micro_batch)
 
 
-def _families(examples: Sequence[Example], row_tokens: int) -> list[list[Example]]:
-    """Examples by prompt, split where a row would overflow."""
-    families: dict[tuple[int, ...], list[list[Example]]] = {}
-    for example in examples:
-        parts = families.setdefault(tuple(example[0]), [[]])
-        if parts[-1] and _family_length([*parts[-1], example]) > row_tokens:
+def _families(examples: Sequence[Example], row_tokens: int) -> list[list[int]]:
+    """Numbers of examples by prompt, split where a row would overflow."""
+    families: dict[tuple[int, ...], list[list[int]]] = {}
+    for index, (prompt, _) in enumerate(examples):
+        parts = families.setdefault(tuple(prompt), [[]])
+        if parts[-1] and _family_length(examples, [*parts[-1], index]) > row_tokens:
             parts.append([])
-        parts[-1].append(example)
+        parts[-1].append(index)
     return [part for parts in families.values() for part in parts]
 
 
-def _family_length(family: Sequence[Example]) -> int:
-    return len(family[0][0]) + sum(len(target) - 1 for _, target in family)
+def _family_length(examples: Sequence[Example], family: Sequence[int]) -> int:
+    return len(examples[family[0]][0]) + sum(len(examples[index][1]) - 1 for index in family)
 
 
-def _row(families: Sequence[Sequence[Example]]) -> Row:
+def _row(examples: Sequence[Example], families: Sequence[Sequence[int]]) -> Row:
     """Lay out families; all examples of a family have the same prompt."""
     inputs: list[int] = []
     positions: list[int] = []
@@ -153,14 +158,15 @@ def _row(families: Sequence[Sequence[Example]]) -> Row:
     targets: list[int] = []
     blocks: list[Block] = []
     for family in families:
-        prompt = family[0][0]
+        prompt = examples[family[0]][0]
         base = len(inputs)
         stem = base + len(prompt)
         inputs += prompt
         positions += range(len(prompt))
         if len(family) > 1:
             blocks.append(Block(base, stem, base, base))
-        for _, target in family:
+        for index in family:
+            target = examples[index][1]
             start = len(inputs)
             inputs += target[:-1]
             positions += range(len(prompt), len(prompt) + len(target) - 1)
@@ -173,7 +179,8 @@ def _row(families: Sequence[Sequence[Example]]) -> Row:
     inputs_T, positions_T, predict_K, targets_K = (
         np.asarray(part, dtype=np.int64) for part in (inputs, positions, predict, targets)
     )
-    return Row(inputs_T, positions_T, predict_K, targets_K, tuple(blocks))
+    members = tuple(index for family in families for index in family)
+    return Row(inputs_T, positions_T, predict_K, targets_K, tuple(blocks), members)
 
 
 def _join(entries: Sequence[Row | None]) -> Row | None:
@@ -191,4 +198,5 @@ def _join(entries: Sequence[Row | None]) -> Row | None:
             for row, at in zip(rows, starts, strict=False)
             for block in row.blocks
         ),
+        tuple(member for row in rows for member in row.members),
     )

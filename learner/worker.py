@@ -28,6 +28,7 @@ from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
 from common.sections import LearnerSettings
 from learner import checkpoint
+from learner.lessons import Lesson, Tutor
 from learner.packing import Row, rows_of_rank
 from learner.publishing import Publisher
 from learner.schedule import learning_rate
@@ -62,7 +63,11 @@ class Trainer(checkpoint.Source, Protocol):
     """What a rank needs of :class:`learner.engine.TrainingEngine`."""
 
     def step(
-        self, rows: Sequence[Row | None], num_target_tokens: int, lr: float
+        self,
+        rows: Sequence[Row | None],
+        num_target_tokens: int,
+        lr: float,
+        lessons: Sequence[Lesson | None] = (),
     ) -> tuple[float, float]: ...
     def load_state(self, folder: Path) -> None: ...
     def policy(self) -> Iterator[tuple[str, Any]]: ...
@@ -79,6 +84,7 @@ class Learner:
         model_dir: where the tokenizer of exported models comes from.
         rank: this rank; 0 writes.
         say: takes a line for the run's log.
+        tutor: what the teacher has to say about a row; none where the loss asks no teacher.
         publisher: where the student draws its own rollouts.
     """
 
@@ -91,9 +97,10 @@ class Learner:
         model_dir: Path,
         rank: int,
         say: Callable[[str], None],
+        tutor: Tutor | None = None,
         publisher: Publisher | None = None,
     ) -> None:
-        self._publisher = publisher
+        self._tutor, self._publisher = tutor, publisher
         self._engine = engine
         self._source = source
         self._settings = settings
@@ -207,10 +214,12 @@ class Learner:
         rollouts = [unpack_rollout(payload) for _, payload in batch.items]
         examples = [(rollout.prompt_ids, rollout.target_ids) for rollout in rollouts]
         rows = rows_of_rank(examples, self._settings, self._rank)
+        tutor = self._tutor
+        lessons = [tutor(row, rollouts) if row else None for row in rows] if tutor else []
         num_targets = sum(len(rollout.target_ids) for rollout in rollouts)
         total_steps = batch.total and math.ceil(batch.total / self._settings.batch_size)
         lr = learning_rate(self._settings, step, total_steps)
-        loss, norm = self._engine.step(rows, num_targets, lr)
+        loss, norm = self._engine.step(rows, num_targets, lr, lessons)
         self._done += 1
         skipped = not math.isfinite(norm)
         self._guard(step, lr, skipped)

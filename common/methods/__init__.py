@@ -8,19 +8,30 @@ never branches on its name. To add one: write the module, list its class in
 
 from __future__ import annotations
 
-from common.methods.base import Canonical, Method, Mixed, Student, Target
+from typing import get_args
+
+from common.methods.base import NLL, Canonical, Divergence, Loss, Method, Mixed, Student, Target
+from common.methods.context_distill import ContextDistill
+from common.methods.distillation import Distillation
 from common.methods.mixsd import MixSD
 from common.methods.opsd import OPSD
 from common.methods.sft import SFT
 
-MethodSettings = MixSD | SFT | OPSD
-METHODS: tuple[str, ...] = ("mixsd", "sft", "opsd")
+MethodSettings = MixSD | SFT | OPSD | ContextDistill
+METHODS: tuple[str, ...] = tuple(
+    method.model_fields["name"].default for method in get_args(MethodSettings)
+)
 
 __all__ = [
     "METHODS",
+    "NLL",
     "OPSD",
     "SFT",
     "Canonical",
+    "ContextDistill",
+    "Distillation",
+    "Divergence",
+    "Loss",
     "Method",
     "MethodSettings",
     "MixSD",

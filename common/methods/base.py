@@ -39,6 +39,38 @@ class Student:
 Target = Mixed | Canonical | Student
 
 
+@dataclass(frozen=True, slots=True)
+class NLL:
+    """−log p(y_t) of the target's tokens; needs no teacher."""
+
+
+Kind = Literal["forward", "reverse", "mixed", "jsd"]
+Support = Literal["full", "top_k", "tail"]
+TeacherPlace = Literal["learner", "engine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """A divergence of the student, given x, from the teacher, given x+, at each target token.
+
+    ``kind``     forward KL(T‖S), reverse KL(S‖T), ``mixed``: ``weight`` · forward +
+                 (1 − ``weight``) · reverse, or generalised JSD with β = ``weight``
+    ``support``  the whole vocabulary; the teacher's ``top_k`` tokens, renormalised; or those and
+                 one bucket for the ``tail``, the rest of the mass on either side
+    ``teacher``  a frozen copy of the reference in the learner, or the reference's engines, whose
+                 top-k log-probabilities come with each rollout
+    """
+
+    kind: Kind
+    weight: float
+    support: Support
+    top_k: int
+    teacher: TeacherPlace
+
+
+Loss = NLL | Divergence
+
+
 class Method(BaseModel):
     """A training method and its settings."""
 
@@ -47,9 +79,9 @@ class Method(BaseModel):
     name: str
 
     @property
-    def loss(self) -> Literal["nll"]:
-        """Name of the per-token loss in ``learner.losses``."""
-        return "nll"
+    def loss(self) -> Loss:
+        """What the learner minimises at the target's tokens, and which teacher that needs."""
+        return NLL()
 
     def target(self, attempt: int) -> Target:
         """What the given attempt (from 0) at a fact's target should be."""

@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.methods.base import Method, Student, Target
+from common.methods.base import Student, Target
+from common.methods.distillation import Distillation
 
 
-class OPSD(Method):
+class OPSD(Distillation):
     """The student samples from x; the reference, which sees the fact, says what it should have."""
 
     name: Literal["opsd"] = "opsd"

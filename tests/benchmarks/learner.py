@@ -61,12 +61,13 @@ def model_dir() -> Path:
 
 def ours() -> dict[str, float]:
     """The learner's own step, stage 0."""
+    from common.methods import NLL
     from common.sections import LearnerSettings
     from learner.engine import TrainingEngine
     from learner.packing import rows_of_rank
 
     settings = LearnerSettings(device="cpu", batch_size=BATCH, row_tokens=ROW_TOKENS)
-    engine = TrainingEngine(model_dir(), settings, loss="nll", seed=0)
+    engine = TrainingEngine(model_dir(), settings, loss=NLL(), seed=0)
     optimizer_seconds = _timed(engine._backend, "step")
     seconds, tokens, operations = [], [], []
     for batch in batches():

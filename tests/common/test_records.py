@@ -142,7 +142,7 @@ def test_a_message_that_promises_too_much_is_refused(payload):
 @pytest.mark.parametrize(
     ("index", "value", "message"),
     [
-        (0, 1, "not a version-3 record"),
+        (0, 1, "not a version-4 record"),
         (1, "", "fact_id"),
         (1, "x" * 1025, "fact_id: a string of 1 to 1024 characters"),
         (2, 2**31, "draw: a count is expected"),
@@ -161,6 +161,8 @@ def test_a_message_that_promises_too_much_is_refused(payload):
         (12, None, "fallback: a string"),
         (13, 1, "verified: a boolean"),
         (14, None, "policy_version: a count"),
+        (15, b"1234567", "teacher_scores: as many 8-byte pairs at every target token"),
+        (15, [1.0], "teacher_scores: as many"),
     ],
 )
 def test_a_wrong_field_is_named(index, value, message):
@@ -172,7 +174,7 @@ def test_a_wrong_field_is_named(index, value, message):
 
 def test_a_record_with_a_field_too_few_is_refused():
     values = msgpack.unpackb(pack_rollout(GOOD))
-    with pytest.raises(WireError, match="record has 13 fields, not 14"):
+    with pytest.raises(WireError, match="record has 14 fields, not 15"):
         unpack_rollout(msgpack.packb(values[:-1]))
 
 

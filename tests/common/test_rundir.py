@@ -1,3 +1,5 @@
+import json
+
 from common.rundir import read_jsonl
 
 
@@ -10,10 +12,15 @@ def test_an_unfinished_last_line_is_left_out(tmp_path):
 def test_the_end_of_a_file_is_read_in_whole_lines(tmp_path):
     path = tmp_path / "steps.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
-    # Each line has 12 bytes: 30 bytes reach into the first one.
-    assert read_jsonl(path, last_bytes=30) == [{"step": 2}, {"step": 3}]
-    assert read_jsonl(path, last_bytes=1000) == read_jsonl(path)
+    assert read_jsonl(path, last=2) == [{"step": 2}, {"step": 3}]
+    assert read_jsonl(path, last=1000) == read_jsonl(path)
+
+
+def test_lines_longer_than_a_read_are_read_whole(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"n": n, "long": "x" * 30_000}) + "\n" for n in range(9)))
+    assert [line["n"] for line in read_jsonl(path, last=3)] == [6, 7, 8]
 
 
 def test_a_missing_file_has_no_lines(tmp_path):
-    assert read_jsonl(tmp_path / "steps.jsonl", last_bytes=10) == []
+    assert read_jsonl(tmp_path / "steps.jsonl", last=10) == []

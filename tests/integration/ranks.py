@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from common.methods import NLL
 from common.sections import LearnerSettings
 from learner import checkpoint
 from learner.engine import TrainingEngine
@@ -51,7 +52,7 @@ def main() -> None:
                 **case["settings"],
             }
         )
-        engine = TrainingEngine(model, settings, loss="nll", seed=0)
+        engine = TrainingEngine(model, settings, loss=NLL(), seed=0)
         if "load" in case:
             engine.load_state(Path(case["load"]))
         rows = rows_of_rank(EXAMPLES, settings, rank)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from common.methods import NLL
 from common.sections import LearnerSettings
 from learner import attention
 from learner.attention import Layout, attend
@@ -56,7 +57,7 @@ def test_an_example_longer_than_the_sliding_window_is_refused():
 @pytest.fixture
 def student(tiny_llama) -> Student:
     settings = LearnerSettings(device="cpu", dtype="float32")
-    return Student(tiny_llama, settings, "nll")
+    return Student(tiny_llama, settings, NLL())
 
 
 def loss(student: Student, row: Row) -> torch.Tensor:
@@ -103,5 +104,5 @@ def test_an_example_does_not_see_its_neighbours(student):
 def test_recomputed_activations_give_the_same_gradients(student, tiny_llama):
     row = pack(EXAMPLES, 200)
     settings = LearnerSettings(device="cpu", dtype="float32", gradient_checkpointing=True)
-    recomputing = Student(tiny_llama, settings, "nll")
+    recomputing = Student(tiny_llama, settings, NLL())
     torch.testing.assert_close(gradients(recomputing, row), gradients(student, row))

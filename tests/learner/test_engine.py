@@ -9,6 +9,7 @@ import torch
 from torch import distributed
 from transformers import AutoModelForCausalLM
 
+from common.methods import NLL
 from common.sections import LearnerSettings
 from learner.checkpoint import Writer, existing
 from learner.engine import TrainingEngine
@@ -31,7 +32,7 @@ def one_rank(monkeypatch, tmp_path):
 
 def engine_of(folder, **settings) -> TrainingEngine:
     chosen = LearnerSettings(**{"device": "cpu", "dtype": "float32", **settings})
-    return TrainingEngine(folder, chosen, loss="nll", seed=0)
+    return TrainingEngine(folder, chosen, loss=NLL(), seed=0)
 
 
 def weights(engine: TrainingEngine) -> dict[str, torch.Tensor]:

@@ -1,0 +1,193 @@
+"""Divergences of a student from a teacher at target positions, from hidden states on.
+
+Logits of a chunk of positions live at a time, never all K × V of them, and their
+gradient is taken at once: what stays until the backward pass are gradients of the
+shapes of the hidden states and of the head. Knows no models and no rows.
+
+Shape suffixes: K target tokens, C those of a chunk, D hidden size, V vocabulary,
+N tokens that a teacher's scores name, B buckets of a support.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from common.methods import Divergence
+
+# A chunk's logits have at most so many numbers; there are about ten tensors of that size at
+# once, in float32: 320 MiB.
+CHUNK_NUMBERS = 2**23
+CHUNK_TENSORS = 10
+# A rest of the teacher's mass below what float32 sums of it resolve counts as this much.
+_LEAST_REST = torch.finfo(torch.float32).eps
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTeacher:
+    """A teacher's own hidden states and head; its width may differ from the student's."""
+
+    hidden_KD: torch.Tensor
+    weight_VD: torch.Tensor
+    bias_V: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredTeacher:
+    """A teacher's likeliest tokens and their log-probabilities (nats) over the vocabulary."""
+
+    ids_KN: torch.Tensor
+    logprobs_KN: torch.Tensor
+
+
+Teacher = WholeTeacher | ScoredTeacher
+
+
+def distill(
+    hidden_KD: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    teacher: Teacher,
+    loss: Divergence,
+) -> torch.Tensor:
+    """The divergence (nats) summed over K in float32; a scalar.
+
+    Gradients go to the student's three tensors only.
+
+    Raises:
+        ValueError: the teacher has another number of positions or another vocabulary.
+    """
+    if isinstance(teacher, WholeTeacher):
+        positions, vocabulary = len(teacher.hidden_KD), len(teacher.weight_VD)
+        if vocabulary != len(weight_VD):
+            raise ValueError(
+                f"the teacher has {vocabulary} tokens in its vocabulary, the student "
+                f"{len(weight_VD)}; a divergence needs the same"
+            )
+    else:
+        positions = len(teacher.ids_KN)
+    if positions != len(hidden_KD):
+        raise ValueError(
+            f"the teacher has {positions} target positions, the student {len(hidden_KD)}"
+        )
+    total: torch.Tensor = _Distill.apply(hidden_KD, weight_VD, bias_V, teacher, loss)
+    return total
+
+
+def divergence(
+    student_CB: torch.Tensor, teacher_CB: torch.Tensor, loss: Divergence
+) -> torch.Tensor:
+    """(C,) divergences of log-probabilities (nats) whose rows are distributions.
+
+    Forward Σ p_T (log p_T − log p_S), reverse Σ p_S (log p_S − log p_T), and their mixture;
+    JSD_β = β KL(T‖M) + (1 − β) KL(S‖M) with M = β T + (1 − β) S, 0 ≤ JSD_½ ≤ ln 2.
+    """
+    if loss.kind == "forward":
+        return _kl(teacher_CB, student_CB)
+    if loss.kind == "reverse":
+        return _kl(student_CB, teacher_CB)
+    beta = loss.weight
+    if loss.kind == "mixed":
+        return beta * _kl(teacher_CB, student_CB) + (1 - beta) * _kl(student_CB, teacher_CB)
+    middle_CB = torch.logaddexp(teacher_CB + math.log(beta), student_CB + math.log1p(-beta))
+    return beta * _kl(teacher_CB, middle_CB) + (1 - beta) * _kl(student_CB, middle_CB)
+
+
+def _kl(p_CB: torch.Tensor, q_CB: torch.Tensor) -> torch.Tensor:
+    return (p_CB.exp() * (p_CB - q_CB)).sum(-1)
+
+
+def _on_support(
+    student_CV: torch.Tensor, teacher: Teacher, loss: Divergence
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities (C, B) of both sides; ``student_CV`` are logits."""
+    student_CV = student_CV.log_softmax(-1)
+    if isinstance(teacher, WholeTeacher):
+        teacher_CV = _logits(teacher.hidden_KD, teacher.weight_VD, teacher.bias_V).log_softmax(-1)
+        if loss.support == "full":
+            return student_CV, teacher_CV
+        ids_CN = teacher_CV.topk(min(loss.top_k, teacher_CV.shape[-1])).indices
+        kept_CN = teacher_CV.gather(-1, ids_CN)
+    else:
+        ids_CN, kept_CN = teacher.ids_KN, teacher.logprobs_KN
+    ours_CN = student_CV.gather(-1, ids_CN)
+    if loss.support == "top_k":
+        return ours_CN.log_softmax(-1), kept_CN.log_softmax(-1)
+    if ids_CN.shape[-1] == student_CV.shape[-1]:
+        return ours_CN, kept_CN
+    if isinstance(teacher, WholeTeacher):
+        rest_C1 = _rest(teacher_CV, ids_CN)
+    else:
+        rest_C1 = (1 - kept_CN.exp().sum(-1, keepdim=True)).clamp_min(_LEAST_REST).log()
+    return torch.cat([ours_CN, _rest(student_CV, ids_CN)], -1), torch.cat([kept_CN, rest_C1], -1)
+
+
+def _rest(logprobs_CV: torch.Tensor, ids_CN: torch.Tensor) -> torch.Tensor:
+    """(C, 1) log of the mass outside ``ids_CN``."""
+    return logprobs_CV.scatter(-1, ids_CN, -math.inf).logsumexp(-1, keepdim=True)
+
+
+def _logits(
+    hidden_CD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None
+) -> torch.Tensor:
+    return F.linear(hidden_CD, weight_VD, bias_V).float()
+
+
+def _part(teacher: Teacher, chunk: slice) -> Teacher:
+    if isinstance(teacher, WholeTeacher):
+        return WholeTeacher(teacher.hidden_KD[chunk], teacher.weight_VD, teacher.bias_V)
+    return ScoredTeacher(teacher.ids_KN[chunk], teacher.logprobs_KN[chunk])
+
+
+class _Distill(torch.autograd.Function):
+    """Loss and gradients chunk by chunk, both in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_KD: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        teacher: Teacher,
+        loss: Divergence,
+    ) -> torch.Tensor:
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        # Sums over chunks are float32, whatever the weights are.
+        d_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wants_weight else None
+        d_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if wants_bias else None
+        d_hidden_KD = torch.empty_like(hidden_KD) if wants_hidden else None
+        total = torch.zeros((), device=hidden_KD.device)
+        size = max(1, CHUNK_NUMBERS // len(weight_VD))
+        for at in range(0, len(hidden_KD), size):
+            chunk = slice(at, at + size)
+            hidden_CD = hidden_KD[chunk]
+            logits_CV = _logits(hidden_CD, weight_VD, bias_V).requires_grad_()
+            with torch.enable_grad():
+                student_CB, teacher_CB = _on_support(logits_CV, _part(teacher, chunk), loss)
+                part = divergence(student_CB, teacher_CB, loss).sum()
+            total += part.detach()
+            if not any(ctx.needs_input_grad):
+                continue
+            (d_logits_CV,) = torch.autograd.grad(part, logits_CV)
+            if d_bias_V is not None:
+                d_bias_V += d_logits_CV.sum(0)
+            narrow_CV = d_logits_CV.to(hidden_KD.dtype)
+            if d_hidden_KD is not None:
+                d_hidden_KD[chunk] = narrow_CV @ weight_VD
+            if d_weight_VD is not None:
+                d_weight_VD += narrow_CV.T @ hidden_CD
+        ctx.gradients = (d_hidden_KD, d_weight_VD, d_bias_V)
+        ctx.dtypes = (hidden_KD.dtype, weight_VD.dtype, weight_VD.dtype)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradients = [
+            None if gradient is None else (gradient * upstream[0]).to(dtype)
+            for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
+        ]
+        return (*gradients, None, None)

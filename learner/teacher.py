@@ -1,0 +1,60 @@
+"""A frozen copy of the reference beside each rank, for losses that need its distribution.
+
+It is whole on every rank at any ZeRO stage, so reading takes part in no collective
+call; ``plan`` counts its memory. Knows rows and hidden states, no losses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from common.sections import LearnerSettings
+from learner.attention import Layout
+from learner.divergences import WholeTeacher
+from learner.lessons import Reading
+from learner.model import load_reference
+from learner.packing import Row
+
+
+class Reference:
+    """The reference model, which never trains.
+
+    Args:
+        model_dir: its Hugging Face folder.
+        settings: the learner section: it computes like the student.
+        device: where it lives.
+    """
+
+    def __init__(self, model_dir: Path, settings: LearnerSettings, device: torch.device) -> None:
+        self._model = load_reference(model_dir, settings).to(device).eval().requires_grad_(False)
+        self._head = self._model.get_output_embeddings()
+        self._device = device
+
+    def read(self, reading: Reading) -> WholeTeacher:
+        """Hidden states at the target positions, in the order of the student's row."""
+        with torch.no_grad():
+            hidden_KD = torch.cat([self._hidden(row) for row in reading.rows])
+        order_K = torch.as_tensor(reading.order_K, device=self._device)
+        return self._saying(hidden_KD.index_select(0, order_K))
+
+    def silence(self) -> WholeTeacher:
+        """One position that says nothing, for a row that counts nothing."""
+        return self._saying(self._head.weight.new_zeros((1, self._head.weight.shape[1])))
+
+    def _hidden(self, row: Row) -> torch.Tensor:
+        inputs_1T, positions_1T = (
+            torch.as_tensor(array, device=self._device)[None]
+            for array in (row.inputs_T, row.positions_T)
+        )
+        hidden_1TD = self._model.base_model(
+            input_ids=inputs_1T,
+            position_ids=positions_1T,
+            layout=Layout(row.blocks, len(row.inputs_T), self._device),
+            use_cache=False,
+        ).last_hidden_state
+        return hidden_1TD[0].index_select(0, torch.as_tensor(row.predict_K, device=self._device))
+
+    def _saying(self, hidden_KD: torch.Tensor) -> WholeTeacher:
+        return WholeTeacher(hidden_KD, self._head.weight, self._head.bias)

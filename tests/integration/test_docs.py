@@ -1,0 +1,122 @@
+"""Every command that README and docs show is run, in the order of its page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))]
+# Words that stand for something of the reader's.
+LIVE = "live"
+PLACEHOLDERS = {"RUN": LIVE, "CONFIG": "configs/smoke.yaml", "CHECKPOINT": "packaged"}
+# A judgement, not a failure: the plan does not fit, the machine lacks something.
+MAY_SAY_NO = ("plan", "doctor")
+
+
+def code(page: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for found, block in blocks if found == language]
+
+
+def commands(page: str) -> list[list[str]]:
+    """The commands of a page, as words, without the program."""
+    text = (ROOT / page).read_text()
+    lines = [line for block in code(page, "") for line in block.splitlines()]
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines += [line for line in re.findall(r"`([^`]+)`", prose) if "…" not in line]
+    found = []
+    for line in lines:
+        words = (
+            shlex.split(line.removeprefix("$ "), comments=True) if "mixsd-cluster " in line else []
+        )
+        if words and words[0] == "mixsd-cluster":
+            found.append([PLACEHOLDERS.get(word, word) for word in words[1:]])
+    return found
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory, tiny_model):
+    """A folder as the reader's, whose configurations are small."""
+    folder = tmp_path_factory.mktemp("desk")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    (facts,) = code("docs/guide.md", "json")
+    (folder / "facts.jsonl").write_text(facts)
+    (mine,) = code("docs/guide.md", "yaml")
+    _write(folder / "mine.yaml", yaml.safe_load(mine), tiny_model)
+    for name in ("smoke", "sft-smoke"):
+        path = folder / "configs" / f"{name}.yaml"
+        settings = yaml.safe_load(path.read_text())
+        settings["data"] = {"kgfact": {"domains": 2, "entities": 4}}
+        settings["learner"] |= {"epochs": 2, "batch_size": 4, "dtype": "float32"}
+        settings["evaluator"] = {"suites": ["recall"], "max_tokens": 4}
+        _write(path, settings, tiny_model)
+    settings["learner"]["epochs"] = 10_000
+    _write(folder / "live.yaml", {**settings, "name": LIVE}, tiny_model)
+    return folder
+
+
+def _write(path: Path, settings: dict, model: Path) -> None:
+    path.write_text(yaml.safe_dump({**settings, "model": str(model)}))
+
+
+def _call(desk: Path, model: Path, words: list[str]) -> None:
+    words = [str(model) if word == "packaged" else word for word in words]
+    result = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", *words],
+        cwd=desk,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"mixsd-cluster {shlex.join(words)}\n{result.stdout}{result.stderr}"
+    assert result.returncode in ((0, 1) if words[0] in MAY_SAY_NO else (0,)), said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_does_what_it_says(desk, tiny_model, page, request):
+    shown = [words for words in commands(page) if LIVE not in words]
+    if any(words[0] == "monitor" for words in shown) and shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed")
+    if any("copies" in words for words in shown):
+        (desk / "copies").symlink_to(request.getfixturevalue("data_root"))
+    if page == "README.md":
+        _call(desk, tiny_model, ["up", "configs/smoke.yaml"])
+        _call(desk, tiny_model, ["up", "configs/sft-smoke.yaml"])
+    for words in shown:
+        _call(desk, tiny_model, words)
+
+
+@pytest.mark.slow
+def test_every_command_on_a_live_run_does_what_it_says(desk, tiny_model):
+    shown = [words for page in PAGES for words in commands(page) if LIVE in words]
+    assert {words[0] for words in shown} == {"scale", "set", "status"}
+    _call(desk, tiny_model, ["up", "live.yaml", "--detach"])
+    try:
+        for words in shown:
+            _call(desk, tiny_model, words)
+    finally:
+        _call(desk, tiny_model, ["down", LIVE])
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_pages_name_make_targets_and_files_that_exist(page):
+    text = (ROOT / page).read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:|^{target.split('-')[0]}-%:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert link.startswith("http") or ((ROOT / page).parent / link).exists(), link
