@@ -33,11 +33,10 @@ class Generating:
             self.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
         scored = output.new_prompt_logprobs_tensors
         if scored is not None:
-            # They come whole, also of a prompt that was computed in parts: the token
-            # that is there, then the likeliest.
+            # They come whole, also of a prompt that was computed in parts.
             self.prompt_logprobs += scored.logprobs[:, 0].tolist()
             ids, logprobs = scored.logprob_token_ids.numpy(), scored.logprobs.numpy()
-            self.prompt_top = Top(ids[:, 1:], logprobs[:, 1:]) if ids.shape[1] > 1 else None
+            self.prompt_top = Top(ids, logprobs) if ids.shape[1] > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The likeliest N tokens at each of T positions: arrays of ids and of nats, [T, N]."""
+    """At each of T positions the token that is there, then the likeliest; ids and nats, [T, N]."""
 
     ids_TN: Any
     logprobs_TN: Any

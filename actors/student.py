@@ -5,21 +5,25 @@ under a version ends under it: once another is published nothing new begins, and
 when the last rollout is out the engine takes the new weights. So every rollout is
 of one version, which it names, and the queue refuses work to weights that are too
 old for it. No verdict selects; it is only counted.
+
+Where an engine is the teacher, the reference's own stands beside the student's and
+scores each rollout given x+ before it is handed over.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from actors.picks import student_seed
 from actors.policy_weights import PolicyWeights
-from actors.relay import Attempt, Drawn, Relay
+from actors.relay import Attempt, Drawn, Relay, Scored
 from actors.replay import Grant
 from actors.segments import Sampling
-from common.methods import Student
+from actors.teaching import scored_top, teacher_scores
+from common.methods import Method, Student
 from common.metrics import Snapshot
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work, pack_rollout
@@ -39,13 +43,14 @@ class WorkSource(Protocol):
     def insert(self, payload: bytes, attempts: int) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
-    """A leased sample on its way, and the version that draws it."""
+    """A leased sample on its way, and the version that draws it; then what it drew."""
 
     work: Work
     fact: Fact
     version: int
+    rollout: Rollout | None = None
 
 
 class StudentActor:
@@ -56,11 +61,12 @@ class StudentActor:
         relay: decoding on the student's engine.
         weights: what that engine holds.
         prompts: renders facts.
-        target: how samples are drawn.
+        method: says how samples are drawn, and who teaches.
         facts: every fact by id.
         source: the queue.
         settings: the rollout section.
         seed: the run's seed.
+        teacher: scoring on the reference's engine, where the method's teacher is one.
     """
 
     def __init__(
@@ -69,12 +75,18 @@ class StudentActor:
         relay: Relay,
         weights: PolicyWeights,
         prompts: Prompts,
-        target: Student,
+        method: Method,
         facts: Mapping[str, Fact],
         source: WorkSource,
         settings: RolloutSettings,
         seed: int,
+        teacher: Relay | None = None,
     ) -> None:
+        self._top = scored_top(method)
+        assert (teacher is not None) == (self._top > 0)
+        target = method.target(0)
+        assert isinstance(target, Student)
+        self._teacher = teacher
         self._name = name
         self._relay = relay
         self._weights = weights
@@ -99,16 +111,19 @@ class StudentActor:
                 "mixsd_rollout_naive_tokens_total",
                 "mixsd_rollout_in_flight",
                 "mixsd_rollout_busy_seconds_total",
+                "mixsd_rollout_scored_tokens_total",
+                "mixsd_rollout_scoring_seconds_total",
             ),
             0.0,
         )
 
     @property
     def progress(self) -> float:
-        """Tokens drawn, rollouts handed over and versions loaded."""
+        """Tokens drawn and scored, rollouts handed over and versions loaded."""
         metrics = self._metrics
         return (
             metrics["mixsd_rollout_tokens_total"]
+            + metrics["mixsd_rollout_scored_tokens_total"]
             + metrics["mixsd_rollouts_accepted_total"]
             + self._num_loads
         )
@@ -152,7 +167,7 @@ class StudentActor:
     def _follow(self) -> bool:
         """Take newer weights once nothing runs under the old; whether new work may begin."""
         if self._weights.is_behind():
-            if self._jobs:
+            if not self._relay.idle:
                 return False
             self._weights.load()
             self._num_loads += 1
@@ -162,7 +177,11 @@ class StudentActor:
 
     def _take_work(self, may_begin: bool) -> bool:
         """Lease what there is room for, and show what is still held; whether all is done."""
-        free = self._settings.slots - len(self._jobs) if may_begin and not self._draining else 0
+        free = 0
+        if may_begin and not self._draining:
+            # Those that are being scored take no slot, up to as many as there are slots.
+            slots = self._settings.slots
+            free = min(slots - self._relay.num_attempts, 2 * slots - len(self._jobs))
         waited = time.monotonic() - self._asked
         is_due = free > 0 and (not self._is_queue_dry or waited > _IDLE_S)
         if not is_due and waited < (_HEARTBEAT_S if self._jobs else _IDLE_S):
@@ -195,19 +214,27 @@ class StudentActor:
         )
 
     def _step(self) -> None:
-        began = time.monotonic()
-        results = self._relay.step()
-        self._metrics["mixsd_rollout_busy_seconds_total"] += time.monotonic() - began
-        for result in results:
-            assert isinstance(result, Drawn)
-            self._finish(result)
-        self._metrics["mixsd_rollout_in_flight"] = self._relay.num_attempts
+        metrics = self._metrics
+        for relay in (self._relay, self._teacher):
+            if relay is None or relay.idle:
+                continue
+            began = time.monotonic()
+            results = relay.step()
+            seconds = time.monotonic() - began
+            metrics["mixsd_rollout_busy_seconds_total"] += seconds
+            metrics["mixsd_rollout_scoring_seconds_total"] += seconds * relay.scoring_share
+            for result in results:
+                if isinstance(result, Scored):
+                    self._scored(result)
+                else:
+                    self._finish(result)
+        metrics["mixsd_rollout_in_flight"] = self._relay.num_attempts
 
     def _finish(self, drawn: Drawn) -> None:
-        job = self._jobs.pop(drawn.key)
+        job = self._jobs[drawn.key]
         text = self._prompts.text(drawn.token_ids[:-1])
         verified = drawn.complete and accepts(self._prompts.mode, text, job.fact.answer)
-        rollout = Rollout(
+        job.rollout = Rollout(
             fact_id=job.work.fact_id,
             draw=job.work.draw,
             attempt=0,
@@ -228,5 +255,22 @@ class StudentActor:
         metrics["mixsd_attempts_verified_total"] += verified
         metrics["mixsd_rollout_tokens_total"] += len(drawn.token_ids)
         metrics["mixsd_rollout_naive_tokens_total"] += len(drawn.token_ids)
+        if self._teacher is None:
+            self._insert(drawn.key)
+        else:
+            expert = self._prompts.expert(job.fact)
+            self._teacher.submit_score(drawn.key, expert, drawn.token_ids, self._top)
+
+    def _scored(self, scored: Scored) -> None:
+        job = self._jobs[scored.key]
+        assert job.rollout is not None
+        packed = teacher_scores(scored, job.rollout.target_ids)
+        job.rollout = replace(job.rollout, teacher_scores=packed)
+        self._metrics["mixsd_rollout_scored_tokens_total"] += len(scored.logprobs)
+        self._insert(scored.key)
+
+    def _insert(self, key: str) -> None:
+        rollout = self._jobs.pop(key).rollout
+        assert rollout is not None
         if self._source.insert(pack_rollout(rollout), attempts=1):
-            metrics["mixsd_rollouts_accepted_total"] += 1
+            self._metrics["mixsd_rollouts_accepted_total"] += 1

@@ -39,6 +39,11 @@ class EngineSettings(Settings):
         """The device that ``auto`` stands for on this machine."""
         return resolve_device(self.device)
 
+    def shared_by(self, engines: int) -> EngineSettings:
+        """Those of each of so many engines on one device."""
+        share = self.gpu_memory_utilization / engines
+        return self.model_copy(update={"gpu_memory_utilization": share})
+
 
 class AutoscaleSettings(Settings):
     """Rollout actors by who waits for whom."""

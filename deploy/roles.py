@@ -168,50 +168,42 @@ class RolloutRole(Role):
     """A rollout actor with its own engine."""
 
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
-        """Load an engine: of the reference model, or of what the student will be."""
+        """Load the engines: the reference's, the student's, or both where the former teaches."""
         from actors.engine import Engine
+        from actors.policy_weights import PolicyWeights
         from actors.relay import Relay
         from actors.rollout import RolloutActor
+        from actors.student import StudentActor
+        from actors.teaching import scored_top
 
-        model = models.load(self.model_dir)
-        settings = self.config.rollout
-        engine = self._engine = Engine(
-            model.folder,
-            self.config.engine,
-            max_requests=2 * settings.slots,
-            stop_token_ids=model.stop_token_ids,
-        )
-        facts = {fact.id: fact for fact in corpora.load(self.config.data).facts}
-        if self.config.student is not None:
-            from actors.policy_weights import PolicyWeights
-            from actors.student import StudentActor
+        config, model = self.config, models.load(self.model_dir)
+        settings, has_student = config.rollout, config.student is not None
+        is_taught = has_student and scored_top(config.method) > 0
 
-            return StudentActor(
-                self.name,
-                Relay(engine, settings.slots),
-                PolicyWeights(
-                    engine,
-                    shelf_of(self.config, self.run_dir),
-                    self.name,
-                    self.config.publish.deadline_s,
-                ),
-                prompts_for(self.config, model),
-                self.config.student,
-                facts,
-                RemoteQueue(self.config.cluster.stall_s),
-                settings,
-                self.config.seed,
+        def load() -> Engine:
+            return Engine(
+                model.folder,
+                config.engine.shared_by(2) if is_taught else config.engine,
+                max_requests=2 * settings.slots,
+                stop_token_ids=model.stop_token_ids,
             )
-        return RolloutActor(
-            self.name,
-            Relay(engine, settings.slots),
-            prompts_for(self.config, model),
-            self.config.method,
-            facts,
-            RemoteQueue(self.config.cluster.stall_s),
+
+        engine = self._engine = load()
+        relay = Relay(engine, settings.slots)
+        rest = (
+            prompts_for(config, model),
+            config.method,
+            {fact.id: fact for fact in corpora.load(config.data).facts},
+            RemoteQueue(config.cluster.stall_s),
             settings,
-            self.config.seed,
+            config.seed,
         )
+        if not has_student:
+            return RolloutActor(self.name, relay, *rest)
+        shelf = shelf_of(config, self.run_dir)
+        weights = PolicyWeights(engine, shelf, self.name, config.publish.deadline_s)
+        teacher = Relay(load(), settings.slots) if is_taught else None
+        return StudentActor(self.name, relay, weights, *rest, teacher)
 
 
 class LearnerRole(Role):

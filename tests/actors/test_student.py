@@ -1,12 +1,15 @@
 """The student's rollouts on a fake engine that finishes in any order."""
 
+import numpy as np
 import pytest
 
 from actors.picks import student_seed
-from actors.relay import Relay
+from actors.relay import Relay, Scored
 from actors.replay import Grant
+from actors.segments import Segment, Top
 from actors.student import StudentActor
-from common.methods import Student
+from actors.teaching import teacher_scores
+from common.methods import OPSD
 from common.records import Work, unpack_rollout
 from common.sections import RolloutSettings
 from common.verify import accepts
@@ -63,15 +66,19 @@ class Queue:
         return True
 
 
-def roll(order=0, slots=4):
+OPSD_LEARNER = OPSD(samples=2, top_p=0.9)
+
+
+def roll(order=0, slots=4, method=OPSD_LEARNER, teacher=None):
     engine = AnyOrderEngine(order)
     settings = RolloutSettings(slots=slots, max_tokens=MAX_TOKENS)
     relay = Relay(engine, slots)
     weights = Weights(lambda: relay.idle)
     queue = Queue(weights)
-    target = Student(2, 1.0, 0.9)
     actor = StudentActor(
-        "x", relay, weights, prompts("contains"), target, FACTS, queue, settings, seed=7
+        *("x", relay, weights, prompts("contains"), method, FACTS, queue, settings),
+        seed=7,
+        teacher=teacher and Relay(teacher, slots),
     )
     assert actor.run() == 16
     return queue, actor
@@ -110,6 +117,51 @@ def test_no_verdict_selects_it_is_only_counted():
     assert metrics["mixsd_attempts_total"] == metrics["mixsd_rollouts_accepted_total"] == 16
     assert metrics["mixsd_attempts_verified_total"] == sum(right)
     assert metrics["mixsd_rollout_weights_version"] == 1
+
+
+class Teacher(AnyOrderEngine):
+    """Scores token t at t nats below; the likeliest two are the token itself and the stop."""
+
+    def begin_score(self, key, token_ids, top=0):
+        assert top == 2
+        ids = np.array([[token, token, STOP] for token in token_ids[1:]])
+        self.asked[tuple(token_ids)] = key
+        self._ready[key] = Segment(key, [0], [0.0], [-1.0] * len(ids), Top(ids, -1.0 * ids))
+
+    def __init__(self, order):
+        super().__init__(order)
+        self.asked = {}
+
+
+TAUGHT = OPSD(samples=2, teacher="engine", support="tail", top_k=2)
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_the_reference_scores_what_was_drawn_given_the_fact_before_it_is_handed_over(order):
+    teacher = Teacher(order)
+    queue, actor = roll(order, method=TAUGHT, teacher=teacher)
+    assert len(queue.rollouts) == 16
+    for rollout in queue.rollouts:
+        expert = prompts("contains").expert(FACTS[rollout.fact_id])
+        assert (*expert, *rollout.target_ids) in teacher.asked
+        size = 8 * len(rollout.target_ids)
+        ids = np.frombuffer(rollout.teacher_scores[:size], "<i4").reshape(-1, 2)
+        logprobs = np.frombuffer(rollout.teacher_scores[size:], "<f4").reshape(-1, 2)
+        assert ids.tolist() == [[token, STOP] for token in rollout.target_ids]
+        assert (logprobs == -ids).all()
+    tokens = sum(len(rollout.target_ids) for rollout in queue.rollouts)
+    assert actor.snapshot()["mixsd_rollout_scored_tokens_total"] == tokens
+
+
+def test_a_teacher_that_scored_other_tokens_is_refused():
+    def scored(ids):
+        columns = np.array([[token, 1, 2] for token in ids])
+        return Scored("f@0", [0.0] * len(ids), Top(columns, -1.0 * columns))
+
+    assert len(teacher_scores(scored([3, 4]), [3, 4])) == 2 * 2 * 8
+    for other in ([3, 5], [3], [3, 4, 4]):
+        with pytest.raises(RuntimeError, match=r"f@0: the teacher scored . tokens that are not"):
+            teacher_scores(scored(other), [3, 4])
 
 
 def test_seeds_differ_by_fact_draw_version_and_run():

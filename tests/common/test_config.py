@@ -94,9 +94,7 @@ def test_a_missing_setting_is_named():
 
 
 def test_an_unknown_method_lists_the_known_ones(tmp_path):
-    with pytest.raises(
-        UserError, match=r"method\.name: 'dpo' is not one of mixsd, sft, opsd"
-    ):
+    with pytest.raises(UserError, match=r"method\.name: 'dpo' is not one of mixsd, sft, opsd"):
         read(tmp_path, MINIMAL, "method.name=dpo")
 
 
