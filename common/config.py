@@ -71,6 +71,11 @@ class RunConfig(Settings):
         """Times each rollout is trained; the student's are drawn anew in every epoch."""
         return 1 if self.student is not None else self.learner.epochs
 
+    @property
+    def rollouts_per_fact(self) -> int:
+        """Work items of a fact: one, or as many as the student draws over all epochs."""
+        return 1 if self.student is None else self.student.samples * self.learner.epochs
+
     @model_validator(mode="after")
     def _lag_needs_one_exposure(self) -> RunConfig:
         if self.replay.max_lag is not None and self.exposures_per_rollout > 1:
