@@ -1,4 +1,4 @@
-"""The evaluator role: measures the base model and every checkpoint, newest first.
+"""The evaluator role: measures the base model and every checkpoint, newest first as a rule.
 
 Waits for checkpoints and blocks nobody; evaluators share the work by claims on
 files, and what is measured once is never measured again (``results``).
@@ -42,6 +42,8 @@ class Evaluator:
         results: where results go.
         find: the targets there are now, in any order.
         on_progress: told of every item.
+        newest_first: which of several open checkpoints is next; a decision that waits for
+            them in their order is made soonest if they are taken in it.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Evaluator:
         results: Results,
         find: Callable[[], list[Target]],
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        newest_first: bool = True,
     ) -> None:
         self._engine = engine
         self._loaded = loaded
@@ -59,6 +62,7 @@ class Evaluator:
         self._results = results
         self._find = find
         self._on_progress = on_progress
+        self._newest_first = newest_first
         self._suites: list[Suite] | None = None
         self._draining = threading.Event()
         self._items = 0
@@ -101,12 +105,13 @@ class Evaluator:
             (threading.Event() if last_look else self._draining).wait(_POLL_S)
 
     def _measure_one(self) -> tuple[bool, bool]:
-        """Measure the newest open suite: (whether one was, whether others hold some)."""
+        """Measure the next open suite: (whether one was, whether others hold some)."""
         if self._suites is None:
             names = dict.fromkeys(self._materials.settings.suites)
             self._suites = [build_suite(name, self._materials) for name in names]
         held_elsewhere = False
-        for target in sorted(self._find(), key=lambda target: target.step, reverse=True):
+        targets = sorted(self._find(), key=lambda one: one.step, reverse=self._newest_first)
+        for target in targets:
             for suite in self._suites:
                 wanted = (target, suite.name, suite.key)
                 if self._results.find(*wanted) is not None:

@@ -45,6 +45,7 @@ class ReplayQueue:
         self._epochs = config.exposures_per_rollout
         self._batch_size = config.learner.batch_size
         self._blocked = Blocked()
+        self._ended = False
         self._lock = threading.Lock()
 
     @property
@@ -62,6 +63,14 @@ class ReplayQueue:
         """
         with self._lock:
             self._config = live_change(self._config, settings)
+
+    def end(self) -> None:
+        """No step is begun any more, and no work is given; what was begun may be finished.
+
+        Not stored here either: whoever calls does so again after a restart.
+        """
+        with self._lock:
+            self._ended = True
 
     def add_facts(self, fact_ids: Sequence[str]) -> None:
         """Register the work of these facts: one draw each, or the student's of every epoch."""
@@ -139,6 +148,8 @@ class ReplayQueue:
             wait = None
             # A step that was bound before the limits changed is still the same.
             if step > counts.last_step:
+                if self._ended:
+                    return True, [], counts.trained
                 wait = may_sample(self._config.replay, self._level(counts), self._batch_size)
             if wait is None:
                 exposures = self._ledger.sample(step, self._batch_size, oldest=self._oldest(step))
@@ -189,6 +200,7 @@ class ReplayQueue:
             "depth": counts.waiting,
             "depth_bytes": counts.waiting_bytes,
             "settled": counts.settled,
+            "ended": self._ended,
             "exposures_expected": most * self._epochs,
             "exposures_sampled": counts.sampled,
             "exposures_trained": counts.trained,
@@ -227,6 +239,8 @@ class ReplayQueue:
 
     def _is_over(self, counts: Counts) -> bool:
         """No work will be pending again; with a bound on age, not before all is committed."""
+        if self._ended:
+            return True
         if self._config.replay.max_lag is None:
             return counts.settled
         return counts.settled and counts.trained == counts.accepted * self._epochs

@@ -15,10 +15,11 @@ Rule = Literal["first_peak", "last", "best"]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``reason`` is a sentence for the report."""
+    """``reason`` is a sentence for the report; ``settled``: no later step can change it."""
 
     step: int
     reason: str
+    settled: bool = False
 
 
 def select(
@@ -63,7 +64,7 @@ def select(
     found = f"step {peak} is the first peak of recall, {top:.3f}"
     if waited == patience:
         later = "step does" if patience == 1 else f"{patience} steps do"
-        return Selection(peak, f"{found}: the next measured {later} not exceed it{by}")
+        return Selection(peak, f"{found}: the next measured {later} not exceed it{by}", True)
     return Selection(
         peak,
         f"{found}, as far as training went: {waited} of {patience} later "

@@ -102,6 +102,23 @@ class RunConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _early_stop_sees_recall(self) -> RunConfig:
+        evaluator = self.evaluator
+        if not self.learner.early_stop:
+            return self
+        if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.suites):
+            raise ValueError(
+                "learner.early_stop waits for the first peak of recall, so evaluator.actors must "
+                "be at least 1 and evaluator.suites hold recall or in_domain"
+            )
+        if evaluator.select != "first_peak":
+            raise ValueError(
+                f"learner.early_stop ends training at the first peak, but evaluator.select is "
+                f"{evaluator.select}; take first_peak, or leave early_stop off"
+            )
+        return self
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file and apply ``a.b=c`` overrides.

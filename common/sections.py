@@ -175,6 +175,11 @@ class LearnerSettings(Settings):
     max_skipped: int = Field(
         3, ge=0, description="steps in a row skipped for a non-finite gradient before giving up"
     )
+    early_stop: bool = Field(
+        False,
+        description="end training once recall has passed its first peak, by evaluator.patience "
+        "and evaluator.min_delta",
+    )
     tensorboard: bool = Field(False, description="write event files under the run's tensorboard/")
     wandb: str | None = Field(None, min_length=1, description="Weights & Biases project to log to")
     gradient_checkpointing: bool = Field(

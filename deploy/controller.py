@@ -23,6 +23,7 @@ from common.publication import Shelf
 from common.rundir import RunDir, read_json
 from deploy import cluster, desired, roles, stacks, view
 from deploy.desired import Desired
+from deploy.early_stop import EarlyStop
 from deploy.group import Group, Plan
 from deploy.health import Report, Standstill
 from deploy.journal import Journal
@@ -60,6 +61,10 @@ class Controller:
         self._groups: dict[str, Group] = {}
         autoscale = self._config.rollout.autoscale
         self._autoscaler = Autoscaler(autoscale, time.monotonic()) if autoscale else None
+        self._early_stop = (
+            EarlyStop(self._run, self._config) if self._config.learner.early_stop else None
+        )
+        self._ends_early = False
         self._planned: int | None = None
         self._standstill = Standstill(self._config.cluster.stall_s, time.monotonic())
         self._journal = Journal(self._run, self._config, before)
@@ -143,6 +148,7 @@ class Controller:
                 group.bring_up()
         self._listen()
         self._apply(wanted)
+        self._stop_early()
         for group in list(self._groups.values()):
             self._judge(group)
         self._drain()
@@ -261,6 +267,18 @@ class Controller:
         report = self._groups[REPLAY].reports.get(REPLAY)
         if report is not None and report.detail["settings"] != wanted.replay.model_dump():
             self._tell_queue("configure", wanted.replay)
+
+    def _stop_early(self) -> None:
+        """Let the queue end training once recall has peaked; roles then end in order."""
+        report = self._groups[REPLAY].reports.get(REPLAY)
+        if self._early_stop is None or report is None or report.detail["ended"]:
+            return
+        peak = self._early_stop.peak()
+        if peak is not None:
+            if not self._ends_early:
+                self._journal.event(f"training ends early: {peak.reason}")
+            self._ends_early = True
+            self._tell_queue("end")
 
     def _tell_queue(self, method: str, *arguments: Any) -> None:
         """Send the queue a message; leases of a lost one expire, settings are sent again."""

@@ -60,6 +60,10 @@ def summary(run: RunDir) -> dict[str, Any]:
         "attempts": counts.attempts,
         "exposures_expected": counts.accepted * config.exposures_per_rollout,
         "exposures_trained": counts.trained,
+        "stopped_early": config.learner.early_stop
+        and selection is not None
+        and selection.settled
+        and counts.trained < (counts.work - counts.lost) * config.learner.epochs,
         "step": counts.committed_step,
         "checkpoint": str(run.checkpoints / f"step_{step}"),
         "chosen": step,

@@ -282,7 +282,14 @@ class EvaluatorRole(Role):
         corpus = corpora.load(config.data)
         prompts = prompts_for(config, model)
         materials = materials_for(model, prompts, corpus, config.evaluator, config.seed)
-        return Evaluator(engine, base.weights, materials, Results(self.run_dir.eval), find)
+        return Evaluator(
+            engine,
+            base.weights,
+            materials,
+            Results(self.run_dir.eval),
+            find,
+            newest_first=not config.learner.early_stop,
+        )
 
 
 def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:

@@ -64,6 +64,7 @@ def lines(status: dict[str, Any]) -> list[str]:
     if status["cause"]:
         out.append(f"cause      {status['cause']}")
     if queue:
+        early = ", ended early" if queue.get("ended") else ""
         dropped = queue["exhausted"] + queue["quarantined"]
         settled = queue["accepted"] + dropped
         drawing = live and settled < queue["facts"]
@@ -75,7 +76,7 @@ def lines(status: dict[str, Any]) -> list[str]:
             f"queue depth {queue['depth']}",
             f"exposures  {_bar(queue['exposures_sampled'], queue['exposures_expected'])} "
             f"{queue['exposures_sampled']}/{queue['exposures_expected']}, "
-            f"{queue['exposures_trained']} committed",
+            f"{queue['exposures_trained']} committed{early}",
         ]
         if learner.get("loss") is not None:
             step, total = int(learner["step"]), queue["total_steps"]
@@ -214,7 +215,13 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("target NLL", lambda item: _nll(item["target_nll"])),
     ("canonical NLL", lambda item: _nll(item["canonical_nll"])),
     ("facts", lambda item: f"{item['accepted']} of {item['facts']}"),
-    ("exposures", lambda item: f"{item['exposures_trained']} of {item['exposures_expected']}"),
+    (
+        "exposures",
+        lambda item: (
+            f"{item['exposures_trained']} of {item['exposures_expected']}"
+            f"{', stopped early' if item['stopped_early'] else ''}"
+        ),
+    ),
 )
 
 

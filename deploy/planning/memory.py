@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.config import RunConfig
+from common.methods import Divergence, Loss
 from common.sections import LearnerSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
@@ -20,6 +21,9 @@ _BUCKET = 500_000_000
 # Bytes of one logit while the sampler or the loss works on it: bfloat16, float32,
 # and float32 log-probabilities or their gradient.
 _LOGIT_BYTES = 2 + 4 + 4
+
+# Of learner.divergences, which is not imported here: it needs torch.
+CHUNK_NUMBERS, CHUNK_TENSORS = 2**23, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ def processes_of(
     found = [_rollout(config, architecture, device, workload)]
     if config.evaluator.actors:
         found.append(_evaluator(config, architecture, device, workload))
-    learner = _learner(LearnerModel(architecture, device, config.learner), workload)
+    model = LearnerModel(architecture, device, config.learner)
+    learner = _learner(model, workload, config.method.loss)
     if workload.has_student and device.is_cpu:
         # In shared memory: what is published, and what replaces it.
         learner.parts["published"] = 2 * architecture.parameters * bytes_each(config.engine.dtype)
@@ -119,7 +124,7 @@ def learner_state(parameters: int, settings: LearnerSettings) -> dict[str, int]:
     }
 
 
-def _learner(model: LearnerModel, workload: Workload) -> Need:
+def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
     arch, settings, device = model.architecture, model.settings, model.device
     width = bytes_each(settings.dtype)
     tokens, targets = max(max(rank, default=(0, 0)) for rank in model.rows(workload))
@@ -138,10 +143,21 @@ def _learner(model: LearnerModel, workload: Workload) -> Need:
         **learner_state(arch.parameters, settings),
         "buffers": buffers,
         "activations": activations + tokens * tokens,
-        "logits": targets * arch.vocabulary * _LOGIT_BYTES,
+        "logits": _logits(arch, loss, targets),
         "runtime": device.overhead_bytes,
     }
+    if isinstance(loss, Divergence) and loss.teacher == "learner":
+        # The frozen reference: whole on each rank at any stage.
+        parts["teacher"] = arch.parameters * width
     return Need("learner", parts, device.memory_bytes, "a device of learner.ranks")
+
+
+def _logits(arch: Architecture, loss: Loss, targets: int) -> int:
+    """Bytes of the loss: whole logits; of a divergence one chunk's, and the head's gradient."""
+    if not isinstance(loss, Divergence):
+        return targets * arch.vocabulary * _LOGIT_BYTES
+    chunk = min(CHUNK_NUMBERS, targets * arch.vocabulary)
+    return 4 * (CHUNK_TENSORS * chunk + arch.vocabulary * arch.hidden)
 
 
 def _layer_activation(arch: Architecture, width: int) -> int:

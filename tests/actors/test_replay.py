@@ -195,6 +195,29 @@ def test_whatever_the_limits_the_run_comes_to_its_end(
     assert queue.status()["exposures_trained"] == facts * epochs
 
 
+def test_an_ended_queue_repeats_the_step_that_was_begun_and_begins_no_other(tmp_path):
+    queue = make(tmp_path, facts=8)
+    works = queue.lease("x", 6, []).work
+    insert(queue, works[:5])
+    begun = queue.sample(1)
+    queue.end()
+    assert queue.lease("x", 5, [work.id for work in works[5:]]).over
+    # A rank that asks later than its peer is given what the peer was.
+    assert queue.sample(1) == begun
+    assert queue.sample(2) == (True, [], 0)
+    queue.commit(1)
+    assert insert(queue, works[5:]) == [True]
+    assert queue.sample(2) == (True, [], 4)
+    assert (queue.status()["ended"], queue.status()["exposures_trained"]) == (True, 4)
+
+
+def test_a_queue_with_a_bound_on_age_ends_too(tmp_path):
+    queue = make(tmp_path, epochs=1, max_lag=1)
+    insert(queue, queue.lease("x", 4, []).work)
+    queue.end()
+    assert queue.lease("x", 1, []).over
+
+
 def on_policy(path, facts=3, *, samples=2, epochs=2, batch=4, max_lag=0, first_epoch="arrival"):
     config = parse(
         {

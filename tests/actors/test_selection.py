@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.selection import select
+from actors.selection import Rule, select
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,17 @@ def test_a_first_peak_is_never_beaten_by_an_earlier_step(
     assert (
         select({step: recall[step] for step in until}, "first_peak", patience).step == chosen.step
     )
+
+
+def test_only_a_first_peak_that_was_waited_for_is_settled() -> None:
+    recall = {0: 0.0, 2: 0.5, 4: 0.4, 6: 0.5}
+    chosen = [select(recall, rule, patience) for rule, patience in SETTLING]
+    assert [one.settled for one in chosen if one is not None] == [True, False, False, False]
+
+
+SETTLING: list[tuple[Rule, int]] = [
+    ("first_peak", 2),
+    ("first_peak", 3),
+    ("best", 2),
+    ("last", 2),
+]

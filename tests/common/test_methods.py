@@ -2,7 +2,16 @@ import pytest
 
 from common.config import parse
 from common.errors import UserError
-from common.methods import SFT, Canonical, Mixed, MixSD
+from common.methods import (
+    METHODS,
+    NLL,
+    SFT,
+    Canonical,
+    ContextDistill,
+    Divergence,
+    Mixed,
+    MixSD,
+)
 
 
 def mixsd(**settings):
@@ -54,3 +63,29 @@ def test_a_setting_of_back_off_is_checked_and_named():
     ):
         with pytest.raises(UserError, match=message):
             parse({**raw, "method": {"name": "mixsd", "lambda_backoff": backoff}}, "x")
+
+
+def test_targets_of_context_distillation_are_canonical_or_mixed():
+    assert ContextDistill().target(2) == Canonical()
+    mixed = ContextDistill(targets="mixed", mix_rate=0.4)
+    assert mixed.target(2) == Mixed(0.4)
+    assert [ContextDistill().can_retry(0, 1.0), mixed.can_retry(0, 0.0)] == [False, True]
+    assert not ContextDistill(targets="mixed", mix_rate=0).can_retry(0, 0.0)
+
+
+def test_only_distillation_asks_a_teacher():
+    assert {MixSD().loss, SFT().loss} == {NLL()}
+    loss = ContextDistill(divergence="jsd", weight=0.25, support="tail", top_k=8).loss
+    assert loss == Divergence("jsd", 0.25, "tail", 8, "learner")
+
+
+def test_engines_that_score_a_few_tokens_give_no_whole_vocabulary():
+    raw = {"name": "x", "data": {"kgfact": {}}}
+    method = {"name": "context_distill", "teacher": "engine"}
+    with pytest.raises(UserError, match=r"method\.support is full, but method\.teacher engine"):
+        parse({**raw, "method": method}, "x")
+    assert parse({**raw, "method": {**method, "support": "tail"}}, "x").method.loss.top_k == 64
+
+
+def test_every_method_that_may_be_named_is_listed():
+    assert {"mixsd", "sft", "context_distill"} <= set(METHODS)

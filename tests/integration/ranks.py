@@ -1,8 +1,9 @@
 """What one rank runs in the tests of ranks: many small trainings, one process.
 
 Called as ``python ranks.py MODEL OUT CASES``; CASES is JSON, a list of
-{"name", "settings", "steps", "load"?, "save"?, "poison"?}: a checkpoint to start from,
-a folder to leave one in, the step whose loss the last rank makes NaN. Writes
+{"name", "settings", "steps", "load"?, "save"?, "poison"?, "taught"?}: a checkpoint to start
+from, a folder to leave one in, the step whose loss the last rank makes NaN, whether the loss
+is a divergence from the frozen reference. Writes
 OUT/NAME.safetensors (weights) and OUT/NAME.json ((loss, gradient norm) of each step) from
 rank 0.
 """
@@ -18,10 +19,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from common.methods import NLL
+from common.methods import NLL, ContextDistill
+from common.records import Rollout
 from common.sections import LearnerSettings
 from learner import checkpoint
 from learner.engine import TrainingEngine
+from learner.lessons import Lesson, reader
 from learner.packing import Row, rows_of_rank
 
 # Two examples share a prompt; one is alone in its row at any packing.
@@ -33,6 +36,10 @@ EXAMPLES = [
     ([21, 22], [23]),
     ([24] * 12, [25, 26, 27]),
     ([28, 29], [30, 31, 32]),
+]
+ROLLOUTS = [
+    Rollout(str(i), 0, 0, prompt, target, [], [], [], [], None, 0, "", True)
+    for i, (prompt, target) in enumerate(EXAMPLES)
 ]
 NUM_TARGETS = sum(len(target) for _, target in EXAMPLES)
 
@@ -52,12 +59,17 @@ def main() -> None:
                 **case["settings"],
             }
         )
-        engine = TrainingEngine(model, settings, loss=NLL(), seed=0)
+        loss = ContextDistill(divergence="jsd").loss if case.get("taught") else NLL()
+        engine = TrainingEngine(model, settings, loss=loss, seed=0)
         if "load" in case:
             engine.load_state(Path(case["load"]))
         rows = rows_of_rank(EXAMPLES, settings, rank)
         poison = case.get("poison") if rank == ranks - 1 else None
-        results = train(engine, rows, case["steps"], poison)
+        lessons: list[Lesson | None] = []
+        if case.get("taught"):
+            tutor = reader(expert, settings)
+            lessons = [tutor(row, ROLLOUTS) if row else None for row in rows]
+        results = train(engine, rows, lessons, case["steps"], poison)
         weights = {name: weight.clone() for name, weight in engine.weights()}
         if rank == 0:
             save_file(weights, out / f"{case['name']}.safetensors")
@@ -68,15 +80,24 @@ def main() -> None:
             writer.wait()
 
 
+def expert(fact_id: str) -> list[int]:
+    """The prompt of an example and what only the teacher sees."""
+    return [*EXAMPLES[int(fact_id)][0], 40, 41, 42]
+
+
 def train(
-    engine: TrainingEngine, rows: list[Row | None], steps: int, poison: int | None
+    engine: TrainingEngine,
+    rows: list[Row | None],
+    lessons: list[Lesson | None],
+    steps: int,
+    poison: int | None,
 ) -> list[tuple[float, float]]:
     """(loss, gradient norm) of each step."""
     head = engine._student.head
     loss, results = head._loss, []
     for step in range(1, steps + 1):
         head._loss = (lambda *given: loss(*given) * math.nan) if step == poison else loss
-        results.append(engine.step(rows, NUM_TARGETS, 1e-3))
+        results.append(engine.step(rows, NUM_TARGETS, 1e-3, lessons))
     return results
 
 

@@ -26,6 +26,8 @@ MATRIX = {
     for stage, pack, micro in product((0, 2, 3), (False, True), (1, 4))
 }
 REFERENCE = "0-single-1"
+# A divergence from a frozen copy on each rank: a part of the matrix.
+TAUGHT = {f"taught-{name}": MATRIX[name] for name in (REFERENCE, "0-packed-4", "3-packed-1")}
 
 
 def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
@@ -58,7 +60,9 @@ def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
     assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
 
 
-def assert_equal(ours: Path, reference: Path, tolerance: float = 1e-5) -> None:
+def assert_equal(
+    ours: Path, reference: Path, tolerance: float = 1e-5, absolute: float = 1e-12
+) -> None:
     """Losses, norms and weights of two cases agree."""
     from safetensors.torch import load_file
 
@@ -67,7 +71,7 @@ def assert_equal(ours: Path, reference: Path, tolerance: float = 1e-5) -> None:
         json.loads(reference.with_suffix(".json").read_text()),
         strict=True,
     ):
-        assert step == pytest.approx(expected, rel=tolerance)
+        assert step == pytest.approx(expected, rel=tolerance, abs=absolute)
     weights = load_file(ours.with_suffix(".safetensors"))
     expected_weights = load_file(reference.with_suffix(".safetensors"))
     assert weights.keys() == expected_weights.keys()
@@ -93,6 +97,10 @@ def matrix(tiny_llama, tmp_path_factory) -> Path:
         {"name": f"two-{dtype}", "settings": {"zero_stage": 0, "dtype": dtype}, "steps": 2}
         for dtype in ("float32", "bfloat16")
     ]
+    cases += [
+        {"name": name, "settings": settings, "steps": 10, "taught": True}
+        for name, settings in TAUGHT.items()
+    ]
     run(tiny_llama, out / "1", 1, cases)
     run(tiny_llama, out / "2", 2, [*cases, *clean, *poisoned])
     return out
@@ -107,6 +115,13 @@ def test_training_lowers_the_loss_of_the_reference(matrix):
 @pytest.mark.parametrize("name", MATRIX)
 def test_ten_steps_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
     assert_equal(matrix / ranks / name, matrix / "1" / REFERENCE)
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+@pytest.mark.parametrize("name", TAUGHT)
+def test_ten_steps_towards_a_teacher_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
+    # Differences of float32 log-probabilities near −4 resolve 5e-7 nats; the loss is 4e-4.
+    assert_equal(matrix / ranks / name, matrix / "1" / f"taught-{REFERENCE}", absolute=5e-8)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

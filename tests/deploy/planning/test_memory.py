@@ -4,7 +4,13 @@ import pytest
 
 from common.sections import LearnerSettings
 from deploy.planning.architecture import resolve
-from deploy.planning.memory import learner_state, needs, processes_of
+from deploy.planning.memory import (
+    CHUNK_NUMBERS,
+    CHUNK_TENSORS,
+    learner_state,
+    needs,
+    processes_of,
+)
 
 PARAMETERS = resolve("Qwen/Qwen3-8B").parameters
 
@@ -77,3 +83,23 @@ def test_on_cpu_all_processes_share_the_machine(system):
     # The whole pool counts, not only what the slots fill of it.
     each = engine.total - engine.parts["KV cache"] + 2**30
     assert machine.parts["rollout"] == 2 * each
+
+
+def test_a_divergence_adds_a_frozen_reference_and_bounds_the_logits(system):
+    sft = role(system("8b-sft", device="h100"), "learner").parts
+    made = system("8b-sft", "method.name=context_distill", device="h100")
+    taught = role(made, "learner").parts
+    assert "teacher" not in sft
+    assert taught["teacher"] == 2 * PARAMETERS
+    arch = made.engine.architecture
+    assert taught["logits"] <= 4 * (10 * 2**23 + arch.vocabulary * arch.hidden)
+    scored = system(
+        "8b-sft", "method.name=context_distill", "method.teacher=engine", "method.support=tail"
+    )
+    assert "teacher" not in role(scored, "learner").parts
+
+
+def test_the_chunk_of_a_divergence_is_the_learner_s():
+    from learner import divergences
+
+    assert (CHUNK_NUMBERS, CHUNK_TENSORS) == (divergences.CHUNK_NUMBERS, divergences.CHUNK_TENSORS)

@@ -1,0 +1,119 @@
+"""A step towards a teacher, against plain transformers in the same process."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import distributed
+from transformers import AutoModelForCausalLM
+
+from common.methods import ContextDistill
+from common.records import Rollout
+from common.sections import LearnerSettings
+from learner.engine import TrainingEngine
+from learner.lessons import Scores, reader
+from learner.packing import rows_of_rank
+
+EXAMPLES = [([1, 2, 3], [4, 5, 6]), ([1, 2, 3], [9]), ([10], [11, 12, 13])]
+EXPERT = {"0": [1, 2, 3, 20, 21], "1": [1, 2, 3, 20, 21], "2": [10, 22, 23, 24, 25, 26]}
+NUM_TARGETS = 7
+ROLLOUTS = [
+    Rollout(str(i), 0, 0, prompt, target, [], [], [], [], None, 0, "", True)
+    for i, (prompt, target) in enumerate(EXAMPLES)
+]
+
+
+@pytest.fixture(autouse=True)
+def one_rank(monkeypatch, tmp_path):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def learner(folder, method, **settings):
+    """An engine and what it is given each step."""
+    chosen = LearnerSettings(
+        **{"device": "cpu", "dtype": "float32", "row_tokens": 32, "weight_decay": 0.0, **settings}
+    )
+    engine = TrainingEngine(folder, chosen, loss=method.loss, seed=0)
+    rows = rows_of_rank(EXAMPLES, chosen, 0)
+    return engine, rows, [row and reader(EXPERT.__getitem__, chosen)(row, ROLLOUTS) for row in rows]
+
+
+def logits(model, prompt, target):
+    ids = torch.tensor([[*prompt, *target]])
+    return model(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"pack": False}, {"pack": False, "micro_batch": 4}, {"share_prompts": False}],
+    ids=["packed", "single", "micro-batch 4", "prompts apart"],
+)
+def test_steps_are_those_of_plain_transformers(tiny_llama, settings):
+    method = ContextDistill(divergence="mixed", weight=0.3)
+    engine, rows, lessons = learner(tiny_llama, method, clip=0.5, **settings)
+    student, teacher = (
+        AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32) for _ in "st"
+    )
+    optimizer = torch.optim.AdamW(student.parameters(), 1e-2, (0.9, 0.95), weight_decay=0.0)
+    for _ in range(3):
+        loss = torch.zeros(())
+        for rollout in ROLLOUTS:
+            s = logits(student, rollout.prompt_ids, rollout.target_ids)
+            with torch.no_grad():
+                t = logits(teacher, EXPERT[rollout.fact_id], rollout.target_ids)
+            loss = loss + 0.3 * (t.exp() * (t - s)).sum() + 0.7 * (s.exp() * (s - t)).sum()
+        (loss / NUM_TARGETS).backward()
+        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert engine.step(rows, NUM_TARGETS, 1e-2, lessons) == pytest.approx(
+            (float(loss.detach()) / NUM_TARGETS, float(norm)), rel=1e-4
+        )
+
+
+def test_a_teacher_that_sees_no_more_than_the_student_has_nothing_to_say(tiny_llama, monkeypatch):
+    for index, (prompt, _) in enumerate(EXAMPLES):
+        monkeypatch.setitem(EXPERT, str(index), prompt)
+    engine, rows, lessons = learner(tiny_llama, ContextDistill())
+    loss, norm = engine.step(rows, NUM_TARGETS, 0.0, lessons)
+    assert loss == pytest.approx(0.0, abs=1e-6)
+    assert norm < 1e-5
+
+
+def test_the_reference_stays_as_it_was_and_the_student_comes_closer(tiny_llama):
+    engine, rows, lessons = learner(tiny_llama, ContextDistill())
+    before = [p.clone() for p in engine._reference._model.parameters()]
+    losses = [engine.step(rows, NUM_TARGETS, 1e-3, lessons)[0] for _ in range(8)]
+    assert losses[-1] < 0.5 * losses[0]
+    for now, then in zip(engine._reference._model.parameters(), before, strict=True):
+        assert torch.equal(now, then)
+        assert not now.requires_grad
+
+
+@pytest.mark.parametrize("support", ["top_k", "tail"])
+def test_scores_that_came_with_the_rollouts_train_like_the_frozen_copy(tiny_llama, support):
+    here, rows, lessons = learner(tiny_llama, ContextDistill(support=support, top_k=5))
+    scores = []
+    for row, lesson in zip(rows, lessons, strict=True):
+        said = here._reference.read(lesson)
+        log_p = (said.hidden_KD @ said.weight_VD.T).log_softmax(-1).topk(5)
+        assert len(log_p.indices) == len(row.targets_K)
+        scores.append(Scores(log_p.indices.numpy(), log_p.values.numpy()))
+    there, _, _ = learner(tiny_llama, ContextDistill(support=support, top_k=5, teacher="engine"))
+    assert there._reference is None
+    for _ in range(3):
+        assert there.step(rows, NUM_TARGETS, 1e-3, scores) == pytest.approx(
+            here.step(rows, NUM_TARGETS, 1e-3, lessons), rel=1e-4, abs=1e-6
+        )
+
+
+@pytest.mark.parametrize("teacher", ["learner", "engine"])
+def test_a_row_that_counts_nothing_asks_the_teacher_nothing(tiny_llama, teacher):
+    method = ContextDistill(support="tail", teacher=teacher)
+    engine, _, _ = learner(tiny_llama, method)
+    assert engine.step([None], 1, 1e-3) == (0.0, 0.0)
