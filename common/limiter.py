@@ -113,7 +113,8 @@ def room(
             f"{coming.ready} rollouts, with those on lease, are as many as the learner can train "
             f"before they are older than replay.max_lag={settings.max_lag}",
         )
-    most = UNBOUNDED if useful is None else max(useful, batch - coming.ready)
+    # Whoever waits for more than a batch gets it, though some of it grows too old.
+    most = UNBOUNDED if useful is None else max(useful, batch - coming.ready, 1)
     ratio = settings.samples_per_insert
     if ratio is None:
         return most

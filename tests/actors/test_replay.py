@@ -218,13 +218,13 @@ def test_a_queue_with_a_bound_on_age_ends_too(tmp_path):
     assert queue.lease("x", 1, []).over
 
 
-def on_policy(path, facts=3, *, samples=2, epochs=2, batch=4, max_lag=0, first_epoch="arrival"):
+def on_policy(path, facts=3, *, samples=2, epochs=2, batch=4, first_epoch="arrival", **replay):
     config = parse(
         {
             "name": "q",
             "method": {"name": "opsd", "samples": samples},
             "data": {"kgfact": {}},
-            "replay": {"max_lag": max_lag, "first_epoch": first_epoch},
+            "replay": {"max_lag": 0, "first_epoch": first_epoch, **replay},
             "learner": {"epochs": epochs, "batch_size": batch},
         },
         "test",
@@ -297,9 +297,10 @@ def test_weights_may_draw_for_as_many_steps_as_the_lag_allows(tmp_path):
     batch=st.integers(1, 5),
     max_lag=st.integers(0, 3),
     first_epoch=st.sampled_from(["arrival", "work"]),
+    min_size=st.integers(1, 8),
 )
 def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allowed(
-    tmp_path_factory, data, facts, samples, batch, max_lag, first_epoch
+    tmp_path_factory, data, facts, samples, batch, max_lag, first_epoch, min_size
 ):
     """Two actors and a learner that publishes every so often; all die, and all come back."""
     queue, config = on_policy(
@@ -309,6 +310,7 @@ def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allow
         batch=batch,
         max_lag=max_lag,
         first_epoch=first_epoch,
+        min_size=min_size,
     )
     every = data.draw(st.integers(1, max_lag + 1), "publish.every")
     assert config.exposures_per_rollout == 1
