@@ -69,7 +69,9 @@ def run_for_real(config: RunConfig, runs: Path) -> Measured:
 
 def read(run: RunDir) -> Measured:
     lines = read_jsonl(run.metrics)
-    queue = [(line["time"], line["series"]["replay"]) for line in lines if line["series"]["replay"]]
+    series = [(line["time"], line["series"].get("replay", {})) for line in lines]
+    # A queue that is starting or ending has no counts.
+    queue = [(time, now) for time, now in series if "mixsd_replay_leased" in now]
     total = queue[-1][1]["mixsd_replay_rollouts"]
     began = next(time for time, now in queue if now["mixsd_replay_leased"])
     ended = next(time for time, now in queue if now["mixsd_replay_rollouts"] == total)
