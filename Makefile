@@ -24,10 +24,10 @@ demo-compare: setup
 	$(BIN)/mixsd-cluster up configs/sft-smoke.yaml
 	$(BIN)/mixsd-cluster compare smoke sft-smoke
 
-# On-policy self-distillation beside SFT on the same twelve facts: about ten minutes on two cores.
+# On-policy self-distillation beside SFT on the same eight facts: about ten minutes on two cores.
 demo-opsd: setup
 	$(BIN)/mixsd-cluster up configs/opsd-smoke.yaml
-	$(BIN)/mixsd-cluster up configs/sft-smoke.yaml --set name=opsd-smoke-sft --set data.limit=12
+	$(BIN)/mixsd-cluster up configs/sft-smoke.yaml --set name=opsd-smoke-sft --set data.limit=8
 	$(BIN)/mixsd-cluster compare opsd-smoke opsd-smoke-sft
 
 check: setup

@@ -12,6 +12,7 @@ scores each rollout given x+ before it is handed over.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +100,7 @@ class StudentActor:
         self._draining = False
         self._waiting = ""
         self._jobs: dict[str, _Job] = {}
+        self._serial = itertools.count()
         self._asked = 0.0
         self._is_queue_dry = False
         self._num_loads = 0
@@ -200,7 +202,8 @@ class StudentActor:
         job = _Job(work, self._facts[work.fact_id], version)
         seed = student_seed(self._seed, work.fact_id, work.draw, version)
         sampling = Sampling(target.temperature, top_p=target.top_p, seed=seed)
-        key = f"{work.id}@{version}"
+        # An item may come again that was thought lost, while it is still on its way.
+        key = f"{next(self._serial)}-{work.fact_id}"
         self._jobs[key] = job
         self._relay.submit(
             Attempt(
