@@ -29,10 +29,10 @@ from actors.room import Generating, Room
 from actors.segments import Sampling, Segment
 from common.metrics import Snapshot
 from common.sections import EngineSettings
+from common.weights import BitSum
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
-    from vllm.v1.engine import EngineCoreOutput
 
 
 @dataclass(slots=True)
@@ -153,18 +153,21 @@ class Engine:
         for output in self._core.get_output().outputs:
             request = self._room.generating.get(output.request_id)
             if request is not None:
-                _collect(request, output)
+                request.collect(output)
                 if output.finish_reason is not None:
                     done.append(self._finished(output.request_id, request))
         return done
 
-    def begin_score(self, key: str, token_ids: Sequence[int]) -> None:
-        """Compute the log-probability of every token; comes out of :meth:`step`."""
+    def begin_score(self, key: str, token_ids: Sequence[int], top: int = 0) -> None:
+        """Compute the log-probability of every token, and of the ``top`` likeliest there.
+
+        Comes out of :meth:`step`; no more than ``engine.max_batched_tokens`` at a time.
+        """
         if key in self._to_abort:
             self._abort()
         self._room.begin(key, len(token_ids), 1, continues=False, seed=None)
         params = self._new_params(
-            temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False
+            temperature=0.0, max_tokens=1, prompt_logprobs=top, detokenize=False
         )
         self._add(key, token_ids, params)
 
@@ -215,6 +218,11 @@ class Engine:
         self._core.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
         self.forget()
 
+    def sum_weights(self, names: Sequence[str]) -> list[dict[str, BitSum]]:
+        """What each device holds of these weights; see :func:`common.weights.difference`."""
+        sums: list[dict[str, BitSum]] = self._core.collective_rpc("sum_weights", args=(names,))
+        return sums
+
     def forget(self) -> None:
         """Empty every cache: waiting sessions and shared prefixes."""
         for key in list(self._room.waiting):
@@ -260,7 +268,10 @@ class Engine:
     def _finished(self, key: str, request: Generating) -> Segment:
         if self._room.end(key) is not None:
             self._park(key)
-        return Segment(key, request.token_ids, request.logprobs, request.prompt_logprobs)
+        return Segment(
+            *(key, request.token_ids, request.logprobs, request.prompt_logprobs),
+            request.prompt_top,
+        )
 
     def _drop(self, key: str) -> None:
         if key in self._room.waiting:
@@ -331,11 +342,3 @@ class Engine:
             # faster from an array.
             request.prompt_token_ids = array("q", token_ids)
         self.scheduler.add_request(request)
-
-
-def _collect(request: Generating, output: EngineCoreOutput) -> None:
-    request.token_ids += output.new_token_ids
-    if output.new_logprobs is not None:
-        request.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
-    if output.new_prompt_logprobs_tensors is not None:
-        request.prompt_logprobs += output.new_prompt_logprobs_tensors.logprobs[:, 0].tolist()

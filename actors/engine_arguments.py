@@ -68,7 +68,7 @@ def vllm_arguments(settings: EngineSettings, max_requests: int) -> dict[str, Any
         "generation_config": "vllm",
         "disable_log_stats": True,
         "skip_tokenizer_init": True,
-        "worker_extension_cls": "actors.seeds.StepSeeds",
+        "worker_extension_cls": "actors.inside.Inside",
     }
     if settings.resolved_device == "cpu":
         arguments["block_size"] = 32

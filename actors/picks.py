@@ -113,6 +113,11 @@ def sampling_seed(seed: int, fact_id: str, draw: int, attempt: int, position: in
     return _digest(seed, fact_id, draw, attempt, f"tokens {position}") % 2**63
 
 
+def student_seed(seed: int, fact_id: str, draw: int, version: int) -> int:
+    """Seed of the student's sample ``draw`` of a fact under weights of ``version``; 63 bits."""
+    return _digest(seed, fact_id, draw, version, "student") % 2**63
+
+
 def token_seed(seed: int, index: int) -> int:
     """Seed of a run's token ``index``: SplitMix64 (Steele et al. 2014) of both; 63 bits."""
     mixed = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK

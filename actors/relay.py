@@ -19,7 +19,7 @@ from typing import Protocol
 
 from actors.engine_arguments import EngineError
 from actors.picks import Plan, Run, Tokens
-from actors.segments import Sampling, Segment
+from actors.segments import Sampling, Segment, Top
 
 
 class SegmentEngine(Protocol):
@@ -38,7 +38,7 @@ class SegmentEngine(Protocol):
         last: bool,
     ) -> None: ...
     def release(self, key: str) -> None: ...
-    def begin_score(self, key: str, token_ids: Sequence[int]) -> None: ...
+    def begin_score(self, key: str, token_ids: Sequence[int], top: int = 0) -> None: ...
     def step(self) -> list[Segment]: ...
     def ends(self, token_id: int) -> bool: ...
     def blocks_for(self, num_tokens: int) -> int: ...
@@ -81,10 +81,14 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Log-probabilities of a target's tokens given prompt and prefix, nats."""
+    """Log-probabilities of a target's tokens given prompt and prefix, nats.
+
+    ``top``: the likeliest tokens there, where they were asked for.
+    """
 
     key: str
     logprobs: list[float]
+    top: Top | None = None
 
 
 @dataclass(slots=True)
@@ -102,6 +106,7 @@ class _Scoring:
     token_ids: list[int]
     num_prompt: int
     blocks: int
+    top: int
 
 
 class Relay:
@@ -168,8 +173,10 @@ class Relay:
         else:
             self._waiting.append(active)
 
-    def submit_score(self, key: str, prompt: Sequence[int], target: Sequence[int]) -> None:
-        """Queue a scoring pass over ``target`` given ``prompt``.
+    def submit_score(
+        self, key: str, prompt: Sequence[int], target: Sequence[int], top: int = 0
+    ) -> None:
+        """Queue a scoring pass over ``target`` given ``prompt``; ``top`` likeliest tokens too.
 
         Raises:
             EngineError: it could not run even alone.
@@ -178,7 +185,7 @@ class Relay:
         self._check_context(key, len(token_ids) + 1)
         blocks = self._engine.blocks_for(len(token_ids) + 1)
         self._check_blocks(key, blocks)
-        self._to_score.append(_Scoring(key, token_ids, len(prompt), blocks))
+        self._to_score.append(_Scoring(key, token_ids, len(prompt), blocks, top))
 
     def step(self) -> list[Drawn | Scored]:
         """Admit what has room, run one engine iteration, return what finished."""
@@ -224,7 +231,7 @@ class Relay:
             scoring = self._to_score.popleft()
             self._free_blocks -= scoring.blocks
             self._scoring[scoring.key] = scoring
-            self._engine.begin_score(scoring.key, scoring.token_ids)
+            self._engine.begin_score(scoring.key, scoring.token_ids, scoring.top)
 
     def _next_run(self, active: _Active) -> Run | None:
         """What the attempt draws next; None where it ends."""
@@ -271,7 +278,10 @@ class Relay:
         scoring = self._scoring.pop(segment.key)
         self._free_blocks += scoring.blocks
         # Entry i scores token i + 1 of the sequence.
-        return Scored(scoring.key, segment.prompt_logprobs[scoring.num_prompt - 1 :])
+        first, top = scoring.num_prompt - 1, segment.prompt_top
+        if top is not None:
+            top = Top(top.ids_TN[first:], top.logprobs_TN[first:])
+        return Scored(scoring.key, segment.prompt_logprobs[first:], top)
 
     def _check_context(self, key: str, num_tokens: int) -> None:
         if num_tokens > self._engine.max_model_len:

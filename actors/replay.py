@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from common.config import RunConfig, live_change
 from common.ledger import Accepted, Counts, Exposure, Ledger
+from common.ledger.order import epoch_order
 from common.limiter import Blocked, Level, Side, Wait, may_sample, room
 from common.metrics import Snapshot
 from common.records import Work, unpack_rollout
@@ -41,7 +42,7 @@ class ReplayQueue:
     def __init__(self, ledger: Ledger, config: RunConfig) -> None:
         self._ledger = ledger
         self._config = config
-        self._epochs = config.learner.epochs
+        self._epochs = config.exposures_per_rollout
         self._batch_size = config.learner.batch_size
         self._blocked = Blocked()
         self._ended = False
@@ -71,6 +72,10 @@ class ReplayQueue:
         with self._lock:
             self._ended = True
 
+    def add_facts(self, fact_ids: Sequence[str]) -> None:
+        """Register the work of these facts: one draw each, or the student's of every epoch."""
+        self.add_work(work_items(self._config, fact_ids))
+
     def add_work(self, items: Iterable[tuple[str, int]]) -> None:
         """Register what is to be rolled out; what is known is left alone."""
         with self._lock:
@@ -78,8 +83,13 @@ class ReplayQueue:
 
     # -- actors -------------------------------------------------------------
 
-    def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant:
-        """Up to ``count`` more work items for ``owner``, which holds ``holding`` (work ids)."""
+    def lease(
+        self, owner: str, count: int, holding: Sequence[int], version: int | None = None
+    ) -> Grant:
+        """Up to ``count`` more work items for ``owner``, which holds ``holding`` (work ids).
+
+        ``version``: of the weights that will draw them, where rollouts grow too old.
+        """
         with self._lock:
             now, duration = time.time(), self._config.replay.lease_s
             self._ledger.heartbeat(owner, holding, now=now, duration=duration)
@@ -88,7 +98,7 @@ class ReplayQueue:
                 return Grant([], over=True)
             if count == 0 or counts.settled:
                 return Grant([], over=False)
-            free = room(self._config.replay, self._level(counts), self._batch_size)
+            free = self._room(counts, version)
             self._note("insert", free if isinstance(free, Wait) else None)
             if isinstance(free, Wait):
                 return Grant([], over=False)
@@ -146,7 +156,10 @@ class ReplayQueue:
                 if exposures is None:
                     wait = Wait("batch", "the rollouts that are ready grew too old")
             self._note("sample", wait)
-            total = counts.accepted * self._epochs if counts.settled else None
+            total = None
+            if counts.settled or self._config.student is not None:
+                # The student's rollouts are trained whatever they are, so their number is known.
+                total = (counts.work - counts.lost) * self._epochs
             if exposures is None:
                 return False, [], total
             return True, [(item.epoch, item.payload) for item in exposures], total
@@ -237,6 +250,21 @@ class ReplayQueue:
         lag = self._config.replay.max_lag
         return None if lag is None else step - 1 - lag
 
+    def _room(self, counts: Counts, version: int | None) -> int | Wait:
+        level, lag = self._level(counts), self._config.replay.max_lag
+        if version is None or lag is None:
+            return room(self._config.replay, level, self._batch_size)
+        # The last step that takes these weights, and how many are left until then.
+        steps = version + lag + 1 - counts.last_step
+        if steps < 1:
+            return Wait(
+                "lag",
+                f"weights of step {version} are too old for step {counts.last_step + 1} "
+                f"(replay.max_lag={lag})",
+            )
+        useful = steps * self._batch_size - counts.waiting - counts.leased
+        return room(self._config.replay, level, self._batch_size, useful)
+
     def _level(self, counts: Counts) -> Level:
         return Level(
             inserted=counts.accepted,
@@ -255,3 +283,22 @@ class ReplayQueue:
             f"{side},{reason}": seconds
             for (side, reason), seconds in self._blocked.totals(now).items()
         }
+
+
+def work_items(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """(fact, draw) pairs in the order in which they are to be rolled out.
+
+    The student draws anew in every epoch, so each has its own: draw e · n + s is sample s
+    of n in epoch e. Epochs after the first are the ledger's permutations.
+    """
+    student = config.student
+    if student is None:
+        yield from ((fact_id, 0) for fact_id in fact_ids)
+        return
+    size = len(fact_ids)
+    for epoch in range(config.learner.epochs):
+        order = epoch_order(config.seed, epoch, size) if epoch else range(size).__getitem__
+        for index in range(size):
+            first = epoch * student.samples
+            for draw in range(first, first + student.samples):
+                yield fact_ids[order(index)], draw

@@ -18,6 +18,7 @@ from actors.attempts import AttemptOrder
 from actors.relay import Drawn, Relay, Scored
 from actors.replay import Grant
 from actors.targets import Targets
+from actors.teaching import scored_top, teacher_scores
 from actors.tree import AttemptTree
 from common.methods import Method
 from common.metrics import Snapshot
@@ -83,6 +84,7 @@ class RolloutActor:
         self._relay = relay
         self._prompts = prompts
         self._targets = Targets(prompts, method, settings, seed)
+        self._top = scored_top(method)
         self._facts = facts
         self._source = source
         self._settings = settings
@@ -277,6 +279,8 @@ class RolloutActor:
         job.rollout = rollout
         if rollout.fallback:
             self._metrics["mixsd_rollouts_exhausted_total"] += 1
+        if self._top:
+            self._score(key, job, "teacher", rollout.target_ids, self._top)
         if self._targets.is_scored(job.work):
             if rollout.naive and all(rollout.naive):
                 job.rollout = replace(rollout, base_logprobs=rollout.logprobs)
@@ -287,9 +291,12 @@ class RolloutActor:
                 self._score(key, job, "canonical", canonical)
         self._insert_if_scored(key, job)
 
-    def _score(self, key: str, job: _Job, which: str, target_ids: Sequence[int]) -> None:
+    def _score(
+        self, key: str, job: _Job, which: str, target_ids: Sequence[int], top: int = 0
+    ) -> None:
         job.due.add(which)
-        self._relay.submit_score(f"{key}/{which}", self._prompts.naive(job.fact), target_ids)
+        prompt = self._prompts.expert(job.fact) if top else self._prompts.naive(job.fact)
+        self._relay.submit_score(f"{key}/{which}", prompt, target_ids, top)
 
     def _scored(self, scored: Scored) -> None:
         key, _, which = scored.key.rpartition("/")
@@ -298,6 +305,9 @@ class RolloutActor:
         self._metrics["mixsd_rollout_scored_tokens_total"] += len(scored.logprobs)
         if which == "target":
             job.rollout = replace(job.rollout, base_logprobs=scored.logprobs)
+        elif which == "teacher":
+            packed = teacher_scores(scored, job.rollout.target_ids)
+            job.rollout = replace(job.rollout, teacher_scores=packed)
         else:
             job.rollout = replace(job.rollout, canonical_logprobs=scored.logprobs)
         job.due.remove(which)

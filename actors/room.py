@@ -8,6 +8,9 @@ are only a cache: the longest waiting is dropped first.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from actors.segments import Top
 
 
 @dataclass(slots=True)
@@ -21,6 +24,19 @@ class Generating:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_top: Top | None = None
+
+    def collect(self, output: Any) -> None:
+        """Take what a step gave: vLLM's ``EngineCoreOutput``."""
+        self.token_ids += output.new_token_ids
+        if output.new_logprobs is not None:
+            self.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
+        scored = output.new_prompt_logprobs_tensors
+        if scored is not None:
+            # They come whole, also of a prompt that was computed in parts.
+            self.prompt_logprobs += scored.logprobs[:, 0].tolist()
+            ids, logprobs = scored.logprob_token_ids.numpy(), scored.logprobs.numpy()
+            self.prompt_top = Top(ids, logprobs) if ids.shape[1] > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ drew before, and it rewinds the generator after a partial prefill, which a CPU
 generator cannot do. Here every token's draw is seeded by itself instead: a
 draw depends on its seed alone, and there is nothing to rewind.
 
-vLLM mixes :class:`StepSeeds` into its worker (``worker_extension_cls``); this
-module knows no engine.
+vLLM mixes :class:`StepSeeds` into its worker (``inside``); this module knows no
+engine.
 """
 
 from __future__ import annotations

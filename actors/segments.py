@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +17,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Top:
+    """At each of T positions the token that is there, then the likeliest; ids and nats, [T, N]."""
+
+    ids_TN: Any
+    logprobs_TN: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """Tokens that ``key`` generated in one go, with raw log-probabilities (nats).
 
     ``prompt_logprobs``: for :meth:`Engine.begin_score`, one per token after the
-    first of the scored sequence; else empty.
+    first of the scored sequence; else empty. ``prompt_top``: the likeliest tokens at
+    the same positions, where they were asked for.
     """
 
     key: str
     token_ids: list[int]
     logprobs: list[float]
     prompt_logprobs: list[float]
+    prompt_top: Top | None = None

@@ -55,6 +55,7 @@ class Targets:
         target, settings = self._target(number), self._settings
         if isinstance(target, Canonical):
             return None
+        assert isinstance(target, Mixed), "what the student draws is another actor's"
         identity = (self._seed, work.fact_id, work.draw, number)
         base = Sampling(settings.temperature, settings.top_k, settings.top_p)
 

@@ -19,13 +19,14 @@ from common import yaml_file
 from common.corpora.settings import DataSettings
 from common.errors import UserError
 from common.evaluation import EvaluatorSettings
-from common.methods import MethodSettings
+from common.methods import MethodSettings, Student
 from common.prompts import Preset
 from common.sections import (
     ClusterSettings,
     EngineSettings,
     LearnerSettings,
     MetricsSettings,
+    PublishSettings,
     ReplaySettings,
     RolloutSettings,
 )
@@ -54,16 +55,50 @@ class RunConfig(Settings):
     rollout: RolloutSettings = RolloutSettings()
     replay: ReplaySettings = ReplaySettings()
     learner: LearnerSettings = LearnerSettings()
+    publish: PublishSettings = PublishSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
     cluster: ClusterSettings = ClusterSettings()
     metrics: MetricsSettings = MetricsSettings()
 
+    @property
+    def student(self) -> Student | None:
+        """How the student draws its own rollouts, where the method trains on those."""
+        target = self.method.target(0)
+        return target if isinstance(target, Student) else None
+
+    @property
+    def exposures_per_rollout(self) -> int:
+        """Times each rollout is trained; the student's are drawn anew in every epoch."""
+        return 1 if self.student is not None else self.learner.epochs
+
+    @property
+    def rollouts_per_fact(self) -> int:
+        """Work items of a fact: one, or as many as the student draws over all epochs."""
+        return 1 if self.student is None else self.student.samples * self.learner.epochs
+
     @model_validator(mode="after")
-    def _lag_needs_one_epoch(self) -> RunConfig:
-        if self.replay.max_lag is not None and self.learner.epochs > 1:
+    def _lag_needs_one_exposure(self) -> RunConfig:
+        if self.replay.max_lag is not None and self.exposures_per_rollout > 1:
             raise ValueError(
                 f"replay.max_lag bounds the age of what is trained, so learner.epochs must be 1, "
                 f"not {self.learner.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _student_keeps_up(self) -> RunConfig:
+        if self.student is None:
+            return self
+        lag, every = self.replay.max_lag, self.publish.every
+        if lag is None:
+            raise ValueError(
+                f"method {self.method.name} trains on the student's own rollouts, so "
+                "replay.max_lag must say how old they may be; 0 is strictly on-policy"
+            )
+        if every > lag + 1:
+            raise ValueError(
+                f"publish.every is {every}, so weights are up to {every - 1} steps old, more than "
+                f"replay.max_lag={lag} allows; lower the one or raise the other"
             )
         return self
 

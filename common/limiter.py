@@ -15,6 +15,9 @@ exposures sampled ≈ ``samples_per_insert`` × rollouts that came in. Work on
 lease counts as come in where actors ask, so that many actors do not overshoot.
 In the first epoch a rollout is sampled once, so values above 1 make actors wait
 for the learner as much as rule 3 lets them.
+
+Where rollouts grow too old, weights may draw no more than the steps that will
+still take them can use; the rest would be drawn for nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from typing import Literal
 from common.sections import ReplaySettings
 
 Side = Literal["insert", "sample"]
-Reason = Literal["max_bytes", "ratio", "min_size", "batch"]
+Reason = Literal["max_bytes", "ratio", "min_size", "batch", "lag"]
 
 UNBOUNDED = 2**31
 
@@ -83,8 +86,14 @@ def may_sample(settings: ReplaySettings, level: Level, batch: int) -> Wait | Non
     return None
 
 
-def room(settings: ReplaySettings, level: Level, batch: int) -> int | Wait:
-    """How many further work items may actors take? At least one, or the reason for none."""
+def room(
+    settings: ReplaySettings, level: Level, batch: int, useful: int | None = None
+) -> int | Wait:
+    """How many further work items may actors take? At least one, or the reason for none.
+
+    Args:
+        useful: rollouts of the asker's weights that come in time for a step; None: any.
+    """
     coming = replace(
         level,
         inserted=level.inserted + level.leased,
@@ -98,16 +107,24 @@ def room(settings: ReplaySettings, level: Level, batch: int) -> int | Wait:
             f"{level.waiting_bytes} bytes wait for the learner "
             f"(replay.max_bytes={settings.max_bytes})",
         )
+    if useful is not None and useful < 1 and not starved:
+        return Wait(
+            "lag",
+            f"{coming.ready} rollouts, with those on lease, are as many as the learner can train "
+            f"before they are older than replay.max_lag={settings.max_lag}",
+        )
+    # Whoever waits for more than a batch gets it, though some of it grows too old.
+    most = UNBOUNDED if useful is None else max(useful, batch - coming.ready, 1)
     ratio = settings.samples_per_insert
     if ratio is None:
-        return UNBOUNDED
+        return most
     # The learner must reach min_size and a batch before it can follow at all.
     lead = max(settings.min_size, math.ceil(batch / ratio)) + settings.tolerance / ratio
     left = math.floor(min(level.sampled / ratio + lead - coming.inserted, UNBOUNDED))
     if left >= 1:
-        return left
+        return min(left, most)
     if starved:
-        return batch
+        return min(batch, most)
     return Wait(
         "ratio",
         f"{level.sampled} samples of {coming.inserted} rollouts (with those on lease) are fewer "

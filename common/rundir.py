@@ -10,6 +10,7 @@
 ``events.jsonl``   what happened: restarts, scaling, ends
 ``desired.json``   what was asked of the live run; absent: what the configuration says
 ``cluster.json``   the local Ray cluster, where the run started one
+``weights.json``   where the student's published weights lie, while a run needs them
 ``tensorboard/``   event files, where asked for
 ``report.html``, ``logs/``
 """
@@ -40,6 +41,7 @@ class RunDir:
         self.events = root / "events.jsonl"
         self.desired = root / "desired.json"
         self.cluster = root / "cluster.json"
+        self.weights = root / "weights.json"
         self.tensorboard = root / "tensorboard"
         self.token = root / "ray.token"
         self.report = root / "report.html"

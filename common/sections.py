@@ -39,6 +39,11 @@ class EngineSettings(Settings):
         """The device that ``auto`` stands for on this machine."""
         return resolve_device(self.device)
 
+    def shared_by(self, engines: int) -> EngineSettings:
+        """Those of each of so many engines on one device."""
+        share = self.gpu_memory_utilization / engines
+        return self.model_copy(update={"gpu_memory_utilization": share})
+
 
 class AutoscaleSettings(Settings):
     """Rollout actors by who waits for whom."""
@@ -209,6 +214,15 @@ class LearnerSettings(Settings):
                 "in CPU memory already; leave offload at none"
             )
         return self
+
+
+class PublishSettings(Settings):
+    """How the learner's weights reach the engines that draw the student's rollouts."""
+
+    every: int = Field(1, ge=1, description="optimizer steps between two versions")
+    deadline_s: float = Field(
+        120.0, gt=0, description="longest time to write a version, and to load one"
+    )
 
 
 class ClusterSettings(Settings):

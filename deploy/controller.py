@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common import config as configuration
+from common.publication import Shelf
 from common.rundir import RunDir, read_json
 from deploy import cluster, desired, roles, stacks, view
 from deploy.desired import Desired
@@ -309,6 +310,7 @@ class Controller:
         self._write(state, cause)
         for group in self._groups.values():
             group.end()
+        Shelf(self._run).remove()
         self._journal.close()
         pid = cluster.head_pid(self._run)
         if pid is not None:

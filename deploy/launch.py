@@ -13,6 +13,7 @@ from typing import Any
 from common import config as configuration
 from common.config import RunConfig
 from common.errors import RunError, UserError
+from common.publication import Shelf
 from common.rundir import RunDir, read_json, write_atomic
 from deploy import cluster, desired, view
 from deploy.prometheus import targets
@@ -139,6 +140,7 @@ def stop(run: RunDir) -> bool:
             time.sleep(0.2)
     # A controller that was killed could not leave the list of live runs itself.
     targets.withdraw(run, config.metrics)
+    Shelf(run).remove()
     if config.cluster.address is not None and not live:
         return False  # the cluster may be long gone
     return leave(run) or live

@@ -27,8 +27,10 @@ class RemoteQueue:
         self._patience_s = patience_s
         self._handle: Any = None
 
-    def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant:
-        grant: Grant = self._call("lease", owner, count, holding)
+    def lease(
+        self, owner: str, count: int, holding: Sequence[int], version: int | None = None
+    ) -> Grant:
+        grant: Grant = self._call("lease", owner, count, holding, version)
         return grant
 
     def insert(self, payload: bytes, attempts: int) -> bool:

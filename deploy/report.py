@@ -15,7 +15,7 @@ from common import config as configuration
 from common.config import RunConfig
 from common.estimates import mean_nll
 from common.ledger import open_view
-from common.methods import Method, Mixed
+from common.methods import Method, Mixed, Student
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, read_jsonl
 
@@ -54,11 +54,12 @@ def summary(run: RunDir) -> dict[str, Any]:
     return {
         "run": run.name,
         "method": config.method.name,
+        "by_student": config.student is not None,
         "facts": counts.work,
         "accepted": counts.accepted,
         "exhausted": lost,
         "attempts": counts.attempts,
-        "exposures_expected": counts.accepted * config.learner.epochs,
+        "exposures_expected": counts.accepted * config.exposures_per_rollout,
         "exposures_trained": counts.trained,
         "stopped_early": config.learner.early_stop
         and selection is not None
@@ -135,6 +136,8 @@ def _by_origin(rollouts: list[Rollout], method: Method) -> dict[str, int]:
             return "canonical"
         marks = []
         first = method.target(0)
+        if isinstance(first, Student):
+            return "the student's own"
         if isinstance(first, Mixed) and rollout.mix_rate < first.mix_rate:
             marks.append("λ backed off")
         if rollout.num_protected:

@@ -28,6 +28,7 @@ from common.ledger import Ledger
 from common.methods import Divergence
 from common.metrics import Snapshot
 from common.prompts import Prompts, preset
+from common.publication import SHARED_MEMORY, Shelf
 from common.rundir import RunDir
 from deploy.health import Report, State
 from deploy.remote import RemoteQueue
@@ -141,12 +142,12 @@ class ReplayRole(Role):
         config = self.config
         ledger = Ledger(
             self.run_dir.ledger,
-            epochs=config.learner.epochs,
+            epochs=config.exposures_per_rollout,
             seed=config.seed,
             first_epoch=config.replay.first_epoch,
         )
         self._queue = ReplayQueue(ledger, config)
-        self._queue.add_work([(fact.id, 0) for fact in corpora.load(config.data).facts])
+        self._queue.add_facts([fact.id for fact in corpora.load(config.data).facts])
 
     def poll(self) -> Report:
         """It works whenever it answers."""
@@ -167,30 +168,42 @@ class RolloutRole(Role):
     """A rollout actor with its own engine."""
 
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
-        """Load an engine of the reference model."""
+        """Load the engines: the reference's, the student's, or both where the former teaches."""
         from actors.engine import Engine
+        from actors.policy_weights import PolicyWeights
         from actors.relay import Relay
         from actors.rollout import RolloutActor
+        from actors.student import StudentActor
+        from actors.teaching import scored_top
 
-        model = models.load(self.model_dir)
-        settings = self.config.rollout
-        engine = self._engine = Engine(
-            model.folder,
-            self.config.engine,
-            max_requests=2 * settings.slots,
-            stop_token_ids=model.stop_token_ids,
-        )
-        facts = {fact.id: fact for fact in corpora.load(self.config.data).facts}
-        return RolloutActor(
-            self.name,
-            Relay(engine, settings.slots),
-            prompts_for(self.config, model),
-            self.config.method,
-            facts,
-            RemoteQueue(self.config.cluster.stall_s),
+        config, model = self.config, models.load(self.model_dir)
+        settings, has_student = config.rollout, config.student is not None
+        is_taught = has_student and scored_top(config.method) > 0
+
+        def load() -> Engine:
+            return Engine(
+                model.folder,
+                config.engine.shared_by(2) if is_taught else config.engine,
+                max_requests=2 * settings.slots,
+                stop_token_ids=model.stop_token_ids,
+            )
+
+        engine = self._engine = load()
+        relay = Relay(engine, settings.slots)
+        rest = (
+            prompts_for(config, model),
+            config.method,
+            {fact.id: fact for fact in corpora.load(config.data).facts},
+            RemoteQueue(config.cluster.stall_s),
             settings,
-            self.config.seed,
+            config.seed,
         )
+        if not has_student:
+            return RolloutActor(self.name, relay, *rest)
+        shelf = shelf_of(config, self.run_dir)
+        weights = PolicyWeights(engine, shelf, self.name, config.publish.deadline_s)
+        teacher = Relay(load(), settings.slots) if is_taught else None
+        return StudentActor(self.name, relay, weights, *rest, teacher)
 
 
 class LearnerRole(Role):
@@ -210,12 +223,19 @@ class LearnerRole(Role):
         if settings.resolved_device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
         from learner.engine import TrainingEngine
+        from learner.publishing import Publisher
         from learner.worker import Learner
 
         tutor = tutor_for(self.config, self.model_dir)
         engine = TrainingEngine(
             self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
         )
+        publisher = None
+        if self.config.student is not None:
+            shelf = shelf_of(self.config, self.run_dir)
+            publisher = Publisher(
+                shelf, self.config.publish, self.config.engine.dtype, index, self.say
+            )
         return Learner(
             engine,
             RemoteQueue(self.config.cluster.stall_s),
@@ -225,6 +245,7 @@ class LearnerRole(Role):
             index,
             self.say,
             tutor,
+            publisher,
         )
 
 
@@ -301,6 +322,11 @@ def tutor_for(config: RunConfig, model_dir: Path) -> Tutor | None:
     prompts = prompts_for(config, models.load(model_dir))
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}
     return reader(functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner)
+
+
+def shelf_of(config: RunConfig, run: RunDir) -> Shelf:
+    """Where the student's weights are published; nodes of a joined cluster share the folder."""
+    return Shelf(run, SHARED_MEMORY if config.cluster.address is None else None)
 
 
 def prepare_process(log: Path, config: RunConfig) -> None:

@@ -214,7 +214,12 @@ def _nll(score: dict[str, Any] | None) -> str:
 _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("target NLL", lambda item: _nll(item["target_nll"])),
     ("canonical NLL", lambda item: _nll(item["canonical_nll"])),
-    ("facts", lambda item: f"{item['accepted']} of {item['facts']}"),
+    (
+        "targets",
+        lambda item: (
+            f"{item['accepted']} {'rollouts' if item['by_student'] else 'of ' + str(item['facts'])}"
+        ),
+    ),
     (
         "exposures",
         lambda item: (

@@ -188,6 +188,14 @@ class TrainingEngine:
         for name, parameter in self._student.named_weights():
             yield name, self._backend.weight(parameter)
 
+    def policy(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every weight of the student as it is now, adapters merged, under its name in the
+        Hugging Face model; one at a time, and all ranks iterate. Never the average."""
+        for name, parameter in self._student.named_weights():
+            weight = self._exported(parameter)
+            if weight is not None:
+                yield name.replace(".base_layer.", "."), weight
+
     def barrier(self) -> None:
         """Wait for every rank."""
         distributed.barrier()

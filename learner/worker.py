@@ -18,7 +18,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +30,7 @@ from common.sections import LearnerSettings
 from learner import checkpoint
 from learner.lessons import Lesson, Tutor
 from learner.packing import Row, rows_of_rank
+from learner.publishing import Publisher
 from learner.schedule import learning_rate
 from learner.tracking import Trackers
 
@@ -69,6 +70,7 @@ class Trainer(checkpoint.Source, Protocol):
         lessons: Sequence[Lesson | None] = (),
     ) -> tuple[float, float]: ...
     def load_state(self, folder: Path) -> None: ...
+    def policy(self) -> Iterator[tuple[str, Any]]: ...
 
 
 class Learner:
@@ -83,6 +85,7 @@ class Learner:
         rank: this rank; 0 writes.
         say: takes a line for the run's log.
         tutor: what the teacher has to say about a row; none where the loss asks no teacher.
+        publisher: where the student draws its own rollouts.
     """
 
     def __init__(
@@ -95,8 +98,9 @@ class Learner:
         rank: int,
         say: Callable[[str], None],
         tutor: Tutor | None = None,
+        publisher: Publisher | None = None,
     ) -> None:
-        self._tutor = tutor
+        self._tutor, self._publisher = tutor, publisher
         self._engine = engine
         self._source = source
         self._settings = settings
@@ -116,6 +120,7 @@ class Learner:
         self._saving_since = 0.0
         self._committed = 0
         self._skipped_in_a_row = 0
+        self._publish_seconds: dict[str, float] = {}
         self._metrics: dict[str, float] = {
             "mixsd_learner_step": 0.0,
             "mixsd_learner_tokens_total": 0.0,
@@ -144,17 +149,21 @@ class Learner:
 
     def snapshot(self) -> Snapshot:
         """Current metrics; called from another thread."""
-        return dict(self._metrics)
+        if not self._publish_seconds:
+            return dict(self._metrics)
+        return {**self._metrics, "mixsd_learner_publish_seconds": self._publish_seconds}
 
     def run(self) -> int:
         """Train until the exposures are used up; returns the last step committed."""
         step = begun = self._committed = self._resume()
+        self._publish(step, due=True)
         while not self._stop.is_set():
             batch = self._next_batch(step + 1)
             if batch is None or not batch.items:
                 break
             step += 1
             self._train(step, batch)
+            self._publish(step)
             self._commit(self._writer.finished())
             if step % self._settings.checkpoint_every == 0:
                 self._save(step)
@@ -229,6 +238,13 @@ class Learner:
             values = {"loss": loss, "grad_norm": norm} if not skipped else {"skipped": True}
             values |= {"lr": lr, "seconds": seconds, "tokens": num_tokens}
             self._record(step, values, rollouts, batch)
+
+    def _publish(self, step: int, due: bool = False) -> None:
+        """Let the student's engines have the weights of ``step``."""
+        if self._publisher is not None and (due or self._publisher.is_due(step)):
+            self._publish_seconds = self._publisher.publish(step, self._engine.policy())
+            self._metrics["mixsd_learner_published_version"] = step
+            self._done += 1
 
     def _guard(self, step: int, lr: float, skipped: bool) -> None:
         """Count a skipped step; give up after too many in a row."""

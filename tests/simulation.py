@@ -11,7 +11,10 @@ def series(seconds: float, hung_for: float = 0.0) -> dict[str, Snapshot]:
     """Metrics by actor after ``seconds``; ``rollout-1`` hangs since ``hung_for`` seconds."""
     return {
         "rollout-0": _rollout(seconds),
-        "rollout-1": _rollout(seconds - hung_for) | {"mixsd_actor_restarts_total": seconds // 8},
+        "rollout-1": {
+            **_rollout(seconds - hung_for),
+            "mixsd_actor_restarts_total": seconds // 8,
+        },
         "replay": {
             "mixsd_replay_rollouts": 2 * seconds // 1,
             "mixsd_replay_waiting": 5 + seconds % 3,
@@ -50,7 +53,7 @@ def series(seconds: float, hung_for: float = 0.0) -> dict[str, Snapshot]:
     }
 
 
-def _rollout(seconds: float) -> dict[str, float]:
+def _rollout(seconds: float) -> Snapshot:
     return {
         "mixsd_rollouts_accepted_total": seconds // 1,
         "mixsd_rollouts_exhausted_total": seconds // 10,
@@ -62,6 +65,8 @@ def _rollout(seconds: float) -> dict[str, float]:
         "mixsd_rollout_tokens_total": 100 * seconds,
         "mixsd_rollout_naive_tokens_total": 10 * seconds,
         "mixsd_rollout_scored_tokens_total": 50 * seconds,
+        "mixsd_rollout_weights_version": seconds // 1,
+        "mixsd_rollout_publish_seconds": {"drain": 0.8, "load": 0.3, "check": 0.1},
         "mixsd_rollout_in_flight": 8,
         "mixsd_rollout_busy_seconds_total": 0.9 * seconds,
         **_engine(0.4),
@@ -69,12 +74,14 @@ def _rollout(seconds: float) -> dict[str, float]:
     }
 
 
-def _learner(seconds: float) -> dict[str, float]:
+def _learner(seconds: float) -> Snapshot:
     return {
         "mixsd_learner_step": seconds // 1,
         "mixsd_learner_loss": 3.0 / (1.0 + 0.1 * seconds),
         "mixsd_learner_grad_norm": 1.5,
         "mixsd_learner_learning_rate": 1e-5,
+        "mixsd_learner_published_version": seconds // 1,
+        "mixsd_learner_publish_seconds": {"gather": 0.1, "sum": 0.2, "write": 0.2},
         "mixsd_learner_tokens_total": 300 * seconds,
         "mixsd_learner_target_tokens_total": 90 * seconds,
         "mixsd_learner_step_seconds": 1.0,

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import get_args
 
-from common.methods.base import NLL, Canonical, Divergence, Loss, Method, Mixed, Target
+from common.methods.base import NLL, Canonical, Divergence, Loss, Method, Mixed, Student, Target
 from common.methods.context_distill import ContextDistill
 from common.methods.distillation import Distillation
 from common.methods.mixsd import MixSD
+from common.methods.opsd import OPSD
 from common.methods.sft import SFT
 
-MethodSettings = MixSD | SFT | ContextDistill
+MethodSettings = MixSD | SFT | OPSD | ContextDistill
 METHODS: tuple[str, ...] = tuple(
     method.model_fields["name"].default for method in get_args(MethodSettings)
 )
@@ -24,6 +25,7 @@ METHODS: tuple[str, ...] = tuple(
 __all__ = [
     "METHODS",
     "NLL",
+    "OPSD",
     "SFT",
     "Canonical",
     "ContextDistill",
@@ -34,5 +36,6 @@ __all__ = [
     "MethodSettings",
     "MixSD",
     "Mixed",
+    "Student",
     "Target",
 ]

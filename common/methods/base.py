@@ -24,7 +24,19 @@ class Canonical:
     """Take the corpus' own answer y*; no model is asked."""
 
 
-Target = Mixed | Canonical
+@dataclass(frozen=True, slots=True)
+class Student:
+    """Let the student itself draw from the naive prompt x, ``samples`` times an epoch.
+
+    Every rollout is trained once, under whatever weights drew it; no verdict selects.
+    """
+
+    samples: int
+    temperature: float
+    top_p: float
+
+
+Target = Mixed | Canonical | Student
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,20 @@ ACTORS = Board(
             "Idle sessions wait for their turn in a rollout and hold KV blocks.",
         ),
         Panel("Preemptions", "none", ((f"mixsd_engine_preempted{_ACTOR}", "{{actor}}"),)),
+        Panel(
+            "Seconds to take new weights",
+            "s",
+            ((f"mixsd_rollout_publish_seconds{_ACTOR}", "{{actor}} {{phase}}"),),
+            "Where the student draws its own rollouts.",
+        ),
+        Panel(
+            "Version of the weights",
+            "none",
+            (
+                (f"mixsd_rollout_weights_version{_ACTOR}", "{{actor}}"),
+                (f"mixsd_learner_published_version{_RUN}", "{{run}} {{actor}} published"),
+            ),
+        ),
     ),
 )
 
@@ -214,6 +228,11 @@ LEARNER = Board(
             "Seconds of a checkpoint",
             "s",
             ((f"mixsd_learner_checkpoint_seconds{_RUN}", "{{actor}}"),),
+        ),
+        Panel(
+            "Seconds to publish weights",
+            "s",
+            ((f"mixsd_learner_publish_seconds{_RUN}", "{{actor}} {{phase}}"),),
         ),
         Panel(
             "Exposures",

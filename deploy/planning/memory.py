@@ -94,7 +94,11 @@ def processes_of(
     if config.evaluator.actors:
         found.append(_evaluator(config, architecture, device, workload))
     model = LearnerModel(architecture, device, config.learner)
-    return [*found, _learner(model, workload, config.method.loss)]
+    learner = _learner(model, workload, config.method.loss)
+    if workload.has_student and device.is_cpu:
+        # In shared memory: what is published, and what replaces it.
+        learner.parts["published"] = 2 * architecture.parameters * bytes_each(config.engine.dtype)
+    return [*found, learner]
 
 
 def adam_bytes(dtype: str) -> int:
@@ -181,9 +185,17 @@ def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Wo
     if rate is not None and rate < 1:
         sides.append(expert + length)
     scored = 0
-    if settings.score_fraction:
+    if workload.scored:
         scored = min(engine.max_batched_tokens, settings.slots * (naive + length))
-    return _engine("rollout", config, arch, device, settings.slots, sides, scored)
+    if workload.is_taught:
+        sides = [*sides, expert + length + 1] if workload.has_student else sides
+        scored = min(engine.max_batched_tokens, settings.slots * (expert + length))
+    need = _engine("rollout", config, arch, device, settings.slots, sides, scored)
+    if workload.is_taught and workload.has_student:
+        # The reference's engine stands beside the student's.
+        need.parts["weights"] *= 2
+        need.parts["activations"] *= 2
+    return need
 
 
 def _evaluator(config: RunConfig, arch: Architecture, device: Device, workload: Workload) -> Need:

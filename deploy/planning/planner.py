@@ -87,15 +87,14 @@ def system_of(
     work = workload.estimate(config, arch, acceptance, target_tokens)
     engine = EngineModel(arch, device, config.engine)
     learner = LearnerModel(arch, device, config.learner)
-    return System(config, work, engine, learner, device, len(work.items))
+    facts = len(work.items) * config.rollouts_per_fact
+    return System(config, work, engine, learner, device, facts)
 
 
 def actor_rate(system: System) -> float:
     """Rollouts/s of one actor with full slots."""
-    settings = system.config.rollout
-    return rollouts_per_second(
-        system.engine, system.workload, settings.slots, settings.score_fraction
-    )
+    slots = system.config.rollout.slots
+    return rollouts_per_second(system.engine, system.workload, slots)
 
 
 def make_plan(system: System, gpus: int | None = None) -> Plan:
@@ -118,8 +117,8 @@ def make_plan(system: System, gpus: int | None = None) -> Plan:
         roles=_roles(system),
         shards=queue_shards(config.rollout.actors, per_shard),
         actors_per_shard=per_shard,
-        facts=system.facts,
-        exposures=outcome.accepted * config.learner.epochs,
+        facts=len(work.items),
+        exposures=outcome.accepted * config.exposures_per_rollout,
         steps=outcome.steps,
         generated_s=outcome.generated_s,
         trained_s=outcome.trained_s,
@@ -218,7 +217,9 @@ def _assumptions(system: System) -> list[str]:
         f"{workload.PROMPT_CHARACTERS} characters a token in prompts, "
         f"{workload.TARGET_CHARACTERS} in targets"
     ]
-    if work.mix_rate is not None:
+    if work.has_student:
+        lines.append(f"the student draws {work.target_tokens:.0f} tokens a rollout")
+    elif work.mix_rate is not None:
         never = f", {work.hopeless:.0%} of facts never do" if work.hopeless else ""
         lines.append(
             f"{work.acceptance:.0%} of attempts verify{never} ({work.attempts:.1f} a fact)"

@@ -147,9 +147,7 @@ def last_pick(rate: float, length: int) -> float:
     return float(length - miss * (1 - miss**length) / rate)
 
 
-def rollouts_per_second(
-    engine: EngineModel, workload: Workload, slots: int, score_fraction: float
-) -> float:
+def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int) -> float:
     """What one engine with full slots accepts, were the queue instant.
 
     Steady state: slots · seconds of their iterations, prefill and scoring spread evenly.
@@ -157,8 +155,8 @@ def rollouts_per_second(
     drawing = Drawing(workload)
     length = max(1, round(workload.target_tokens))
     mean = Item(round(workload.naive_tokens), round(workload.expert_tokens), length)
-    scored = score_fraction * score_tokens(mean, workload)
-    steps = workload.attempts * length + score_fraction
+    scored = score_tokens(mean, workload)
+    steps = workload.attempts * length + workload.scored + workload.is_taught
     if steps == 0:
         return float("inf")
     per_step = slots / steps
@@ -173,9 +171,11 @@ def rollouts_per_second(
     )
 
 
-def score_tokens(item: Item, workload: Workload) -> int:
-    """Tokens of the scoring passes of one rollout: its target, and the canonical one too."""
-    return (1 if workload.mix_rate is None else 2) * (item.naive + item.target)
+def score_tokens(item: Item, workload: Workload) -> float:
+    """Expected tokens of the scoring passes of one rollout: its target and the canonical
+    one under the base, and its target given x+ where an engine is the teacher."""
+    base = (1 if workload.mix_rate is None else 2) * (item.naive + item.target)
+    return workload.scored * base + workload.is_taught * (item.expert + item.target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ class _Run:
         self._next_fact = 0
         self._settled = 0
         self._sampled = 0
+        self._steps = self._version = 0
         self._checkpoints = [0]
         self._learner_done = False
         self._served_s = 0.0
@@ -165,8 +166,12 @@ class _Run:
         yield self._work("start-up", system.engine.start())
         self._ready.setdefault("rollout", self._loop.now)
         self._ended.setdefault("rollout", self._loop.now)
+        version = self._version
         while True:
-            if slots.free:
+            if version != self._version and not slots.held:
+                version = self._version
+                yield self._work("rollout", system.engine.load())
+            if slots.free and version == self._version:
                 yield Call(server, costs.lease_s)
                 slots.add(self._lease(slots.free))
             if not slots.held:
@@ -190,7 +195,11 @@ class _Run:
         """Facts with an attempt's chance to verify; hopeless ones are spread evenly."""
         if self._out.accepted - self._sampled >= self._max_waiting:
             return []
-        first = self._next_fact
+        lag, first = self._config.replay.max_lag, self._next_fact
+        if lag is not None:
+            steps = self._version + lag + 1 - self._steps
+            held = self._out.accepted - self._sampled + first - self._settled
+            count = max(0, min(count, steps * self._config.learner.batch_size - held))
         self._next_fact = min(self._system.facts, first + count)
         work = self._system.workload
         return [
@@ -234,11 +243,14 @@ class _Run:
                 break
             self._sampled += count
             step += 1
+            self._steps = step
             began = self._loop.now
             yield self._work(
                 "learner", self._step_s * count / settings.batch_size, self._busy_ranks
             )
             self._note("learner", began)
+            if system.workload.has_student and step % self._config.publish.every == 0:
+                self._version = step
             self._out.steps = step
             if step % settings.checkpoint_every == 0:
                 yield from self._save(step)
@@ -252,7 +264,9 @@ class _Run:
         settings, settled = self._config.learner, self._settled == self._system.facts
         accepted = self._out.accepted
         if settled:
-            return min(settings.batch_size, accepted * settings.epochs - self._sampled)
+            return min(
+                settings.batch_size, accepted * self._config.exposures_per_rollout - self._sampled
+            )
         enough = accepted >= self._config.replay.min_size
         return (
             settings.batch_size

@@ -40,6 +40,7 @@ class Slots:
         self._settings = settings
         self._chance = chance
         self._drawing = Drawing(workload)
+        self._context = self._drawing.context
         self._passes = {
             length: self._drawing.passes(length) for length in {i.target for i in workload.items}
         }
@@ -76,13 +77,11 @@ class Slots:
             prefill += self._drawing.prefill(item) if attempt == 0 else _RETRY_PREFILL
         self._rows += len(self._fresh)
         self._fresh = []
-        scored = self._settings.score_fraction * sum(
-            score_tokens(item, self._workload) for item in self._chosen
-        )
+        scored = sum(score_tokens(item, self._workload) for item in self._chosen)
         if not self._rows and not scored:
             return 0.0
         return self._engine.iteration(
-            self._rows, self._decoded, self._drawing.context, prefill + scored, scored
+            self._rows, self._decoded, self._context, prefill + scored, scored
         )
 
     def end(self) -> list[bool]:

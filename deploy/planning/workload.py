@@ -13,9 +13,10 @@ from statistics import fmean
 from typing import Any
 
 from actors.benchmarks.text import PROSE
+from actors.teaching import scored_top
 from common import corpora
 from common.config import RunConfig
-from common.methods import Mixed
+from common.methods import Mixed, Student
 from common.prompts import Prompts, preset
 from common.records import Fact
 from deploy.planning.architecture import Architecture
@@ -46,6 +47,8 @@ class Workload:
     ``retrieval``: prompt tokens of each retrieval item. ``text_tokens``: of the NLL
     suite. ``mix_rate``: None where targets are canonical. ``acceptance``: share of
     attempts that verify, but for the share ``hopeless`` of facts of which none does.
+    ``scored``: share of targets scored under the base. ``has_student``: the student draws
+    them; ``is_taught``: an engine scores each given x+, for the loss.
     Answers in evaluations are taken to be as long as targets.
     """
 
@@ -56,6 +59,9 @@ class Workload:
     acceptance: float
     hopeless: float
     max_retries: int
+    scored: float
+    has_student: bool
+    is_taught: bool
 
     @property
     def naive_tokens(self) -> float:
@@ -104,6 +110,10 @@ def estimate(
     prompts = Prompts(_Estimate(architecture.turn_tokens), preset(config.prompts), 0)
     target = config.method.target(0)
     mix_rate = target.mix_rate if isinstance(target, Mixed) else None
+    has_student = isinstance(target, Student)
+    if has_student:
+        # The naive side draws every token, whatever comes of it.
+        mix_rate, acceptance = 1.0, 1.0
 
     def length(fact: Fact) -> int:
         if mix_rate is None:
@@ -127,6 +137,9 @@ def estimate(
         mix_rate=mix_rate,
         acceptance=acceptance or architecture.acceptance,
         hopeless=0.0 if acceptance else architecture.hopeless,
+        scored=0.0 if has_student else config.rollout.score_fraction,
+        has_student=has_student,
+        is_taught=scored_top(config.method) > 0,
         max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,
     )
 

@@ -23,7 +23,7 @@ class FakeEngine:
             drawn[before_stop:] = [STOP]
         self._ready.append(Segment(key, drawn, [-float(base)] * len(drawn), []))
 
-    def begin_score(self, key, token_ids):
+    def begin_score(self, key, token_ids, top=0):
         self._ready.append(Segment(key, [0], [0.0], [-float(token) for token in token_ids[1:]]))
 
     def release(self, key):

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +11,8 @@ from actors.picks import draw_picks
 from actors.relay import Relay
 from actors.replay import Grant
 from actors.rollout import RolloutActor
-from actors.segments import Segment
-from common.methods import SFT, MixSD
+from actors.segments import Segment, Top
+from common.methods import SFT, ContextDistill, MixSD
 from common.prompts import Preset, Prompts
 from common.records import Fact, Work, unpack_rollout
 from common.sections import RolloutSettings
@@ -63,9 +64,13 @@ class AnyOrderEngine:
             drawn.append(next_token([*context, *drawn], (sampling.seed, len(drawn))))
         self._ready[key] = Segment(key, drawn, [-float(token) for token in drawn], [])
 
-    def begin_score(self, key, token_ids):
+    def begin_score(self, key, token_ids, top=0):
         logprobs = [-float(token) for token in token_ids[1:]]
-        self._ready[key] = Segment(key, [0], [0.0], logprobs)
+        likeliest = None
+        if top:
+            ids = np.array([[token, *range(top)] for token in token_ids[1:]])
+            likeliest = Top(ids, -float(len(token_ids)) * np.ones_like(ids))
+        self._ready[key] = Segment(key, [0], [0.0], logprobs, likeliest)
 
     def release(self, key):
         self._ready.pop(key, None)
@@ -332,3 +337,16 @@ def test_a_target_that_the_naive_side_drew_alone_needs_no_pass():
         assert rollout.base_logprobs == rollout.logprobs
     canonical = sum(len(r.canonical_logprobs) for r in queue.rollouts.values())
     assert metrics["mixsd_rollout_scored_tokens_total"] == canonical
+
+
+@pytest.mark.parametrize("targets", ["canonical", "mixed"])
+def test_an_engine_that_teaches_scores_each_target_given_the_fact(targets):
+    method = ContextDistill(targets=targets, teacher="engine", support="tail", top_k=2)
+    queue, _, _ = roll(method, on_exhausted="keep")
+    assert len(queue.rollouts) == len(FACTS)
+    for name, rollout in queue.rollouts.items():
+        length, expert = len(rollout.target_ids), prompts("contains").expert(FACTS[name])
+        ids = np.frombuffer(rollout.teacher_scores[: 8 * length], "<i4")
+        logprobs = np.frombuffer(rollout.teacher_scores[8 * length :], "<f4")
+        assert ids.tolist() == [0, 1] * length
+        assert set(logprobs.tolist()) == {-float(len(expert) + length)}

@@ -77,13 +77,24 @@ def test_a_malformed_override_is_refused(tmp_path, override, message):
         read(tmp_path, MINIMAL, override)
 
 
+def test_the_students_rollouts_need_a_bound_on_their_age_that_publishing_can_keep(tmp_path):
+    opsd = ("method.name=opsd", "learner.epochs=3")
+    with pytest.raises(UserError, match=r"replay.max_lag must say how old they may be"):
+        read(tmp_path, MINIMAL, *opsd)
+    with pytest.raises(UserError, match=r"publish.every is 3, so .* up to 2 steps old, more than"):
+        read(tmp_path, MINIMAL, *opsd, "replay.max_lag=1", "publish.every=3")
+    config = read(tmp_path, MINIMAL, *opsd, "replay.max_lag=2", "publish.every=3")
+    assert (config.exposures_per_rollout, config.student.samples) == (1, 8)
+    assert read(tmp_path).student is None
+
+
 def test_a_missing_setting_is_named():
     with pytest.raises(UserError, match="x: name: this setting is required"):
         parse({"method": {"name": "sft"}, "data": {"kgfact": {}}}, "x")
 
 
 def test_an_unknown_method_lists_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match=r"method\.name: 'dpo' is not one of mixsd, sft"):
+    with pytest.raises(UserError, match=r"method\.name: 'dpo' is not one of mixsd, sft, opsd"):
         read(tmp_path, MINIMAL, "method.name=dpo")
 
 

@@ -53,6 +53,20 @@ def test_a_full_queue_lifts_the_learners_other_bounds():
     assert reason(may_sample(bounds, level(inserted=4, ready=4), 4)) == "min_size"
 
 
+def test_weights_draw_no_more_than_comes_in_time_unless_the_learner_needs_it():
+    assert room(settings(), level(), 4, useful=4) == 4
+    assert room(settings(), level(leased=3), 4, useful=1) == 1
+    wait = room(settings(max_lag=0), level(leased=1, ready=3, inserted=3), 4, useful=0)
+    assert wait == Wait(
+        "lag",
+        "4 rollouts, with those on lease, are as many as the learner can train before they are "
+        "older than replay.max_lag=0",
+    )
+    # Held up behind a rollout that is not there, or by a bound above a batch.
+    assert room(settings(), level(inserted=4, ready=0), 4, useful=0) == 4
+    assert room(settings(min_size=6), level(inserted=4, ready=4), 4, useful=0) == 1
+
+
 def test_a_learner_that_is_ahead_gives_actors_room_for_a_batch():
     starved = settings(samples_per_insert=1, min_size=1)
     assert room(starved, level(inserted=8, sampled=8), 4) == 4

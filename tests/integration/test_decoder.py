@@ -96,6 +96,28 @@ def test_a_random_models_tokens_are_the_oracles_at_any_prompt_length(
     engine.close()
 
 
+def test_the_likeliest_tokens_of_a_text_read_in_parts_are_those_of_transformers(folder):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    engine = open_engine(folder, max_requests=16, max_batched_tokens=32)
+    ids = [2 + at * 7 % (VOCABULARY - 2) for at in range(90)]
+    engine.begin_score("text", ids, 8)
+    while not (segments := engine.step()):
+        pass
+    engine.close()
+    reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        logprobs = reference(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    top = segments[0].prompt_top
+    assert top.ids_TN[:, 0].tolist() == ids[1:]
+    expected = logprobs.topk(8)
+    assert torch.equal(torch.as_tensor(top.ids_TN[:, 1:]).long(), expected.indices)
+    torch.testing.assert_close(
+        torch.as_tensor(top.logprobs_TN[:, 1:]), expected.values, rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.fixture(scope="module")
 def model() -> models.Model:
     return models.load(models.resolve("packaged"))

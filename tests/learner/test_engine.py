@@ -169,3 +169,18 @@ def test_adapters_alone_are_trained_and_exported_merged_and_by_themselves(tiny_l
     resumed = engine_of(tiny_llama, lora={"rank": 4, "alpha": 8.0}, average=0.5)
     resumed.load_state(folder)
     assert step(resumed) == step(engine)
+
+
+@pytest.mark.parametrize("extra", [{}, {"average": 0.5}, {"lora": {"rank": 2}}])
+def test_the_policy_is_the_student_as_it_is_now_with_adapters_merged(tiny_llama, extra):
+    engine = engine_of(tiny_llama, **extra)
+    before = {name: weight.clone() for name, weight in engine.policy()}
+    step(engine)
+    after = dict(engine.policy())
+    assert after.keys() == before.keys() == engine.snapshot().weights.keys()
+    assert not torch.equal(
+        after["model.layers.0.mlp.down_proj.weight"], before["model.layers.0.mlp.down_proj.weight"]
+    )
+    if "average" not in extra:
+        for name, weight in engine.snapshot().weights.items():
+            assert torch.equal(after[name], weight)

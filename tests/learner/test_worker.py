@@ -55,6 +55,9 @@ class Engine:
     def snapshot(self) -> Snapshot:
         return Snapshot(0, 1, {"w": torch.zeros(1)}, {"master/w": torch.zeros(1)}, 1, {})
 
+    def policy(self):
+        return iter([("w", torch.zeros(1))])
+
     def barrier(self) -> None:
         pass
 
@@ -121,6 +124,47 @@ def test_a_failed_background_write_stops_the_loop_before_any_commit(tmp_path):
     with pytest.raises(OSError, match="not empty"):
         worker.run()
     assert queue.committed == []
+
+
+class Publisher:
+    """Every second version is due; remembers what was published between which batches."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.told: list[str] = []
+        sample = queue.sample
+
+        def noted(step: int) -> Batch:
+            self.told.append(f"batch {step}")
+            return sample(step)
+
+        queue.sample = noted
+
+    def is_due(self, version: int) -> bool:
+        return version % 2 == 0
+
+    def publish(self, version: int, weights) -> dict[str, float]:
+        assert [name for name, _ in weights] == ["w"]
+        self.told.append(f"weights {version}")
+        return {"write": 0.5}
+
+
+def test_weights_are_published_when_due_before_the_next_batch_is_asked_for(tmp_path):
+    worker, queue, *_ = learner(tmp_path, [1.0] * 3)
+    publisher = worker._publisher = Publisher(queue)
+    worker.run()
+    assert publisher.told == [
+        *("weights 0", "batch 1", "batch 2", "weights 2", "batch 3", "batch 4")
+    ]
+    assert worker.snapshot()["mixsd_learner_published_version"] == 2
+    assert worker.snapshot()["mixsd_learner_publish_seconds"] == {"write": 0.5}
+
+
+def test_a_resumed_learner_publishes_where_it_resumes_though_none_is_due(tmp_path):
+    learner(tmp_path, [1.0] * 3)[0].run()
+    worker, queue, *_ = learner(tmp_path, [1.0] * 3)
+    publisher = worker._publisher = Publisher(queue)
+    worker.run()
+    assert publisher.told == ["weights 3", "batch 4"]
 
 
 def test_event_files_hold_the_steps(tmp_path):

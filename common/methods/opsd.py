@@ -1,0 +1,27 @@
+"""OPSD: on-policy self-distillation, the paper's strongest baseline (DESIGN: its §2)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from common.methods.base import Student, Target
+from common.methods.distillation import Distillation
+
+
+class OPSD(Distillation):
+    """The student samples from x; the reference, which sees the fact, says what it should have."""
+
+    name: Literal["opsd"] = "opsd"
+    samples: int = Field(8, ge=1, le=4096, description="rollouts of a prompt in an epoch")
+    temperature: float = Field(1.0, gt=0, le=10, description="of the student's draws")
+    top_p: float = Field(1.0, gt=0, le=1, description="of the student's draws")
+
+    def target(self, attempt: int) -> Target:
+        """Whatever the student draws."""
+        return Student(self.samples, self.temperature, self.top_p)
+
+    def can_retry(self, attempt: int, temperature: float) -> bool:
+        """Nothing is rejected, so nothing is tried again."""
+        return False
