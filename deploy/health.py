@@ -7,6 +7,7 @@ somebody else must move (see :class:`Standstill`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -56,17 +57,24 @@ class Health:
         self._answered = now
         self._moved = now
         self._created = now
+        self._ready = math.inf
         self.report: Report | None = None
 
     def answered(self, report: Report, now: float) -> bool:
-        """Take a report; whether it shows progress since the last one."""
+        """Take a report; whether it shows a role that is well, so that old deaths are forgiven.
+
+        It is if it got something done since the last report, or has been at work for
+        as long as may pass without progress: an evaluator may wait for days.
+        """
         before, self.report = self.report, report
         self._answered = now
         progressed = before is not None and report.progress > before.progress
         first = report.state == "working" and (before is None or before.state != "working")
+        if first:
+            self._ready = now
         if progressed or first or report.waiting:
             self._moved = now
-        return progressed
+        return progressed or now - self._ready >= self._stall_s
 
     def complaint(self, now: float) -> str:
         """Why the member counts as stuck; empty while it does not."""

@@ -111,13 +111,14 @@ class Role:
         raise NotImplementedError
 
     def _run(self, index: int, meeting: tuple[str, int]) -> None:
+        began = time.monotonic()
         try:
             worker = self.build(index, meeting)
             if self._draining:
                 worker.drain()
             self._worker = worker
             self._state = "working"
-            self.say("ready")
+            self.say(f"ready after {time.monotonic() - began:.1f} s")
             result = worker.run()
             self.say(f"done: {result}")
             self._state = "done"
@@ -145,12 +146,15 @@ class ReplayRole(Role):
 
     def poll(self) -> Report:
         """It works whenever it answers."""
+        status = self._queue.status()
         return Report(
             "working",
             *self._identity,
+            # A learner that resumes takes samples back; what follows is progress again.
+            progress=status["accepted"] + status["exhausted"] + status["exposures_sampled"],
             waiting="requests",
             snapshot=self._queue.snapshot(),
-            detail={**self._queue.status(), "settings": self._queue.settings.model_dump()},
+            detail={**status, "settings": self._queue.settings.model_dump()},
         )
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:

@@ -40,6 +40,13 @@ def test_only_growth_counts_as_progress():
     assert [health.answered(_report(progress=p), now=p) for p in (1, 1, 2)] == [False, False, True]
 
 
+def test_a_role_that_waited_for_long_enough_is_well():
+    health = Health(60, 10, now=0)
+    health.answered(_report("starting"), now=5)
+    reports = [health.answered(_report(waiting="a checkpoint"), now) for now in (6, 15, 16)]
+    assert reports == [False, False, True]
+
+
 def test_restarts_pause_longer_each_time_and_end():
     budget = Budget(most=3)
     assert [budget.next_pause() for _ in range(4)] == [1.0, 2.0, 4.0, None]
