@@ -25,8 +25,8 @@ class Report:
     ``progress``  grows with everything the role gets done; in units of its own
     ``waiting``   what it waits for, or empty
     ``detail``    more for the run's status
-    ``cause``     why it failed; ``hopeless`` if a further try would fail alike,
-                  ``disk_full`` if one will work once there is room
+    ``cause``     why it failed; ``hopeless`` if a further try would fail alike
+    ``disk_full`` it failed, or waits, for want of room on the disk
     """
 
     state: State
@@ -88,6 +88,10 @@ class Health:
         return ""
 
 
+# A full disk is nobody's fault and only people can help, so tries for it are not counted.
+_ROOM_PAUSE_S, _LONGEST_ROOM_PAUSE_S = 5.0, 60.0
+
+
 class Budget:
     """Restarts with growing pauses, until one too many without progress in between.
 
@@ -99,10 +103,18 @@ class Budget:
         self._most = most
         self.restarts = restarts
         self.failures = 0
+        self._room_pause = _ROOM_PAUSE_S
 
     def progressed(self) -> None:
         """The role got something done: what failed before is forgiven."""
         self.failures = 0
+        self._room_pause = _ROOM_PAUSE_S
+
+    def room_pause(self) -> float:
+        """Seconds to wait for room on the disk before the next try."""
+        pause = self._room_pause
+        self._room_pause = min(2 * pause, _LONGEST_ROOM_PAUSE_S)
+        return pause
 
     def next_pause(self) -> float | None:
         """Count a failure; seconds to wait before the restart, or None to give up."""

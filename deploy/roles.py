@@ -8,27 +8,30 @@ process up before anything heavy is imported, and runs its worker in
 from __future__ import annotations
 
 import contextlib
-import errno
 import faulthandler
 import os
 import socket
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.replay import ReplayQueue
 from common import config as configuration
 from common import corpora, models
 from common.config import RunConfig
-from common.errors import first_line
+from common.errors import first_line, lacks_room
 from common.ledger import Ledger
 from common.metrics import Snapshot
 from common.prompts import Prompts, preset
 from common.rundir import RunDir
 from deploy.health import Report, State
 from deploy.remote import RemoteQueue
+
+if TYPE_CHECKING:
+    from learner.worker import Learner
 
 
 class Worker(Protocol):
@@ -91,7 +94,7 @@ class Role:
             cause=first_line(failure) if failure else "",
             # What the user gave, or numbers that diverge, fail again however often we try.
             hopeless=isinstance(failure, (ValueError, ArithmeticError)),
-            disk_full=isinstance(failure, OSError) and failure.errno == errno.ENOSPC,
+            disk_full=lacks_room(failure),
             snapshot={**worker.snapshot(), **engine} if worker else None,
         )
 
@@ -195,6 +198,8 @@ class RolloutRole(Role):
 class LearnerRole(Role):
     """One rank of the learner."""
 
+    _learner: Learner | None = None
+
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
         """Join the other ranks and load the student."""
         settings = self.config.learner
@@ -214,7 +219,7 @@ class LearnerRole(Role):
         engine = TrainingEngine(
             self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
         )
-        return Learner(
+        self._learner = Learner(
             engine,
             RemoteQueue(self.config.cluster.stall_s),
             settings,
@@ -223,6 +228,13 @@ class LearnerRole(Role):
             index,
             self.say,
         )
+        return self._learner
+
+    def poll(self) -> Report:
+        """How it goes; a checkpoint that does not fit yet is no failure."""
+        report = super().poll()
+        waits = self._learner is not None and self._learner.lacks_room
+        return replace(report, disk_full=report.disk_full or waits)
 
 
 class EvaluatorRole(Role):

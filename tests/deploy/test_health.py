@@ -53,6 +53,14 @@ def test_restarts_pause_longer_each_time_and_end():
     assert budget.restarts == 3
 
 
+def test_tries_for_room_on_the_disk_are_not_counted_and_become_rare():
+    budget = Budget(most=1)
+    assert [budget.room_pause() for _ in range(6)] == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    assert budget.restarts == 0
+    budget.progressed()
+    assert budget.room_pause() == 5.0
+
+
 def test_progress_forgives_failures_but_restarts_are_still_counted():
     budget = Budget(most=1)
     assert budget.next_pause() == 1.0
