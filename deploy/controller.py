@@ -137,7 +137,9 @@ class Controller:
         wanted = self._scale(wanted, now)
         self._sync(wanted)
         for group in self._groups.values():
-            if not group.done and group.draining_since is None and now >= group.retry_at:
+            if group.done or group.draining_since is not None or now < group.retry_at:
+                continue
+            if not (group.obstacle and is_full(self._run.root)):
                 group.bring_up()
         self._listen()
         self._apply(wanted)
@@ -150,9 +152,10 @@ class Controller:
         evaluators = [g for name, g in self._groups.items() if name.startswith("evaluator")]
         if learner.done and all(group.done for group in evaluators):
             return "finished"
-        complaint = self._standstill.complaint(*self._waits(), now)
-        # A full disk stops everybody, and is told.
-        if complaint and not obstacles:
+        waits, progress = self._waits()
+        # A full disk may stop everybody for long, and is told.
+        complaint = self._standstill.complaint({} if obstacles else waits, progress, now)
+        if complaint:
             raise GaveUp(complaint)
         return ""
 
