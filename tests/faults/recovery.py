@@ -47,8 +47,8 @@ class Killer:
         """The process in a role; None where it has none, or is done."""
         return _pid(view.read(self.run), role)
 
-    def kill(self, role: str) -> float | None:
-        """Kill the process in ``role``; seconds until its work went on.
+    def kill(self, role: str, how: signal.Signals = signal.SIGKILL) -> float | None:
+        """Kill the process in ``role``, or stop it; seconds until its work went on.
 
         None if the role was done before it had more to do.
         """
@@ -57,8 +57,8 @@ class Killer:
         started = process.start_time(pid)
         assert started is not None, f"{role} is gone already"
         killed, began = time.time(), time.monotonic()
-        os.kill(pid, signal.SIGKILL)
-        while process.is_alive(pid, started):
+        os.kill(pid, how)
+        while how == signal.SIGKILL and process.is_alive(pid, started):
             time.sleep(0.005)
         goes_on = self._goes_on(role, pid, killed)
         while not goes_on(found := view.read(self.run)):

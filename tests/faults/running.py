@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from common.ledger import open_view
@@ -51,22 +49,5 @@ def exactly_once(run: RunDir, expected: int = FACTS * EPOCHS, steps: bool = True
         assert sorted(seen) == trained
 
 
-def kill(found: dict, role: str, how: int = signal.SIGKILL) -> int:
-    pids = found["roles"][role]["pids"]
-    pid = list(pids.values())[-1]
-    os.kill(pid, how)
-    return pid
-
-
 def wait_step(runs: Path, name: str, step: int) -> dict:
     return wait(runs, name, lambda found: found["learner"].get("step", 0) > step, 120)
-
-
-def replaced(runs: Path, name: str, role: str, pid: int) -> dict:
-    """Wait for another process in the role, at work."""
-
-    def back(found):
-        actor = found["roles"][role]
-        return actor["state"] in ("up", "done") and pid not in actor["pids"].values()
-
-    return wait(runs, name, back, 120)

@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from common.rundir import RunDir, read_jsonl
-from tests.faults.running import exactly_once, kill, small_run
+from tests.faults.recovery import Killer
+from tests.faults.running import exactly_once, small_run
 from tests.integration.runs import call, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.thorough]
@@ -44,9 +45,10 @@ def test_an_actor_comes_while_the_learner_waits_and_goes_while_actors_wait(tmp_p
     call(tmp_path, "up", path, "--detach")
     run = RunDir(tmp_path / "breathing")
     try:
-        found = wait(tmp_path, "breathing", _second_is_up, 240)
+        wait(tmp_path, "breathing", _second_is_up, 240)
         # A learner that takes nothing lets the queue fill up.
-        pid = kill(found, "learner", signal.SIGSTOP)
+        pid = Killer(tmp_path, "breathing").pid("learner")
+        os.kill(pid, signal.SIGSTOP)
         wait(tmp_path, "breathing", _second_is_gone, 100)
         os.kill(pid, signal.SIGCONT)
         found = wait(tmp_path, "breathing", lambda f: f["state"] == "finished", 400)
