@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare demo-opsd check test test-all generated clean
+.PHONY: setup demo demo-compare demo-opsd check test test-all soak generated clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,11 @@ test-all: setup
 # Measurements: bench-rollout, bench-replay, bench-simulation, …; see tests/benchmarks.
 bench-%: setup
 	$(BIN)/python -m tests.benchmarks.$(subst -,_,$*)
+
+# Half an hour of a run whose processes are killed at random.
+MINUTES ?= 30
+soak: setup
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 # Files that are committed and made from code; tests compare.
 generated: setup

@@ -1,6 +1,7 @@
 """What crosses a process: facts, work items and rollouts, and their msgpack form.
 
-The wire form is a msgpack array that starts with a version number; the reader
+The wire form is a msgpack array that starts with a version number and holds
+log-probabilities as little-endian float32, which is how engines give them; the reader
 refuses other versions, wrong types, numbers out of range and payloads over
 ``MAX_PAYLOAD_BYTES``, and answers anything else with :class:`WireError` alone.
 Nothing here knows who sends or stores a record.
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import math
 import reprlib
+import struct
 from dataclasses import dataclass, fields
 from typing import Any
 
 import msgpack
 
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 MAX_PAYLOAD_BYTES = 16 * 2**20
 MAX_FACT_ID = 1024
 # Token ids and counts: what a tensor of int32 and a column of SQLite can hold.
@@ -133,12 +135,14 @@ def _mean_nll(logprobs: list[float]) -> float | None:
 
 
 _ROLLOUT_FIELDS = tuple(field.name for field in fields(Rollout))
+_LOGPROBS = ("logprobs", "base_logprobs", "canonical_logprobs")
 
 
 def pack_rollout(rollout: Rollout) -> bytes:
-    """Serialise; the inverse of :func:`unpack_rollout`."""
-    values = [getattr(rollout, name) for name in _ROLLOUT_FIELDS]
-    payload: bytes = msgpack.packb([WIRE_VERSION, *values], use_single_float=False)
+    """Serialise; the inverse of :func:`unpack_rollout`, but for the bits below float32."""
+    named = {name: getattr(rollout, name) for name in _ROLLOUT_FIELDS}
+    named |= {name: struct.pack(f"<{len(named[name])}f", *named[name]) for name in _LOGPROBS}
+    payload: bytes = msgpack.packb([WIRE_VERSION, *named.values()])
     return payload
 
 
@@ -162,6 +166,7 @@ def unpack_rollout(payload: bytes) -> Rollout:
     if len(values) != 1 + len(_ROLLOUT_FIELDS):
         raise WireError(f"record has {len(values) - 1} fields, not {len(_ROLLOUT_FIELDS)}")
     named = dict(zip(_ROLLOUT_FIELDS, values[1:], strict=True))
+    named |= {name: _floats(name, named[name]) for name in _LOGPROBS}
     _check_rollout(named)
     return Rollout(**named)
 
@@ -176,9 +181,6 @@ def _check_rollout(named: dict[str, Any]) -> None:
     for name in ("prompt_ids", "target_ids", "naive"):
         if not _are_counts(named[name], 1 if name == "naive" else MAX_COUNT):
             raise WireError(f"{name}: a list of counts is expected")
-    for name in ("logprobs", "base_logprobs", "canonical_logprobs"):
-        if not _are_floats(named[name]):
-            raise WireError(f"{name}: a list of finite floats is expected")
     if not named["target_ids"]:
         raise WireError("target_ids: at least one token is expected")
     for name in ("naive", "logprobs", "base_logprobs"):
@@ -209,8 +211,11 @@ def _are_counts(values: object, most: int) -> bool:
     return not values or (min(values) >= 0 and max(values) <= most)
 
 
-def _are_floats(values: object) -> bool:
-    if not isinstance(values, list) or not set(map(type, values)) <= {float}:
-        return False
+def _floats(name: str, content: object) -> list[float]:
+    if not isinstance(content, bytes) or len(content) % 4:
+        raise WireError(f"{name}: bytes of float32 are expected")
+    values = list(struct.unpack(f"<{len(content) // 4}f", content))
     # One that is not finite makes the sum so.
-    return math.isfinite(sum(values))
+    if not math.isfinite(sum(values)):
+        raise WireError(f"{name}: finite floats are expected")
+    return values

@@ -20,7 +20,7 @@ from typing import Any
 
 from common import config as configuration
 from common.publication import Shelf
-from common.rundir import RunDir, read_json
+from common.rundir import RunDir, is_full, read_json
 from deploy import cluster, desired, roles, stacks, view
 from deploy.desired import Desired
 from deploy.early_stop import EarlyStop
@@ -32,7 +32,6 @@ from deploy.scaling import Autoscaler, blocked, scheduled
 
 NAME = "controller"
 _TICK_S = 0.5
-_FULL_DISK_S = 5.0
 
 
 class GaveUp(RuntimeError):
@@ -144,7 +143,9 @@ class Controller:
         wanted = self._scale(wanted, now)
         self._sync(wanted)
         for group in self._groups.values():
-            if not group.done and group.draining_since is None and now >= group.retry_at:
+            if group.done or group.draining_since is not None or now < group.retry_at:
+                continue
+            if not (group.obstacle and is_full(self._run.root)):
                 group.bring_up()
         self._listen()
         self._apply(wanted)
@@ -158,7 +159,9 @@ class Controller:
         evaluators = [g for name, g in self._groups.items() if name.startswith("evaluator")]
         if learner.done and all(group.done for group in evaluators):
             return "finished"
-        complaint = self._standstill.complaint(*self._waits(), now)
+        waits, progress = self._waits()
+        # A full disk may stop everybody for long, and is told.
+        complaint = self._standstill.complaint({} if obstacles else waits, progress, now)
         if complaint:
             raise GaveUp(complaint)
         return ""
@@ -212,6 +215,9 @@ class Controller:
                 else:
                     self._failed(group, f"{name}: {report.cause}", hopeless=report.hopeless)
                 return
+        if any(report.disk_full for report in reports.values()):
+            self._lacks_room(group)
+            return
         stuck = group.stuck()
         if stuck:
             for name in stuck:
@@ -230,6 +236,9 @@ class Controller:
             self._tell_queue("release", group.name, True)
         if group.draining_since is not None:
             return
+        if is_full(self._run.root) and not hopeless:
+            self._await_room(group)
+            return
         pause = None if hopeless else group.budget.next_pause()
         if pause is None:
             tried = "" if hopeless else f" (after {group.budget.failures} restarts in a row)"
@@ -238,9 +247,12 @@ class Controller:
         self._journal.event(f"{why}; {group.name} is restarted in {pause:.0f} s")
 
     def _await_room(self, group: Group) -> None:
-        """Try again soon: a full disk is nobody's fault, and only people can help."""
+        """Try again, without counting it, until there is room."""
         group.end()
-        group.retry_at = time.monotonic() + _FULL_DISK_S
+        group.retry_at = time.monotonic() + group.budget.room_pause()
+        self._lacks_room(group)
+
+    def _lacks_room(self, group: Group) -> None:
         if not group.obstacle:
             group.obstacle = f"waiting: no space left in {self._run.root}"
             self._journal.event(f"{group.name} is {group.obstacle}")

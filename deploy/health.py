@@ -7,6 +7,7 @@ somebody else must move (see :class:`Standstill`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,8 +25,8 @@ class Report:
     ``progress``  grows with everything the role gets done; in units of its own
     ``waiting``   what it waits for, or empty
     ``detail``    more for the run's status
-    ``cause``     why it failed; ``hopeless`` if a further try would fail alike,
-                  ``disk_full`` if one will work once there is room
+    ``cause``     why it failed; ``hopeless`` if a further try would fail alike
+    ``disk_full`` it failed, or waits, for want of room on the disk
     """
 
     state: State
@@ -56,17 +57,24 @@ class Health:
         self._answered = now
         self._moved = now
         self._created = now
+        self._ready = math.inf
         self.report: Report | None = None
 
     def answered(self, report: Report, now: float) -> bool:
-        """Take a report; whether it shows progress since the last one."""
+        """Take a report; whether it shows a role that is well, so that old deaths are forgiven.
+
+        It is if it got something done since the last report, or has been at work for
+        as long as may pass without progress: an evaluator may wait for days.
+        """
         before, self.report = self.report, report
         self._answered = now
         progressed = before is not None and report.progress > before.progress
         first = report.state == "working" and (before is None or before.state != "working")
+        if first:
+            self._ready = now
         if progressed or first or report.waiting:
             self._moved = now
-        return progressed
+        return progressed or now - self._ready >= self._stall_s
 
     def complaint(self, now: float) -> str:
         """Why the member counts as stuck; empty while it does not."""
@@ -80,6 +88,10 @@ class Health:
         return ""
 
 
+# A full disk is nobody's fault and only people can help, so tries for it are not counted.
+_ROOM_PAUSE_S, _LONGEST_ROOM_PAUSE_S = 5.0, 60.0
+
+
 class Budget:
     """Restarts with growing pauses, until one too many without progress in between.
 
@@ -91,10 +103,18 @@ class Budget:
         self._most = most
         self.restarts = restarts
         self.failures = 0
+        self._room_pause = _ROOM_PAUSE_S
 
     def progressed(self) -> None:
         """The role got something done: what failed before is forgiven."""
         self.failures = 0
+        self._room_pause = _ROOM_PAUSE_S
+
+    def room_pause(self) -> float:
+        """Seconds to wait for room on the disk before the next try."""
+        pause = self._room_pause
+        self._room_pause = min(2 * pause, _LONGEST_ROOM_PAUSE_S)
+        return pause
 
     def next_pause(self) -> float | None:
         """Count a failure; seconds to wait before the restart, or None to give up."""

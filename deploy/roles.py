@@ -8,7 +8,6 @@ process up before anything heavy is imported, and runs its worker in
 from __future__ import annotations
 
 import contextlib
-import errno
 import faulthandler
 import functools
 import os
@@ -16,6 +15,7 @@ import socket
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +23,7 @@ from actors.replay import ReplayQueue
 from common import config as configuration
 from common import corpora, models
 from common.config import RunConfig
-from common.errors import first_line
+from common.errors import first_line, lacks_room
 from common.ledger import Ledger
 from common.methods import Divergence
 from common.metrics import Snapshot
@@ -35,6 +35,7 @@ from deploy.remote import RemoteQueue
 
 if TYPE_CHECKING:
     from learner.lessons import Tutor
+    from learner.worker import Learner
 
 
 class Worker(Protocol):
@@ -97,7 +98,7 @@ class Role:
             cause=first_line(failure) if failure else "",
             # What the user gave, or numbers that diverge, fail again however often we try.
             hopeless=isinstance(failure, (ValueError, ArithmeticError)),
-            disk_full=isinstance(failure, OSError) and failure.errno == errno.ENOSPC,
+            disk_full=lacks_room(failure),
             snapshot={**worker.snapshot(), **engine} if worker else None,
         )
 
@@ -117,13 +118,14 @@ class Role:
         raise NotImplementedError
 
     def _run(self, index: int, meeting: tuple[str, int]) -> None:
+        began = time.monotonic()
         try:
             worker = self.build(index, meeting)
             if self._draining:
                 worker.drain()
             self._worker = worker
             self._state = "working"
-            self.say("ready")
+            self.say(f"ready after {time.monotonic() - began:.1f} s")
             result = worker.run()
             self.say(f"done: {result}")
             self._state = "done"
@@ -151,12 +153,15 @@ class ReplayRole(Role):
 
     def poll(self) -> Report:
         """It works whenever it answers."""
+        status = self._queue.status()
         return Report(
             "working",
             *self._identity,
+            # A learner that resumes takes samples back; what follows is progress again.
+            progress=status["accepted"] + status["exhausted"] + status["exposures_sampled"],
             waiting="requests",
             snapshot=self._queue.snapshot(),
-            detail={**self._queue.status(), "settings": self._queue.settings.model_dump()},
+            detail={**status, "settings": self._queue.settings.model_dump()},
         )
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:
@@ -209,6 +214,8 @@ class RolloutRole(Role):
 class LearnerRole(Role):
     """One rank of the learner."""
 
+    _learner: Learner | None = None
+
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
         """Join the other ranks and load the student."""
         settings = self.config.learner
@@ -236,7 +243,7 @@ class LearnerRole(Role):
             publisher = Publisher(
                 shelf, self.config.publish, self.config.engine.dtype, index, self.say
             )
-        return Learner(
+        self._learner = Learner(
             engine,
             RemoteQueue(self.config.cluster.stall_s),
             settings,
@@ -247,6 +254,13 @@ class LearnerRole(Role):
             tutor,
             publisher,
         )
+        return self._learner
+
+    def poll(self) -> Report:
+        """How it goes; a checkpoint that does not fit yet is no failure."""
+        report = super().poll()
+        waits = self._learner is not None and self._learner.lacks_room
+        return replace(report, disk_full=report.disk_full or waits)
 
 
 class EvaluatorRole(Role):

@@ -12,7 +12,6 @@ Each rank writes the parameters it is given; none holds the whole model.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -24,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.rundir import is_full, read_json, write_atomic
+from common.errors import lacks_room
+from common.rundir import read_json, write_atomic
 from common.weights import file_hash, weights_hash
 
 STATE = "state"
@@ -32,6 +32,8 @@ _MANIFEST = "manifest.json"
 _INDEX = "model.safetensors.index.json"
 _PART_DEADLINE_S = 600.0
 _POLL_S = 0.05
+# Between tries on a full disk: the first pause, doubled up to the longest.
+_ROOM_PAUSE_S, _LONGEST_ROOM_PAUSE_S = 1.0, 60.0
 # Everything a tokenizer is saved as, whichever kind it is.
 _TOKENIZER_FILES = (
     "tokenizer*",
@@ -100,7 +102,8 @@ class Writer:
     """Writes checkpoints in the background; all ranks make the same calls.
 
     Training stops only for the snapshot. A checkpoint counts when :meth:`finished`
-    or :meth:`wait` has named its step: only then may the step be committed.
+    or :meth:`wait` has named its step: only then may the step be committed. On a
+    full disk it is tried again until there is room.
 
     Args:
         root: folder of the checkpoints.
@@ -118,6 +121,13 @@ class Writer:
         self._keep_exports = keep_exports
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[int] | None = None
+        self._lacks_room_for: int | None = None
+
+    @property
+    def waiting(self) -> str:
+        """What a checkpoint waits for, or empty."""
+        step = self._lacks_room_for
+        return "" if step is None else f"room on the disk for checkpoint step_{step}"
 
     def begin(self, source: Source, step: int) -> None:
         """Take the snapshot of ``step`` and start writing it; none may be pending."""
@@ -128,7 +138,7 @@ class Writer:
             shutil.rmtree(staging, ignore_errors=True)
             (staging / STATE).mkdir(parents=True)
         source.barrier()
-        self._pending = self._thread.submit(self._write_or_explain, snapshot, staging, step)
+        self._pending = self._thread.submit(self._write_once_it_fits, snapshot, staging, step)
 
     def finished(self) -> int | None:
         """The step whose checkpoint has become complete since the last call, else None.
@@ -145,21 +155,27 @@ class Writer:
         pending, self._pending = self._pending, None
         return pending.result()
 
-    def _write_or_explain(self, snapshot: Snapshot, staging: Path, step: int) -> int:
-        try:
-            return self._write(snapshot, staging, step)
-        except Exception as error:
-            # safetensors has an error of its own for a full disk.
-            if not is_full(self._root):
-                raise
-            shutil.rmtree(staging, ignore_errors=True)
-            raise OSError(errno.ENOSPC, f"no space left for checkpoint step_{step}") from error
+    def _write_once_it_fits(self, snapshot: Snapshot, staging: Path, step: int) -> int:
+        pause = _ROOM_PAUSE_S
+        while True:
+            try:
+                self._write(snapshot, staging, step)
+                self._lacks_room_for = None
+                return step
+            except Exception as error:
+                if not lacks_room(error):
+                    raise
+            self._lacks_room_for = step
+            for name in _own_files(snapshot):
+                (staging / name).unlink(missing_ok=True)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_ROOM_PAUSE_S)
 
-    def _write(self, snapshot: Snapshot, staging: Path, step: int) -> int:
+    def _write(self, snapshot: Snapshot, staging: Path, step: int) -> None:
         from safetensors.torch import save_file
 
         final = self._root / f"step_{step}"
-        own = [_weights_name(snapshot.rank, snapshot.world_size), _state_name(snapshot.rank)]
+        own = _own_files(snapshot)
         save_file(dict(snapshot.weights), staging / own[0], metadata={"format": "pt"})
         save_file(dict(snapshot.state), staging / own[1])
         for name, content in snapshot.files.items():
@@ -173,7 +189,7 @@ class Writer:
         }
         write_atomic(_part(staging, snapshot.rank), json.dumps(part))
         if snapshot.rank > 0:
-            return step
+            return
         parts = [_await_part(staging, rank) for rank in range(snapshot.world_size)]
         if snapshot.world_size > 1:
             write_atomic(staging / _INDEX, _index(parts))
@@ -187,7 +203,6 @@ class Writer:
         write_atomic(staging / _MANIFEST, json.dumps(manifest, indent=1))
         staging.rename(final)
         self._retire()
-        return step
 
     def _retire(self) -> None:
         found = existing(self._root)
@@ -256,6 +271,11 @@ def _weights_name(rank: int, world_size: int) -> str:
 
 def _state_name(rank: int) -> str:
     return f"{STATE}/rank-{rank}.safetensors"
+
+
+def _own_files(snapshot: Snapshot) -> list[str]:
+    """A rank's weights and state, relative to the checkpoint."""
+    return [_weights_name(snapshot.rank, snapshot.world_size), _state_name(snapshot.rank)]
 
 
 def _part(staging: Path, rank: int) -> Path:

@@ -137,7 +137,12 @@ class Learner:
     @property
     def waiting(self) -> str:
         """What it waits for, or empty."""
-        return self._waiting
+        return self._waiting or self._writer.waiting
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether a checkpoint does not fit on the disk; training stops at the next one."""
+        return self._writer.waiting != ""
 
     def drain(self) -> None:
         """Return from :meth:`run` after the step in progress.

@@ -1,4 +1,5 @@
 import math
+import struct
 from dataclasses import replace
 
 import msgpack
@@ -33,6 +34,7 @@ GOOD = Rollout(
 )
 COUNTS = st.integers(0, MAX_COUNT)
 FLOATS = st.floats(-1e9, 1e9)
+LOGPROBS = st.floats(-(2.0**30), 0, width=32)
 
 
 @st.composite
@@ -50,9 +52,9 @@ def rollouts(draw):
         prompt_ids=draw(st.lists(COUNTS, max_size=5)),
         target_ids=target,
         naive=all_or_none(st.integers(0, 1)),
-        logprobs=all_or_none(FLOATS),
-        base_logprobs=all_or_none(FLOATS),
-        canonical_logprobs=draw(st.lists(FLOATS, max_size=5)),
+        logprobs=all_or_none(LOGPROBS),
+        base_logprobs=all_or_none(LOGPROBS),
+        canonical_logprobs=draw(st.lists(LOGPROBS, max_size=5)),
         mix_rate=draw(st.none() | FLOATS),
         num_protected=draw(COUNTS),
         fallback=draw(st.text(max_size=8)),
@@ -152,10 +154,11 @@ def test_a_message_that_promises_too_much_is_refused(payload):
         (5, [], "target_ids: at least one token"),
         (6, [1], "naive: 1 entries for 2 target tokens"),
         (6, [2, 0], "naive: a list of counts"),
-        (7, [1, 2], "logprobs: a list of finite floats"),
-        (7, [-1.0, -math.inf], "logprobs: a list of finite floats"),
-        (8, [-1.0] * 3, "base_logprobs: 3 entries for 2 target tokens"),
-        (9, [None], "canonical_logprobs: a list of finite floats"),
+        (7, [-1.0, -2.0], "logprobs: bytes of float32"),
+        (7, b"\0" * 7, "logprobs: bytes of float32"),
+        (7, struct.pack("<2f", -1.0, -math.inf), "logprobs: finite floats"),
+        (8, b"\0" * 12, "base_logprobs: 3 entries for 2 target tokens"),
+        (9, None, "canonical_logprobs: bytes of float32"),
         (10, math.nan, "mix_rate: a finite float or nil"),
         (11, -1, "num_protected: a count is expected, not -1"),
         (12, None, "fallback: a string"),

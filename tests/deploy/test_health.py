@@ -40,10 +40,25 @@ def test_only_growth_counts_as_progress():
     assert [health.answered(_report(progress=p), now=p) for p in (1, 1, 2)] == [False, False, True]
 
 
+def test_a_role_that_waited_for_long_enough_is_well():
+    health = Health(60, 10, now=0)
+    health.answered(_report("starting"), now=5)
+    reports = [health.answered(_report(waiting="a checkpoint"), now) for now in (6, 15, 16)]
+    assert reports == [False, False, True]
+
+
 def test_restarts_pause_longer_each_time_and_end():
     budget = Budget(most=3)
     assert [budget.next_pause() for _ in range(4)] == [1.0, 2.0, 4.0, None]
     assert budget.restarts == 3
+
+
+def test_tries_for_room_on_the_disk_are_not_counted_and_become_rare():
+    budget = Budget(most=1)
+    assert [budget.room_pause() for _ in range(6)] == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    assert budget.restarts == 0
+    budget.progressed()
+    assert budget.room_pause() == 5.0
 
 
 def test_progress_forgives_failures_but_restarts_are_still_counted():

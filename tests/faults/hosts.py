@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.cable import Cable
+
 HEAD, NODE, PORT = "10.77.0.1", "10.77.0.2", 6399
 
 
@@ -97,22 +99,52 @@ class Hosts:
             result = self.on(host, shape.split())
             assert result.returncode == 0, result.stderr
 
+    def lose(self, share: float) -> None:
+        """Lose this share of packets, each way; skips where the kernel cannot."""
+        for host in (self.a, self.b):
+            rule = f"-A INPUT -i {host} -m statistic --mode random --probability {share} -j DROP"
+            if shutil.which("iptables") is None:
+                pytest.skip("losing packets needs iptables (Debian's package iptables)")
+            result = self.on(host, ["iptables", *rule.split()])
+            if result.returncode != 0:
+                pytest.skip(f"iptables does not lose packets here: {result.stderr}")
+
+    def lost(self, host: str) -> int:
+        """Packets that a host has lost by :meth:`lose`."""
+        table = self.on(host, ["iptables", "-nvxL", "INPUT"]).stdout
+        return sum(int(line.split()[0]) for line in table.splitlines() if "DROP" in line)
+
+    def connect_s(self) -> float:
+        """Seconds that the second host takes to connect to the head: a round trip and a little."""
+        program = (
+            "import socket, time; began = time.monotonic(); "
+            f"socket.create_connection(('{HEAD}', {PORT})); print(time.monotonic() - began)"
+        )
+        return float(self.on(self.b, [sys.executable, "-c", program]).stdout)
+
 
 @contextlib.contextmanager
-def two_hosts(folder: Path) -> Iterator[Hosts]:
-    """Make both hosts; skips where namespaces are not permitted."""
+def two_hosts(folder: Path, delay_s: float = 0.0) -> Iterator[Hosts]:
+    """Make both hosts; skips where namespaces are not permitted.
+
+    Args:
+        folder: for the token and for Ray's logs.
+        delay_s: of every packet between them, each way.
+    """
     if shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("network namespaces need root and iproute2")
     hosts = Hosts(folder, f"mx{os.getpid() % 10000}")
     made = subprocess.run(["ip", "netns", "add", hosts.a], capture_output=True, check=False)
     if made.returncode != 0:
         pytest.skip("this machine does not permit network namespaces")
+    cable = None
     try:
-        for line in (
-            f"ip netns add {hosts.b}",
-            f"ip link add {hosts.a} netns {hosts.a} type veth peer name {hosts.b} netns {hosts.b}",
-        ):
-            subprocess.run(line.split(), check=True)
+        subprocess.run(["ip", "netns", "add", hosts.b], check=True)
+        if delay_s:
+            cable = _cable(hosts, delay_s)
+        else:
+            link = f"{hosts.a} netns {hosts.a} type veth peer name {hosts.b} netns {hosts.b}"
+            subprocess.run(["ip", "link", "add", *link.split()], check=True)
         for host, address in ((hosts.a, HEAD), (hosts.b, NODE)):
             for line in (
                 f"ip addr add {address}/24 dev {host}",
@@ -127,3 +159,12 @@ def two_hosts(folder: Path) -> Iterator[Hosts]:
             with contextlib.suppress(KeyError, subprocess.CalledProcessError):
                 hosts.kill(host)
             subprocess.run(["ip", "netns", "del", host], check=False)
+        if cable is not None:
+            cable.close()
+
+
+def _cable(hosts: Hosts, delay_s: float) -> Cable:
+    try:
+        return Cable(hosts.a, hosts.b, delay_s)
+    except OSError as error:
+        pytest.skip(f"this machine does not permit TAP devices, which the delay needs: {error}")

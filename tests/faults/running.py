@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from common.ledger import open_view
@@ -35,7 +33,7 @@ def small_run(runs: Path, name: str, model: Path, **changes) -> Path:
     return write_config(runs, **{**settings, **changes})
 
 
-def exactly_once(run: RunDir, steps: bool = True) -> None:
+def exactly_once(run: RunDir, expected: int = FACTS * EPOCHS, steps: bool = True) -> None:
     """Every (fact, epoch) was trained once, by the ledger and by the learner's own notes.
 
     Without ``steps`` only the ledger is asked: a learner cut off from everything but the
@@ -44,29 +42,12 @@ def exactly_once(run: RunDir, steps: bool = True) -> None:
     ledger = open_view(run.ledger)
     trained = ledger.trained()
     ledger.close()
-    assert len(set(trained)) == len(trained) == FACTS * EPOCHS
+    assert len(set(trained)) == len(trained) == expected
     if steps:
         lines = read_jsonl(run.steps)
         seen = [tuple(exposure) for line in lines for exposure in line["exposures"]]
         assert sorted(seen) == trained
 
 
-def kill(found: dict, role: str, how: int = signal.SIGKILL) -> int:
-    pids = found["roles"][role]["pids"]
-    pid = list(pids.values())[-1]
-    os.kill(pid, how)
-    return pid
-
-
 def wait_step(runs: Path, name: str, step: int) -> dict:
     return wait(runs, name, lambda found: found["learner"].get("step", 0) > step, 120)
-
-
-def replaced(runs: Path, name: str, role: str, pid: int) -> dict:
-    """Wait for another process in the role, at work."""
-
-    def back(found):
-        actor = found["roles"][role]
-        return actor["state"] in ("up", "done") and pid not in actor["pids"].values()
-
-    return wait(runs, name, back, 120)

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from common.rundir import RunDir, read_jsonl
-from tests.faults.running import FACTS, exactly_once, kill, replaced, small_run, wait_step
+from tests.faults.recovery import ROLES, Killer
+from tests.faults.running import FACTS, exactly_once, small_run, wait_step
 from tests.integration.runs import call, command, counts, status, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -26,21 +27,16 @@ def test_a_run_outlives_every_one_of_its_processes(tmp_path, tiny_model):
     while not run.status.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     try:
-        found = wait(tmp_path, "battered", lambda f: counts(f)["accepted"] > 5, 120)
+        wait(tmp_path, "battered", lambda f: counts(f)["accepted"] > 5, 120)
         os.killpg(follower.pid, signal.SIGKILL)
+        killer = Killer(tmp_path, "battered")
         # A hang: it answers nothing, and is replaced after cluster.stall_s.
-        pid = kill(found, "rollout-0", signal.SIGSTOP)
-        found = replaced(tmp_path, "battered", "rollout-0", pid)
+        killer.kill("rollout", signal.SIGSTOP)
         assert list(run.logs.glob("rollout-0.*.stack"))
-        for role in ("rollout-0", "replay", "learner", "evaluator-0"):
-            if found["roles"][role]["state"] == "done":
-                continue
-            pid = kill(found, role)
-            found = replaced(tmp_path, "battered", role, pid)
-        os.kill(found["pid"], signal.SIGKILL)
-        pid = found["pid"]
-        found = wait(tmp_path, "battered", lambda f: f["pid"] != pid, 60)
-        assert any("took over" in event["text"] for event in found["events"])
+        for role in ROLES:
+            if killer.pid(role) is not None:
+                killer.kill(role)
+        assert any("took over" in event["text"] for event in read_jsonl(run.events))
         wait(tmp_path, "battered", lambda f: f["state"] == "finished", 300)
     finally:
         call(tmp_path, "down", "battered")
@@ -63,9 +59,10 @@ def test_a_killed_learner_trains_the_same_losses_again(tmp_path, tiny_model):
         call(tmp_path, "up", path, "--detach")
         try:
             if name == "killed":
-                for role, step in (("learner", 40), ("replay", 90), ("learner", 140)):
-                    found = wait_step(tmp_path, name, step)
-                    replaced(tmp_path, name, role, kill(found, role))
+                killer = Killer(tmp_path, name)
+                for role, step in (("learner", 40), ("queue", 90), ("learner", 140)):
+                    wait_step(tmp_path, name, step)
+                    killer.kill(role)
             wait(tmp_path, name, lambda f: f["state"] == "finished", 300)
         finally:
             call(tmp_path, "down", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.faults.running import exactly_once, small_run, wait_step
 from tests.integration.runs import call, status, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
+NOBODY = {"actors": 0}
 
 
 @pytest.fixture
@@ -55,6 +57,33 @@ def test_a_full_disk_halts_the_run_and_room_lets_it_go_on(small_disk, tiny_model
     finally:
         call(small_disk, "down", "full")
     exactly_once(RunDir(small_disk / "full"))
+
+
+@pytest.mark.thorough
+def test_a_checkpoint_that_does_not_fit_is_waited_for_by_the_learner_that_has_it(
+    small_disk, tiny_model
+):
+    """Little room is left: enough for everything but a checkpoint."""
+    path = small_run(small_disk, "tight", tiny_model, method={"name": "sft"}, evaluator=NOBODY)
+    call(small_disk, "up", path, "--detach")
+    try:
+        wait_step(small_disk, "tight", 30)
+        ballast = _fill(small_disk)
+        with ballast.open("ab") as file:
+            file.truncate(ballast.stat().st_size - 3 * 2**20)
+        found = wait(small_disk, "tight", lambda f: "no space left" in f["cause"], 120)
+        time.sleep(30)
+        found = status(small_disk, "tight")
+        assert found["state"] == "running"
+        assert "room on the disk" in found["roles"]["learner"]["waiting"]
+        assert sum("no space left" in event["text"] for event in found["events"]) == 1
+        ballast.unlink()
+        found = wait(small_disk, "tight", lambda f: f["state"] == "finished", 300)
+        assert found["cause"] == ""
+        assert found["roles"]["learner"]["restarts"] == 0
+    finally:
+        call(small_disk, "down", "tight")
+    exactly_once(RunDir(small_disk / "tight"))
 
 
 def test_a_rotten_checkpoint_is_passed_over_and_named(tmp_path, tiny_model):

@@ -1,0 +1,25 @@
+import errno
+
+import pytest
+
+from common.errors import lacks_room
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "nothing to say"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+        RuntimeError("ledger: database or disk is full; nothing was changed"),
+    ],
+)
+def test_a_full_disk_is_known_by_its_number_or_by_what_libraries_say(error):
+    wrapped = ValueError("could not be written")
+    wrapped.__cause__ = error
+    assert lacks_room(error)
+    assert lacks_room(wrapped)
+
+
+def test_other_errors_are_not_a_full_disk():
+    assert not lacks_room(OSError(errno.EACCES, "denied"))
+    assert not lacks_room(None)
