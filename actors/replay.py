@@ -16,7 +16,7 @@ from typing import Any
 
 from common.config import RunConfig, live_change
 from common.ledger import Accepted, Counts, Exposure, Ledger
-from common.limiter import Blocked, Level, Side, Wait, may_sample, room
+from common.limiter import UNBOUNDED, Blocked, Level, Side, Wait, may_sample, room
 from common.metrics import Snapshot
 from common.records import Work, unpack_rollout
 from common.sections import ReplaySettings
@@ -41,7 +41,8 @@ class ReplayQueue:
     def __init__(self, ledger: Ledger, config: RunConfig) -> None:
         self._ledger = ledger
         self._config = config
-        self._epochs = config.learner.epochs
+        # Without a learner nothing is exposed, and nobody waits for it.
+        self._epochs = config.learner.epochs if config.train else 0
         self._batch_size = config.learner.batch_size
         self._blocked = Blocked()
         self._lock = threading.Lock()
@@ -79,7 +80,7 @@ class ReplayQueue:
                 return Grant([], over=True)
             if count == 0 or counts.settled:
                 return Grant([], over=False)
-            free = room(self._config.replay, self._level(counts), self._batch_size)
+            free = self._room(counts)
             self._note("insert", free if isinstance(free, Wait) else None)
             if isinstance(free, Wait):
                 return Grant([], over=False)
@@ -211,6 +212,11 @@ class ReplayQueue:
         }
 
     # -- inside -------------------------------------------------------------
+
+    def _room(self, counts: Counts) -> int | Wait:
+        if not self._config.train:
+            return UNBOUNDED
+        return room(self._config.replay, self._level(counts), self._batch_size)
 
     def _is_over(self, counts: Counts) -> bool:
         """No work will be pending again; with a bound on age, not before all is committed."""

@@ -45,6 +45,7 @@ class RunConfig(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: int = Field(0, ge=0, lt=2**63)
     model: str = Field("packaged", description="folder, Hub id, or 'packaged'")
+    train: bool = Field(True, description="false: targets only, no learner (as 'rollout' has it)")
     prompts: PromptSettings = Field(
         "kgfact", description="preset of guidance, answer format and verdict, or own templates"
     )

@@ -58,7 +58,7 @@ def summary(run: RunDir) -> dict[str, Any]:
         "accepted": counts.accepted,
         "exhausted": lost,
         "attempts": counts.attempts,
-        "exposures_expected": counts.accepted * config.learner.epochs,
+        "exposures_expected": counts.accepted * config.learner.epochs * config.train,
         "exposures_trained": counts.trained,
         "step": counts.committed_step,
         "checkpoint": str(run.checkpoints / f"step_{step}"),

@@ -272,7 +272,8 @@ def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
 def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     """The run's prompt renderer."""
     templates, end = preset(config.prompts), model.stop_token_ids[0]
-    return Prompts(model.tokenizer, templates, end, config.rollout.verify)
+    fingerprint = models.fingerprint(model.tokenizer)
+    return Prompts(model.tokenizer, templates, end, config.rollout.verify, fingerprint)
 
 
 def prepare_process(log: Path, config: RunConfig) -> None:
