@@ -174,6 +174,7 @@ class RolloutRole(Role):
             self.config.engine,
             max_requests=2 * settings.slots,
             stop_token_ids=model.stop_token_ids,
+            speculative_tokens=settings.speculative_tokens,
         )
         facts = {fact.id: fact for fact in corpora.load(self.config.data).facts}
         return RolloutActor(
