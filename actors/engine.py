@@ -56,6 +56,7 @@ class Engine:
         settings: device, precision, context and cache sizes.
         max_requests: requests alive at once, waiting sessions included.
         stop_token_ids: tokens that end a generation; they are part of it.
+        speculative_tokens: guessed at once from what stands in the context; 0: none.
 
     Attributes:
         num_blocks: KV blocks in all.
@@ -72,6 +73,7 @@ class Engine:
         *,
         max_requests: int,
         stop_token_ids: Sequence[int],
+        speculative_tokens: int = 0,
     ) -> None:
         set_environment(settings)
         from vllm import SamplingParams, __version__
@@ -83,7 +85,7 @@ class Engine:
         self._sessions = use_sessions(settings.sessions, __version__)
         self._new_params, self._new_request = SamplingParams, Request
         config = EngineArgs(
-            model=str(model_dir), **vllm_arguments(settings, max_requests)
+            model=str(model_dir), **vllm_arguments(settings, max_requests, speculative_tokens)
         ).create_engine_config()
         self._core = InprocClient(config, Executor.get_class(config), log_stats=False)
         self.scheduler = self._core.engine_core.scheduler
@@ -95,6 +97,8 @@ class Engine:
         cache = config.cache_config
         # One block is vLLM's null block; it is never handed out.
         self.num_blocks = int(cache.num_gpu_blocks) - 1
+        # Guesses take room in the cache before they are known to be wrong.
+        self._ahead = speculative_tokens
         self._room = Room(self.num_blocks, int(cache.block_size), max_requests)
         self.max_model_len = int(config.model_config.max_model_len)
         self._stop_token_ids = list(stop_token_ids)
@@ -126,7 +130,9 @@ class Engine:
         continues = self._sessions and not last
         if key in self._to_abort:
             self._abort()
-        waiting = self._room.begin(key, len(context), num_tokens, continues, sampling.seed)
+        waiting = self._room.begin(
+            key, len(context), num_tokens + self._ahead, continues, sampling.seed
+        )
         params = self._params_for(num_tokens, sampling)
         if waiting is None:
             self._add(key, context, params, resumable=continues)
@@ -177,7 +183,7 @@ class Engine:
 
     def blocks_for(self, num_tokens: int) -> int:
         """KV blocks that a request of this many tokens fills."""
-        return self._room.blocks_for(num_tokens)
+        return self._room.blocks_for(num_tokens + self._ahead)
 
     @property
     def num_free_blocks(self) -> int:
@@ -282,6 +288,9 @@ class Engine:
     def _park(self, key: str) -> None:
         """Take a waiting session out of vLLM's queue, which is walked in every step."""
         session = self.scheduler.requests[key]
+        # Guesses that were right beyond the run's end are not part of it, though
+        # vLLM counts them as computed.
+        session.num_computed_tokens = session.num_tokens - 1
         self.scheduler.kv_holding_waiting.remove_request(session)
         self.scheduler.deferred_waiting.discard(session)
         self.scheduler.num_waiting_for_streaming_input -= 1

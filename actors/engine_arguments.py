@@ -49,7 +49,9 @@ def set_environment(settings: EngineSettings) -> None:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
 
 
-def vllm_arguments(settings: EngineSettings, max_requests: int) -> dict[str, Any]:
+def vllm_arguments(
+    settings: EngineSettings, max_requests: int, speculative_tokens: int = 0
+) -> dict[str, Any]:
     """vLLM's engine arguments for these settings."""
     arguments: dict[str, Any] = {
         "dtype": settings.dtype,
@@ -75,6 +77,13 @@ def vllm_arguments(settings: EngineSettings, max_requests: int) -> dict[str, Any
         arguments["distributed_executor_backend"] = "uni"
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    if speculative_tokens:
+        arguments["speculative_config"] = {
+            "method": "ngram",
+            "num_speculative_tokens": speculative_tokens,
+            "prompt_lookup_max": 4,
+            "prompt_lookup_min": 2,
+        }
     if settings.num_blocks is not None:
         arguments["num_gpu_blocks_override"] = settings.num_blocks
     return arguments

@@ -17,7 +17,7 @@ from typing import Any
 from common.config import RunConfig, live_change
 from common.ledger import Accepted, Counts, Exposure, Ledger
 from common.ledger.order import epoch_order
-from common.limiter import Blocked, Level, Side, Wait, may_sample, room
+from common.limiter import UNBOUNDED, Blocked, Level, Side, Wait, may_sample, room
 from common.metrics import Snapshot
 from common.records import Work, unpack_rollout
 from common.sections import ReplaySettings
@@ -251,6 +251,8 @@ class ReplayQueue:
         return None if lag is None else step - 1 - lag
 
     def _room(self, counts: Counts, version: int | None) -> int | Wait:
+        if not self._config.train:
+            return UNBOUNDED
         level, lag = self._level(counts), self._config.replay.max_lag
         if version is None or lag is None:
             return room(self._config.replay, level, self._batch_size)

@@ -46,6 +46,7 @@ class RunConfig(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: int = Field(0, ge=0, lt=2**63)
     model: str = Field("packaged", description="folder, Hub id, or 'packaged'")
+    train: bool = Field(True, description="false: targets only, no learner (as 'rollout' has it)")
     prompts: PromptSettings = Field(
         "kgfact", description="preset of guidance, answer format and verdict, or own templates"
     )
@@ -69,6 +70,8 @@ class RunConfig(Settings):
     @property
     def exposures_per_rollout(self) -> int:
         """Times each rollout is trained; the student's are drawn anew in every epoch."""
+        if not self.train:
+            return 0
         return 1 if self.student is not None else self.learner.epochs
 
     @property
@@ -89,6 +92,15 @@ class RunConfig(Settings):
     def _student_keeps_up(self) -> RunConfig:
         if self.student is None:
             return self
+        if not self.train:
+            raise ValueError(
+                f"train is false, but method {self.method.name} draws from the model in training"
+            )
+        if self.rollout.speculative_tokens:
+            raise ValueError(
+                f"rollout.speculative_tokens is {self.rollout.speculative_tokens}, but the student "
+                "samples, and guesses are exact at temperature 0 only; set it to 0"
+            )
         lag, every = self.replay.max_lag, self.publish.every
         if lag is None:
             raise ValueError(

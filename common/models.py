@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import json
@@ -79,6 +80,12 @@ def load(folder: Path) -> Model:
             "names a stop token (eos_token_id)"
         )
     return Model(folder, tokenizer, stops)
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What token ids depend on: the vocabulary and the chat template."""
+    content = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def is_converted(cache: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from common.errors import UserError
-from common.records import EvalItem, Fact
+from common.records import EvalItem, Fact, TokenIds
 from common.verify import Mode, normalise, number_in
 
 
@@ -111,7 +111,11 @@ def preset(chosen: str | Preset) -> Preset:
 
 
 class Prompts:
-    """Renders facts for one tokenizer and preset; ``mode`` replaces the preset's verdict."""
+    """Renders facts for one tokenizer and preset; ``mode`` replaces the preset's verdict.
+
+    Token ids that a fact brings are taken as they are where ``fingerprint`` says that
+    they are of this tokenizer.
+    """
 
     def __init__(
         self,
@@ -119,14 +123,18 @@ class Prompts:
         preset: Preset,
         end_token_id: int,
         mode: Mode | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         self._tokenizer = tokenizer
+        self._fingerprint = fingerprint
         self._preset = preset
         self._end_token_id = end_token_id
         self.mode: Mode = mode or preset.mode
 
     def naive(self, fact: Fact) -> list[int]:
         """x: the question alone."""
+        if (stored := self.stored(fact)) is not None:
+            return list(stored.prompt_ids)
         return self._turn(self._ask(fact.question))
 
     def expert(self, fact: Fact) -> list[int]:
@@ -157,8 +165,15 @@ class Prompts:
 
     def canonical(self, fact: Fact) -> list[int]:
         """y* as token ids, closed by the token that ends a turn."""
+        if (stored := self.stored(fact)) is not None:
+            return list(stored.target_ids)
         ids = self._tokenizer.encode(self.canonical_text(fact), add_special_tokens=False)
         return [*ids, self._end_token_id]
+
+    def stored(self, fact: Fact) -> TokenIds | None:
+        """The ids that the fact brings, if they are of this tokenizer."""
+        ids = fact.tokens
+        return ids if ids is not None and ids.tokenizer == self._fingerprint else None
 
     def text(self, token_ids: Sequence[int]) -> str:
         """What a reader sees of generated ids.
@@ -168,6 +183,10 @@ class Prompts:
         return self._tokenizer.decode(
             token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+
+    def user_turn(self, fact: Fact) -> str:
+        """What the user says in x."""
+        return self._ask(fact.question)
 
     def _ask(self, question: str) -> str:
         return _fill(self._preset.ask, question=question)
@@ -198,6 +217,32 @@ def check_answers(prompts: Prompts, facts: Sequence[Fact]) -> None:
                 f"fact {fact.id}: rollout.verify=last_number needs a number for an answer, not "
                 f"{fact.answer!r}; use contains or boxed"
             )
+
+
+def check_tokens(prompts: Prompts, facts: Sequence[Fact]) -> list[str]:
+    """Refuse stored token ids that are not those of the fact's text; remarks on others.
+
+    Raises:
+        UserError: names the fact and what its ids say.
+    """
+    foreign = 0
+    for fact in facts:
+        stored = prompts.stored(fact)
+        if stored is None:
+            foreign += fact.tokens is not None
+            continue
+        try:
+            told, asked = prompts.text(stored.target_ids), prompts.text(stored.prompt_ids)
+        except (OverflowError, ValueError) as error:
+            raise UserError(f"fact {fact.id}: 'tokens' holds no ids of this model") from error
+        if told != fact.target or normalise(fact.question) not in normalise(asked):
+            raise UserError(
+                f"fact {fact.id}: its token ids say {told!r} after {asked!r}, not what stands in "
+                "'messages'; where the text was changed, remove the key 'tokens'"
+            )
+    if not foreign:
+        return []
+    return [f"{foreign} facts bring token ids of another tokenizer; their text is encoded anew"]
 
 
 def tokens_needed(prompts: Prompts, fact: Fact, max_tokens: int) -> int:

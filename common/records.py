@@ -29,13 +29,27 @@ class WireError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A target and the naive prompt x before it, as ids of one tokenizer.
+
+    ``tokenizer`` is its fingerprint (``common.models.fingerprint``): with any
+    other the ids mean nothing.
+    """
+
+    tokenizer: str
+    prompt_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """One piece of knowledge to learn.
 
     ``answer`` is the short string that a verdict looks for. ``statement`` is
     the fact as a sentence. ``target`` is the canonical answer y* where the
     corpus brings its own (a worked solution, an assistant turn); otherwise
-    the prompt preset writes it from ``answer`` and ``statement``.
+    the prompt preset writes it from ``answer`` and ``statement``. ``tokens``
+    are ``target`` and its prompt as they were drawn, where that is known.
     """
 
     id: str
@@ -44,6 +58,7 @@ class Fact:
     statement: str = ""
     target: str = ""
     subject: str = ""
+    tokens: TokenIds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,22 @@ class RolloutSettings(Settings):
     early_stop: bool = Field(True, description="end attempts whose verdict is settled")
     tree_tokens: int = Field(4096, ge=0, description="tokens remembered a fact at T = 0; 0: none")
     score_fraction: float = Field(0.25, ge=0, le=1, description="targets scored under the base")
+    speculative_tokens: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="tokens that vLLM guesses at once from what stands in the prompt (n-gram)",
+    )
+
+    @model_validator(mode="after")
+    def _guesses_need_temperature_0(self) -> RolloutSettings:
+        if self.speculative_tokens and self.temperature > 0:
+            raise ValueError(
+                f"rollout.speculative_tokens is {self.speculative_tokens} and rollout.temperature "
+                f"{self.temperature:g}: how many guesses hold decides how many random numbers a "
+                "step draws, so rollouts would not repeat; set one of the two to 0"
+            )
+        return self
 
 
 class ReplaySettings(Settings):

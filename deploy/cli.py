@@ -15,6 +15,7 @@ from deploy.commands import (
     monitor,
     plan,
     render,
+    rollout,
     run,
     scale,
     simulate,
@@ -29,6 +30,7 @@ def main() -> None:
 
 _COMMANDS = (
     *(run.up, run.status, run.logs, run.down, run.report, run.compare),
+    rollout.rollout,
     *(scale.scale, scale.set_live),
     *(plan.plan, simulate.simulate, doctor.doctor, completion.completion),
     *(data.data, evaluate.evaluate, monitor.monitor, render.render),

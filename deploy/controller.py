@@ -97,7 +97,8 @@ class Controller:
 
     def _sync(self, wanted: Desired) -> None:
         """Groups for everything that is desired; the rest is drained."""
-        names = [REPLAY, *(f"rollout-{index}" for index in range(wanted.rollout)), "learner"]
+        names = [REPLAY, *(f"rollout-{index}" for index in range(wanted.rollout))]
+        names += ["learner"] if self._config.train else []
         names += [f"evaluator-{index}" for index in range(wanted.evaluator)]
         for name in names:
             if name not in self._groups:
@@ -153,11 +154,11 @@ class Controller:
         for group in list(self._groups.values()):
             self._judge(group)
         self._drain()
-        learner = self._groups["learner"]
+        trained = self._is_trained()
         obstacles = [g.obstacle for g in self._groups.values() if g.obstacle]
-        self._write("evaluating" if learner.done else "running", next(iter(obstacles), ""))
+        self._write("evaluating" if trained else "running", next(iter(obstacles), ""))
         evaluators = [g for name, g in self._groups.items() if name.startswith("evaluator")]
-        if learner.done and all(group.done for group in evaluators):
+        if trained and all(group.done for group in evaluators):
             return "finished"
         waits, progress = self._waits()
         # A full disk may stop everybody for long, and is told.
@@ -165,6 +166,13 @@ class Controller:
         if complaint:
             raise GaveUp(complaint)
         return ""
+
+    def _is_trained(self) -> bool:
+        """Nothing is left to learn; where nobody learns, to draw."""
+        if self._config.train:
+            return self._groups["learner"].done
+        report = self._groups[REPLAY].reports.get(REPLAY)
+        return report is not None and bool(report.detail["settled"])
 
     def _waits(self) -> tuple[dict[str, str], float]:
         """What each role waits for, and the progress of all; empty for one that is not up."""
@@ -263,7 +271,7 @@ class Controller:
         for name, group in self._groups.items():
             if group.draining_since is None:
                 # Evaluators end once they have measured the last checkpoint.
-                if name.startswith("evaluator") and self._groups["learner"].done:
+                if name.startswith("evaluator") and self._is_trained():
                     group.call("drain")
             elif now - group.draining_since > self._config.cluster.drain_s or group.done:
                 group.end()

@@ -55,7 +55,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
     """Validate data and model, write the run folder, start cluster and controller."""
     from actors.evaluator import check_retrieval
     from common import corpora, models
-    from common.prompts import check_answers, check_lengths
+    from common.prompts import check_answers, check_lengths, check_tokens
 
     say("reading facts and model …")
     corpus = corpora.load(config.data)
@@ -70,11 +70,18 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
     prompts = prompts_for(config, model)
     context = config.engine.max_model_len
     check_answers(prompts, corpus.facts)
+    for remark in check_tokens(prompts, corpus.facts):
+        say(f"note: {remark}")
     check_lengths(prompts, corpus.facts, config.rollout.max_tokens, context)
     check_retrieval(prompts, corpus, config.evaluator, context)
+    learner = (
+        f"{config.learner.ranks} learner rank(s) "
+        f"(ZeRO-{config.learner.zero_stage}, {config.learner.dtype})"
+        if config.train
+        else "no learner"
+    )
     say(
-        f"roles: {config.rollout.actors} rollout, {config.learner.ranks} learner rank(s) "
-        f"(ZeRO-{config.learner.zero_stage}, {config.learner.dtype}), "
+        f"roles: {config.rollout.actors} rollout, {learner}, "
         f"{config.evaluator.actors} evaluator, device {config.engine.resolved_device}"
     )
     run.create()

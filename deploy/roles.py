@@ -191,6 +191,7 @@ class RolloutRole(Role):
                 config.engine.shared_by(2) if is_taught else config.engine,
                 max_requests=2 * settings.slots,
                 stop_token_ids=model.stop_token_ids,
+                speculative_tokens=settings.speculative_tokens,
             )
 
         engine = self._engine = load()
@@ -321,7 +322,8 @@ def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
 def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     """The run's prompt renderer."""
     templates, end = preset(config.prompts), model.stop_token_ids[0]
-    return Prompts(model.tokenizer, templates, end, config.rollout.verify)
+    fingerprint = models.fingerprint(model.tokenizer)
+    return Prompts(model.tokenizer, templates, end, config.rollout.verify, fingerprint)
 
 
 def tutor_for(config: RunConfig, model_dir: Path) -> Tutor | None:

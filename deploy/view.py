@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from common.errors import RunError
 from common.rundir import RunDir, is_full, read_json
@@ -74,6 +74,9 @@ def lines(status: dict[str, Any]) -> list[str]:
             f"accepted{rate}",
             f"           {queue['attempts']} attempts, {dropped} dropped, "
             f"queue depth {queue['depth']}",
+        ]
+    if queue and queue["exposures_expected"]:
+        out += [
             f"exposures  {_bar(queue['exposures_sampled'], queue['exposures_expected'])} "
             f"{queue['exposures_sampled']}/{queue['exposures_expected']}, "
             f"{queue['exposures_trained']} committed{early}",
@@ -142,7 +145,20 @@ def plain_line(status: dict[str, Any]) -> str:
 
 
 def follow(run: RunDir) -> bool:
-    """Show the run until it ends; Ctrl-C leaves it running. Whether it has ended.
+    """:func:`watch` the run, and show what came of it; whether it has ended.
+
+    Raises:
+        RunError: the run failed or lost its controller.
+    """
+    state = watch(run)
+    if state == "finished":
+        compare([run])
+        print(f"report     {run.report}")
+    return state != "detached"
+
+
+def watch(run: RunDir) -> Literal["finished", "stopped", "detached"]:
+    """Show the run until it ends; Ctrl-C leaves it running.
 
     Raises:
         RunError: the run failed or lost its controller.
@@ -170,15 +186,15 @@ def follow(run: RunDir) -> bool:
         console.print(
             f"\ndetached; the run goes on. Come back: mixsd-cluster status {run.name} --follow"
         )
-        return False
+        return "detached"
     if status["state"] in ("failed", "interrupted"):
-        raise RunError(status.get("cause") or f"run {run.name} was interrupted; 'up' resumes it")
+        raise RunError(
+            status.get("cause") or f"run {run.name} was interrupted; start it again to resume it"
+        )
     if status["state"] == "stopped":
-        print(f"run {run.name} is stopped; 'up' resumes it")
-        return True
-    compare([run])
-    print(f"report     {run.report}")
-    return True
+        print(f"run {run.name} is stopped; start it again to resume it")
+        return "stopped"
+    return "finished"
 
 
 def compare(runs: list[RunDir]) -> None:

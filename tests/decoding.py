@@ -42,11 +42,20 @@ def tokens(drawn: dict[str, Drawn]) -> dict[str, list[int]]:
 
 
 def open_engine(
-    folder: Path, sessions: bool = True, stops=STOPS, max_requests: int = 64, **settings
+    folder: Path,
+    sessions: bool = True,
+    stops=STOPS,
+    max_requests: int = 64,
+    speculative_tokens: int = 0,
+    **settings,
 ) -> Engine:
     settings = {"dtype": "float32", "max_model_len": 512, "sessions": sessions} | settings
     return Engine(
-        folder, EngineSettings(**settings), max_requests=max_requests, stop_token_ids=stops
+        folder,
+        EngineSettings(**settings),
+        max_requests=max_requests,
+        stop_token_ids=stops,
+        speculative_tokens=speculative_tokens,
     )
 
 

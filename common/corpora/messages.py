@@ -5,6 +5,10 @@ Two kinds of row, which may not be mixed with other keys:
 ``{"question", "answer", "statement"?, "target"?, "subject"?, "id"?}``
 ``{"messages": [user, assistant], "clear_answer"?, "subject"?, "id"?}``
 
+The second is what ``mixsd-cluster rollout`` writes too (see ``released``), with further
+keys: ``question`` is the user turn without a preset's wording, ``tokens`` the ids of both
+turns, ``mix_meta`` is for people.
+
 Rows come from JSONL, CSV (the first kind only) or Parquet (see ``rows``); in a
 table further columns are left alone.
 """
@@ -16,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.corpora import rows
+from common.corpora import released, rows
 from common.errors import UserError
 from common.records import EvalItem, Fact
 
 _QUESTION_KEYS = {"id", "question", "answer", "statement", "target", "subject"}
-_MESSAGE_KEYS = {"id", "messages", "clear_answer", "subject"}
+_MESSAGE_KEYS = {"id", "messages", "clear_answer", "subject", "question", "mix_meta", "tokens"}
 _ITEM_KEYS = {"id", "question", "answer", "context", "aliases"}
 _SHOWN_PROBLEMS = 10
 
@@ -104,6 +108,7 @@ def _fact(row: rows.Row) -> Fact:
         statement=text["statement"] or text["target"] or text["answer"],
         target=text["target"],
         subject=text["subject"],
+        tokens=released.token_ids(raw["tokens"], place) if raw.get("tokens") else None,
     )
 
 
@@ -147,7 +152,7 @@ def _from_messages(raw: dict[str, Any], place: str) -> dict[str, Any]:
         raise UserError(f"{place}: 'messages' must be one user and one assistant turn")
     user, assistant = (message.get("content", "") for message in messages)
     return {
-        "question": user,
+        "question": raw.get("question", user),
         "answer": raw.get("clear_answer", assistant),
         "target": assistant,
         "subject": raw.get("subject", ""),

@@ -115,6 +115,11 @@ class LedgerView:
         """All accepted rollouts in order of arrival."""
         return [row[0] for row in self._db.execute("SELECT payload FROM rollouts ORDER BY id")]
 
+    def targets(self) -> Iterator[bytes]:
+        """The accepted rollouts one by one in the order of their work: no timing changes it."""
+        for row in self._db.execute("SELECT payload FROM rollouts ORDER BY work_id"):
+            yield row[0]
+
     def lost(self) -> list[tuple[str, str, str]]:
         """(fact id, outcome, reason) of every item that ended without a rollout."""
         return self._db.execute(

@@ -230,6 +230,8 @@ def _assumptions(system: System) -> list[str]:
 
 def _notes(system: System) -> list[str]:
     config, work, notes = system.config, system.workload, []
+    if not config.train:
+        notes.append("train is false: there will be no learner, though one is planned here")
     idle = sum(not rank for rank in system.learner.rows(work))
     if idle:
         note = f"{idle} of {config.learner.ranks} learner ranks get no row of a batch"

@@ -9,10 +9,11 @@ from common.ledger import Ledger
 from common.records import Rollout, WireError, pack_rollout, unpack_rollout
 
 
-def make(path, facts=8, *, epochs=2, batch=4, **replay):
+def make(path, facts=8, *, epochs=2, batch=4, train=True, **replay):
     config = parse(
         {
             "name": "q",
+            "train": train,
             "method": {"name": "mixsd"},
             "data": {"kgfact": {}},
             "replay": {"tolerance": 0, **replay},
@@ -52,6 +53,22 @@ def test_work_goes_out_comes_back_and_is_over(tmp_path):
     steps = [queue.sample(step) for step in (1, 2, 3, 4, 5)]
     assert [len(items) for _, items, _ in steps] == [4, 4, 4, 2, 0]
     assert steps[0][2] == 14
+
+
+def test_without_a_learner_nobody_waits_for_it_and_all_is_over_once_drawn(tmp_path):
+    limits = {"max_bytes": 2**16, "samples_per_insert": 1.0, "min_size": 1}
+    queue = make(tmp_path, 8, train=False, batch=2, **limits)
+    grant = queue.lease("x", 8, [])
+    assert len(grant.work) == 8
+    # More bytes than a queue before a learner may hold.
+    items = [(payload(work.fact_id, tokens=30_000), 1) for work in grant.work]
+    assert queue.insert_many(items[:7]) == [True] * 7
+    assert queue.release("x") == 1
+    assert not queue.status()["settled"]
+    (last,) = queue.lease("x", 8, []).work
+    queue.insert(payload(last.fact_id), 1)
+    assert queue.lease("x", 8, []).over
+    assert (queue.status()["settled"], queue.status()["exposures_expected"]) == (True, 0)
 
 
 def test_a_bad_payload_among_good_ones_accepts_none(tmp_path):

@@ -1,6 +1,6 @@
 """Tokens a second against slots and mixing rate: ``make bench-rollout-curves``.
 
-Writes docs/images/rollout_slots.png and rollout_rates.png, each with the
+Writes docs/images/rollout-slots.svg and rollout-rates.svg, each with the
 embedded model beside the random one whose surroundings are all that costs.
 """
 
@@ -22,25 +22,29 @@ from tests.benchmarks.ways import MIX_RATE, SLOTS, Regime, ours, plain, warm_up
 from tests.tiny import make_model
 
 ALL_SLOTS = (1, 4, 16, 64, 256)
-RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
 Curve = dict[float, float]
 
 
 def speed(engine: Engine, regime: Regime, way: Callable[..., int], *options: float) -> float:
-    warm_up(engine, regime)
-    began = time.perf_counter()
-    tokens = way(engine, regime, *options)
-    return tokens / (time.perf_counter() - began)
+    """Tokens/s: the best of the regime's repetitions."""
+    best = 0.0
+    for _ in range(regime.repeats):
+        warm_up(engine, regime)
+        began = time.perf_counter()
+        tokens = way(engine, regime, *options)
+        best = max(best, tokens / (time.perf_counter() - began))
+    return best
 
 
 def curves(engine: Engine, regime: Regime) -> tuple[Curve, Curve, Curve]:
     """Tokens/s: mixed by slots, plain by slots, mixed by rate."""
     mixed, alone, rates = {}, {}, {}
     for slots in ALL_SLOTS:
-        # Few slots take long: a wave and a half of attempts is enough.
-        some = replace(regime, items=regime.items[: slots + slots // 2 + 1])
+        # Few slots take long: a wave and a half of attempts is enough, or one of the widest.
+        some = replace(regime, items=regime.items[: min(slots + slots // 2 + 1, max(ALL_SLOTS))])
         mixed[slots] = speed(engine, some, ours, MIX_RATE, slots)
         alone[slots] = speed(engine, some, plain, slots)
         print(f"{regime.name} slots {slots} {mixed[slots]:.0f} {alone[slots]:.0f}", flush=True)
@@ -55,6 +59,8 @@ def draw(name: str, label: str, panels: Sequence[tuple[str, dict[str, Curve]]]) 
     import matplotlib
 
     matplotlib.use("Agg")
+    # Text stays text, and the same figures give the same file.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name})
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(panels), figsize=(8, 3), dpi=80)
@@ -64,9 +70,10 @@ def draw(name: str, label: str, panels: Sequence[tuple[str, dict[str, Curve]]]) 
         axis.set(title=title, xlabel=label, ylabel="tokens/s", ylim=0)
         if label == "slots":
             axis.set_xscale("log", base=4)
+            axis.set_xticks(ALL_SLOTS, [str(slots) for slots in ALL_SLOTS])
         axis.legend()
     figure.tight_layout()
-    figure.savefig(IMAGES / name)
+    figure.savefig(IMAGES / name, metadata={"Date": None})
 
 
 def main() -> None:
@@ -76,7 +83,7 @@ def main() -> None:
         make_model(Path(folder), vocabulary=512)
         engine = Engine(Path(folder), settings, max_requests=512, stop_token_ids=())
         panels["random, 2 layers"] = curves(
-            engine, Regime("host", random_items(400, 512), max_tokens=32, warm=True)
+            engine, Regime("host", random_items(400, 512), max_tokens=32, warm=True, repeats=3)
         )
         engine.close()
     model = models.load(models.resolve("packaged"))
@@ -88,7 +95,7 @@ def main() -> None:
     )
     engine.close()
     draw(
-        "rollout_slots.png",
+        "rollout-slots.svg",
         "slots",
         [
             (title, {f"mixed, λ {MIX_RATE}": mixed, "plain": alone})
@@ -96,7 +103,7 @@ def main() -> None:
         ],
     )
     draw(
-        "rollout_rates.png",
+        "rollout-rates.svg",
         "mixing rate λ",
         [(title, {f"{SLOTS} slots": rates}) for title, (_, _, rates) in panels.items()],
     )

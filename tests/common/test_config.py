@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from common.config import RunConfig, dump, load, parse
 from common.errors import UserError
+from common.sections import RolloutSettings
 
 MINIMAL = "name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n"
 
@@ -253,3 +254,9 @@ def test_a_bound_on_age_needs_rollouts_that_are_trained_once(tmp_path):
 def test_offload_that_moves_nothing_is_refused(tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, MINIMAL, *settings)
+
+
+def test_guesses_are_for_rollouts_at_temperature_0():
+    RolloutSettings(speculative_tokens=4)
+    with pytest.raises(ValueError, match=r"speculative_tokens is 4 and .*temperature 0\.7"):
+        RolloutSettings(speculative_tokens=4, temperature=0.7)

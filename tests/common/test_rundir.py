@@ -1,6 +1,9 @@
 import json
+import os
 
-from common.rundir import read_jsonl
+import pytest
+
+from common.rundir import read_jsonl, replacing
 
 
 def test_an_unfinished_last_line_is_left_out(tmp_path):
@@ -24,3 +27,14 @@ def test_lines_longer_than_a_read_are_read_whole(tmp_path):
 
 def test_a_missing_file_has_no_lines(tmp_path):
     assert read_jsonl(tmp_path / "steps.jsonl", last=10) == []
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "targets.jsonl"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError), replacing(path) as file:
+        file.writelines(["half of the new", "\ud800"])
+    assert (path.read_text(), os.listdir(tmp_path)) == ("old", ["targets.jsonl"])
+    with replacing(path) as file:
+        file.write("new")
+    assert path.read_text() == "new"

@@ -111,6 +111,27 @@ def test_a_live_runs_name_is_refused(tmp_path):
     assert "in use" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("taken.jsonl", [], "exists; choose another file, or replace it with --force"),
+        ("taken.jsonl", ["--force", "--so-far"], "run run-targets has no targets yet"),
+        (".", [], "a folder; name a file in it"),
+        ("nowhere/targets.jsonl", [], "nowhere is no folder that can be written to"),
+    ],
+)
+def test_targets_that_could_not_be_written_are_not_drawn(tmp_path, out, options, message):
+    path, taken = tmp_path / "config.yaml", tmp_path / "taken.jsonl"
+    path.write_text(yaml.safe_dump(GOOD))
+    taken.write_text("mine")
+    arguments = ["rollout", str(path), "--out", str(tmp_path / out), *options]
+    result = CliRunner().invoke(main, [*arguments, "--runs", str(tmp_path / "runs")])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert taken.read_text() == "mine"
+    assert not (tmp_path / "runs").exists()
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from deploy.cli import main\n"

@@ -67,6 +67,13 @@ def test_a_run_that_has_not_begun_shows_its_roles_only():
     ]
 
 
+def test_where_nobody_learns_there_are_no_exposures_to_show():
+    queue = {**_status()["queue"], "exposures_expected": 0, "exposures_sampled": 0}
+    shown = {line.split()[0] for line in view.lines(_status(queue=queue, learner={}))}
+    assert "rollouts" in shown
+    assert "exposures" not in shown
+
+
 def test_the_line_for_logs_holds_the_same_figures():
     assert view.plain_line(_status()) == (
         "running | rollouts 18/40 | attempts 50 | dropped 2 | depth 8 | step 12/48 | loss 2.500"

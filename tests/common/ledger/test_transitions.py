@@ -196,3 +196,8 @@ def test_a_full_disk_changes_nothing_and_says_so(ledger):
     assert ledger.counts() == ledger.recount() == before
     ledger._db.execute(f"PRAGMA max_page_count={pages + 100}")
     assert ledger.insert("a", 0, bytes(100_000), attempts=1)
+
+
+def test_targets_come_in_the_order_of_their_work_whatever_came_first(ledger):
+    fill(ledger, "cab")
+    assert list(ledger.targets()) == [b"a", b"b", b"c"]

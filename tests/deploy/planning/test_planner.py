@@ -112,6 +112,11 @@ def test_growth_while_it_runs_is_named_and_not_planned(system):
     assert "planned at 1 rollout actors; it may grow to 4" in plan.notes
 
 
+def test_a_learner_that_there_will_not_be_is_named(system):
+    notes = make_plan(system("smoke", "train=false")).notes
+    assert "train is false: there will be no learner, though one is planned here" in notes
+
+
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 

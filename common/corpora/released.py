@@ -1,0 +1,86 @@
+"""Targets as rows of chat messages: the format that the paper's code released, and more.
+
+Any trainer of chat data reads ``messages``; ``tokens`` holds what was drawn, id by id, for
+one that should train exactly that. Knows neither files nor where rollouts come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from common.errors import UserError
+from common.prompts import Prompts
+from common.records import MAX_COUNT, Fact, Rollout, TokenIds
+
+
+def row(
+    rollout: Rollout,
+    fact: Fact,
+    prompts: Prompts,
+    *,
+    stop_token_ids: Collection[int],
+    temperature: float,
+    fingerprint: str,
+) -> dict[str, Any]:
+    """One target as JSON.
+
+    Args:
+        rollout: of ``fact``.
+        prompts: what the rollout was drawn with.
+        stop_token_ids: a target that ends with another was cut.
+        temperature: at which it was drawn.
+        fingerprint: of the tokenizer.
+    """
+    naive, ids = rollout.naive, rollout.target_ids
+    ended = ids[-1] in stop_token_ids
+    return {
+        "id": fact.id if rollout.draw == 0 else f"{fact.id}#draw-{rollout.draw}",
+        "messages": [
+            {"role": "user", "content": prompts.user_turn(fact)},
+            {"role": "assistant", "content": prompts.text(ids)},
+        ],
+        "clear_answer": fact.answer,
+        "subject": fact.subject,
+        "question": fact.question,
+        "mix_meta": {
+            "lambda": rollout.mix_rate,
+            "temperature": temperature,
+            "attempts": rollout.attempt + 1,
+            "naive_fraction": sum(naive) / len(naive) if naive else None,
+            "tokens": len(ids),
+            "finish_reason": "stop" if ended else "length",
+            "correct": rollout.verified,
+            "protected": rollout.num_protected,
+            "fallback": rollout.fallback or None,
+        },
+        "tokens": {
+            "tokenizer": fingerprint,
+            "prompt_ids": rollout.prompt_ids,
+            "target_ids": ids,
+            "naive": naive,
+            "logprobs": rollout.logprobs,
+            "base_logprobs": rollout.base_logprobs,
+        },
+    }
+
+
+def token_ids(raw: object, place: str) -> TokenIds:
+    """The ids of a row's ``tokens``; other keys in it are left alone.
+
+    Raises:
+        UserError: one is missing or of another type.
+    """
+    fields = raw if isinstance(raw, dict) else {}
+    tokenizer = fields.get("tokenizer")
+    if not isinstance(tokenizer, str) or not tokenizer:
+        raise UserError(f"{place}: 'tokens' must say whose ids they are, in 'tokenizer'")
+    for key in ("prompt_ids", "target_ids"):
+        ids = fields.get(key)
+        if not isinstance(ids, list) or not ids or not all(map(_is_id, ids)):
+            raise UserError(f"{place}: 'tokens' needs a list of token ids in {key!r}")
+    return TokenIds(tokenizer, tuple(fields["prompt_ids"]), tuple(fields["target_ids"]))
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
