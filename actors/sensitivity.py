@@ -22,12 +22,10 @@ from actors import benchmarks
 from actors.benchmarks.base import Benchmark, Generation, Materials, MultipleChoice, NotMeasured
 from actors.results import Results, Target
 from common import models
-from common.evaluation import FisherSettings
+from common.evaluation import HELD_OUT, FisherSettings
 from common.rundir import read_json, write_atomic
 from common.sections import resolve_device
 
-# What is asked of the run's own corpus is what it trains: no capability that it may lose.
-_HELD_OUT = (*benchmarks.SUITES["general"], "arc_easy", "piqa", "wikitext2", "text_nll")
 # Raise with a change of what F is made of: what is in the caches is another F then.
 _VERSION = 1
 
@@ -62,13 +60,13 @@ def draw_examples(materials: Materials, settings: FisherSettings) -> Examples:
         for suite in materials.settings.suites
         for member in benchmarks.members(suite, materials)
     }
-    names = [name for name in _HELD_OUT if name in wanted]
+    names = [name for name in HELD_OUT if name in wanted]
     if not names:
         raise NotMeasured("evaluator.suites has no benchmark outside the run's own corpus")
     each = -(-settings.examples // len(names))
     alone = materials.settings.model_copy(update={"limit": each})
     drawn: list[tuple[int, ...]] = []
-    counts = {}
+    counts: dict[str, int] = {}
     for name in names:
         try:
             found = _golds(benchmarks.BUILDERS[name](replace(materials, settings=alone)), materials)
@@ -77,8 +75,9 @@ def draw_examples(materials: Materials, settings: FisherSettings) -> Examples:
         # Windows of a text are no rows that a limit has drawn from.
         rng = random.Random(f"{materials.seed}:fisher:{name}")
         chosen = rng.sample(found, min(each, len(found), settings.examples - len(drawn)))
-        drawn += [tuple(ids[-settings.max_tokens :]) for ids in chosen]
-        counts[name] = len(chosen)
+        if chosen:
+            drawn += [tuple(ids[-settings.max_tokens :]) for ids in chosen]
+            counts[name] = len(chosen)
     if not drawn:
         raise NotMeasured(f"none of {', '.join(names)} can be had here")
     return Examples(tuple(drawn), counts)

@@ -18,6 +18,12 @@ Suite = Literal[
 ]
 # fmt: on
 
+# Benchmarks outside a run's own corpus: what a model could do before, and may lose.
+HELD_OUT: tuple[Suite, ...] = (
+    *("mmlu", "gsm8k", "math500", "aime24", "humaneval"),
+    *("arc_easy", "piqa", "wikitext2", "ifeval", "text_nll"),
+)
+
 
 class FisherSettings(Settings):
     """Fisher alignment of checkpoints: the base's Fisher once, then each one's movement along it.

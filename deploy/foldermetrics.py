@@ -13,7 +13,6 @@ from common.metrics import Snapshot
 from common.rundir import RunDir
 from deploy.report import evaluations
 
-
 _FISHER = {
     "mixsd_fisher_alignment": "alignment",
     "mixsd_fisher_displacement": "weighted",
