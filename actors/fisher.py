@@ -25,8 +25,9 @@ class SquaredGradients:
 
     A hook squares each parameter's gradient as soon as the backward pass has made it
     and frees it: beside the model there is one sum and one gradient. The sums are in
-    CPU memory. A loop over examples, not ``vmap``: what vectorising shares is small
-    beside the products of full matrices, and it would hold a gradient an example.
+    CPU memory. A loop over examples, not ``torch.func.vmap(grad)``, which holds a gradient
+    an example: at 128 tokens of SmolLM2-135M on one core 1.4 CPU seconds an example
+    against 2.4, and half the memory.
 
     Args:
         model: its parameters get gradients; tied ones count once.

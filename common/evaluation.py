@@ -33,12 +33,12 @@ class FisherSettings(Settings):
     """
 
     examples: int = Field(64, ge=1, description="of the held-out benchmarks of the run's suites")
-    max_tokens: int = Field(128, ge=2, description="of an example; longer ones lose their start")
+    max_tokens: int = Field(256, ge=2, description="of an example; longer ones lose their start")
     parts: int = Field(
         4, ge=1, le=256, description="pieces of work that evaluators share and a kill cannot undo"
     )
     device: Device = "auto"
-    dtype: Dtype = Field("bfloat16", description="of model and gradients; sums are float32")
+    dtype: Dtype = Field("float32", description="of model and gradients; sums are float32")
     cache: AbsolutePath | None = Field(
         None,
         description="folder that runs share, 4 bytes a parameter a model (while computing: times "

@@ -167,9 +167,9 @@ def test_examples_are_drawn_by_seed_and_cut_at_their_start():
     assert [ids[-10:] for ids in long.token_ids] == list(drawn.token_ids)
 
 
-def test_what_the_run_trains_is_no_held_out_benchmark():
+def test_what_the_run_trains_is_no_held_out_benchmark_and_ifeval_has_no_gold_answers():
     with pytest.raises(NotMeasured, match="outside the run's own corpus"):
-        draw_examples(materials(suites=("recall",)), FisherSettings())
+        draw_examples(materials(suites=("recall", "ifeval")), FisherSettings())
 
 
 def test_benchmarks_share_the_examples_and_those_out_of_reach_give_none(tmp_path):
