@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,17 @@ class EvalEngine(completion.Engine, Protocol):
     """What the evaluator needs of :class:`actors.engine.Engine`."""
 
     def load_weights(self, model_dir: Path) -> None: ...
+
+
+class Analysis(Protocol):
+    """Measured when no suite is open, piece by piece, so that a new checkpoint waits for little."""
+
+    def advance(self, targets: Sequence[Target], final: bool) -> tuple[bool, bool]:
+        """One piece of work: (whether one was done, whether others hold some).
+
+        ``final``: there will be no more checkpoints or rollouts.
+        """
+        ...
 
 
 class Evaluator:
@@ -64,11 +75,12 @@ class Evaluator:
         self._on_progress = on_progress
         self._newest_first = newest_first
         self._suites: list[Suite] | None = None
+        self.analyses: list[Analysis] = []
         self._draining = threading.Event()
         self._items = 0
         self._waiting = ""
         self._metrics: dict[str, float] = {"mixsd_eval_seconds_total": 0.0}
-        self._meter = Meter(engine, materials, self._count)
+        self._meter = Meter(engine, materials, self.count)
 
     @property
     def progress(self) -> float:
@@ -95,6 +107,9 @@ class Evaluator:
             last_look = self._draining.is_set()
             self._waiting = ""
             worked, held_elsewhere = self._measure_one()
+            if not worked:
+                worked, held_too = self._analyse_one(last_look)
+                held_elsewhere |= held_too
             done += worked
             if worked:
                 continue
@@ -129,11 +144,26 @@ class Evaluator:
                         return True, held_elsewhere
         return False, held_elsewhere
 
-    def _measure(self, target: Target, suite: Suite) -> None:
-        began = time.monotonic()
+    def _analyse_one(self, final: bool) -> tuple[bool, bool]:
+        held_elsewhere = False
+        for analysis in self.analyses:
+            began = time.monotonic()
+            worked, held = analysis.advance(self._find(), final)
+            held_elsewhere |= held
+            if worked:
+                self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
+                return True, held_elsewhere
+        return False, held_elsewhere
+
+    def hold(self, target: Target) -> None:
+        """Put a target's weights into the engine, unless it has them."""
         if self._loaded != target.weights:
             self._engine.load_weights(target.folder)
             self._loaded = target.weights
+
+    def _measure(self, target: Target, suite: Suite) -> None:
+        began = time.monotonic()
+        self.hold(target)
         result, responses = self._meter.measure(suite)
         self._results.write(target, suite.name, suite.key, result, responses)
         self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
@@ -144,7 +174,8 @@ class Evaluator:
         responses = self._results.responses(twin)
         self._results.write(target, suite.name, suite.key, kept, responses)
 
-    def _count(self, progress: Progress) -> None:
+    def count(self, progress: Progress) -> None:
+        """An item of a benchmark or an analysis is done."""
         self._items += 1
         self._metrics["mixsd_eval_items_done"] = progress.done
         self._metrics["mixsd_eval_items"] = progress.total

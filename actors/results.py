@@ -158,17 +158,22 @@ class Results:
 
 
 def by_step(folder: Path) -> list[dict[str, Any]]:
-    """``{"step", "weights", "scores"}`` of each step, the base model first.
+    """``{"step", "weights", "scores", "analyses"}`` of each step, the base model first.
 
     Where one benchmark was measured several times at a step (another subset, a
     retrained step), the latest counts.
     """
     steps: dict[int, dict[str, Any]] = {}
     for result in Results(folder).all():
-        merged = steps.setdefault(result["step"], {"step": result["step"], "scores": {}})
+        merged = steps.setdefault(result["step"], _blank(result["step"]))
         merged["weights"] = result["weights"]
         merged["scores"].update(result["scores"])
+        merged["analyses"].update(result.get("analyses", {}))
     return [steps[step] for step in sorted(steps)]
+
+
+def _blank(step: int) -> dict[str, Any]:
+    return {"step": step, "scores": {}, "analyses": {}}
 
 
 def _read(paths: Iterable[Path]) -> list[dict[str, Any]]:

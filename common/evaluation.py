@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from common.sections import Device, Dtype
 from common.settings import AbsolutePath, Settings
 
 # fmt: off
@@ -16,6 +17,33 @@ Suite = Literal[
     "arc_easy", "piqa", "wikitext2", "ifeval", "text_nll",
 ]
 # fmt: on
+
+# Benchmarks outside a run's own corpus: what a model could do before, and may lose.
+HELD_OUT: tuple[Suite, ...] = (
+    *("mmlu", "gsm8k", "math500", "aime24", "humaneval"),
+    *("arc_easy", "piqa", "wikitext2", "ifeval", "text_nll"),
+)
+
+
+class FisherSettings(Settings):
+    """Fisher alignment of checkpoints: the base's Fisher once, then each one's movement along it.
+
+    An evaluator then holds the base model a second time, with gradients, for as long as
+    the Fisher takes, and 4 bytes a parameter in CPU memory.
+    """
+
+    examples: int = Field(64, ge=1, description="of the held-out benchmarks of the run's suites")
+    max_tokens: int = Field(256, ge=2, description="of an example; longer ones lose their start")
+    parts: int = Field(
+        4, ge=1, le=256, description="pieces of work that evaluators share and a kill cannot undo"
+    )
+    device: Device = "auto"
+    dtype: Dtype = Field("float32", description="of model and gradients; sums are float32")
+    cache: AbsolutePath | None = Field(
+        None,
+        description="folder that runs share, 4 bytes a parameter a model (while computing: times "
+        "parts); on several hosts one that all see; none: mixsd-cluster's in the user's cache",
+    )
 
 
 class EvaluatorSettings(Settings):
@@ -57,3 +85,6 @@ class EvaluatorSettings(Settings):
     )
     patience: int = Field(2, ge=1, description="checkpoints without a gain that end the first peak")
     min_delta: float = Field(0.0, ge=0, le=1, description="a gain in recall must exceed this")
+    fisher: FisherSettings | None = Field(
+        None, description="measure Fisher alignment; none: do not"
+    )

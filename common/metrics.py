@@ -186,6 +186,26 @@ CATALOGUE: tuple[Spec, ...] = (
         "Step of the newest evaluated checkpoint.",
         measured_in="steps",
     ),
+    *(
+        Spec(name, "gauge", "controller", meaning, measured_in=unit)
+        for name, meaning, unit in (
+            (
+                "mixsd_fisher_alignment",
+                "Of the newest checkpoint measured: (D_F / |move|^2) / (tr F / d); 1 ignores F.",
+                "ratio",
+            ),
+            (
+                "mixsd_fisher_displacement",
+                "D_F of that checkpoint: the sum of F times squared movement from the base.",
+                "nats",
+            ),
+            (
+                "mixsd_raw_displacement",
+                "Squared distance of that checkpoint's weights from the base's.",
+                "squared weight",
+            ),
+        )
+    ),
     Spec("mixsd_run_state", "gauge", "controller", "1 for the state the run is in.", "state"),
     Spec("mixsd_disk_free_bytes", "gauge", "controller", "Free space where the run's folder is."),
     Spec("mixsd_disk_size_bytes", "gauge", "controller", "Size of that file system."),

@@ -321,9 +321,9 @@ class Controller:
         if state == "finished":
             self._write("reporting")
             try:
-                from deploy.report import write_report
+                from deploy.reportpage import write_report
 
-                write_report(self._run)
+                write_report([self._run])
             except Exception as error:
                 traceback.print_exc()
                 state, cause = "failed", f"report: {error}"

@@ -13,6 +13,12 @@ from common.metrics import Snapshot
 from common.rundir import RunDir
 from deploy.report import evaluations
 
+_FISHER = {
+    "mixsd_fisher_alignment": "alignment",
+    "mixsd_fisher_displacement": "weighted",
+    "mixsd_raw_displacement": "raw",
+}
+
 
 class FolderMetrics:
     """Of one run; reads an evaluation again only when the folder has changed."""
@@ -53,6 +59,10 @@ def score_metrics(results: list[dict[str, Any]]) -> Snapshot:
     if first["step"] == 0:
         metrics["mixsd_eval_base_low"] = _parts(first, "low")
         metrics["mixsd_eval_base_high"] = _parts(first, "high")
+    moved = [found for one in results if (found := one["analyses"].get("fisher", {}))]
+    for name, key in _FISHER.items():
+        if moved and moved[-1].get(key) is not None:
+            metrics[name] = moved[-1][key]
     return metrics
 
 

@@ -1,12 +1,9 @@
-"""``report.html`` and its numbers, from the files of a run folder alone."""
+"""The numbers of a run's report, from the files of its folder alone."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from actors.results import by_step
@@ -14,6 +11,7 @@ from actors.selection import Selection, select
 from common import config as configuration
 from common.config import RunConfig
 from common.estimates import mean_nll
+from common.evaluation import HELD_OUT
 from common.ledger import open_view
 from common.methods import Method, Mixed, Student
 from common.records import Rollout, unpack_rollout
@@ -73,32 +71,46 @@ def summary(run: RunDir) -> dict[str, Any]:
         "canonical_nll": _nll([r.canonical_logprobs for r in rollouts]),
         "scoring_share": _scoring_share(run),
         "targets": _by_origin(rollouts, config.method),
-        "base": results[0]["scores"] if results and results[0]["step"] == 0 else {},
+        "base": _base(results),
         "final": final.get("scores", {}),
         "unverified": sum(not rollout.verified for rollout in rollouts),
         "accepted_by_attempt": _by_attempt(rollouts),
+        "nlls": {
+            "targets": [r.target_nll for r in rollouts if r.target_nll is not None],
+            "canonical": [r.canonical_nll for r in rollouts if r.canonical_nll is not None],
+        },
+        "nll_check": next(
+            (one["analyses"]["nll_check"] for one in results if "nll_check" in one["analyses"]),
+            None,
+        ),
+        "fisher": final.get("analyses", {}).get("fisher"),
+        "checkpoints": [{**one, "retention": retention(_base(results), one)} for one in results],
+        "steps": [
+            {
+                "step": line["step"],
+                "loss": line["loss"],
+                "tokens_per_second": line["tokens"] / line["seconds"],
+            }
+            for line in read_jsonl(run.steps)
+        ],
     }
 
 
-def write_report(run: RunDir) -> None:
-    """Write the self-contained page."""
-    import jinja2
+def retention(base: dict[str, Any], result: dict[str, Any]) -> float | None:
+    """What is kept of the held-out capability: mean of score over the base's score.
 
-    figures = summary(run)
-    ledger = open_view(run.ledger)
-    try:
-        rollouts = [unpack_rollout(payload) for payload in ledger.payloads()]
-    finally:
-        ledger.close()
-    template = jinja2.Template(
-        (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"), autoescape=True
-    )
-    page = template.render(
-        figures=figures,
-        plots=_plots(run, figures, rollouts),
-        config=run.config.read_text(encoding="utf-8"),
-    )
-    run.report.write_text(page, encoding="utf-8")
+    Over the shares of right answers (retrieval and the benchmarks outside the corpus) that
+    both have and where the base is right at all; None where there is none.
+    """
+    kept = [
+        result["scores"][name]["value"] / before["value"]
+        for name, before in base.items()
+        if name in {*HELD_OUT, "retrieval"}
+        and before.get("unit") == "fraction"
+        and before["value"] > 0
+        and "value" in result["scores"].get(name, {})
+    ]
+    return sum(kept) / len(kept) if kept else None
 
 
 def score_text(score: dict[str, Any] | None) -> str:
@@ -108,6 +120,11 @@ def score_text(score: dict[str, Any] | None) -> str:
     if "value" not in score:
         return f"not measured: {score['not_measured']}"
     return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+
+
+def _base(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The base model's scores; none where it was not measured."""
+    return results[0]["scores"] if results and results[0]["step"] == 0 else {}
 
 
 def _nll(logprobs: list[list[float]]) -> dict[str, Any] | None:
@@ -150,83 +167,3 @@ def _by_origin(rollouts: list[Rollout], method: Method) -> dict[str, int]:
 def _by_attempt(rollouts: list[Rollout]) -> dict[int, int]:
     """Verified rollouts by the attempt (from 1) that gave them."""
     return dict(sorted(Counter(r.attempt + 1 for r in rollouts if r.verified).items()))
-
-
-def _plots(run: RunDir, figures: dict[str, Any], rollouts: list[Rollout]) -> list[dict[str, str]]:
-    steps = read_jsonl(run.steps)
-    numbers = [line["step"] for line in steps]
-    plots = [
-        _line("Loss", "step", "nats/token", {"loss": (numbers, [s["loss"] for s in steps])}),
-        _line(
-            "Learner throughput",
-            "step",
-            "tokens/s",
-            {"tokens/s": (numbers, [s["tokens"] / s["seconds"] for s in steps])},
-        ),
-        _bars("Accepted by attempt", "attempt", "facts", figures["accepted_by_attempt"]),
-        _histogram(
-            "Target NLL under the base",
-            {
-                "targets": [r.target_nll for r in rollouts if r.target_nll is not None],
-                "canonical": [r.canonical_nll for r in rollouts if r.canonical_nll is not None],
-            },
-        ),
-    ]
-    results = evaluations(run)
-    curves = {
-        suite: (
-            [r["step"] for r in results if "value" in r["scores"].get(suite, {})],
-            [r["scores"][suite]["value"] for r in results if "value" in r["scores"].get(suite, {})],
-        )
-        for suite in ("recall", "retrieval")
-    }
-    plots.append(_line("Recall and retention", "step", "share right", curves))
-    return plots
-
-
-def _figure() -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(5.2, 3.2), layout="constrained")
-    return figure, axes
-
-
-def _line(
-    title: str, x: str, y: str, curves: dict[str, tuple[list[Any], list[float]]]
-) -> dict[str, str]:
-    figure, axes = _figure()
-    for label, (at, values) in curves.items():
-        axes.plot(at, values, marker="o" if len(at) < 20 else None, label=label)
-    axes.set(xlabel=x, ylabel=y)
-    if len(curves) > 1:
-        axes.legend()
-    return _picture(title, figure)
-
-
-def _bars(title: str, x: str, y: str, counts: dict[int, int]) -> dict[str, str]:
-    figure, axes = _figure()
-    axes.bar([str(key) for key in counts], list(counts.values()))
-    axes.set(xlabel=x, ylabel=y)
-    return _picture(title, figure)
-
-
-def _histogram(title: str, samples: dict[str, list[float]]) -> dict[str, str]:
-    figure, axes = _figure()
-    for label, values in samples.items():
-        if values:
-            axes.hist(values, bins=20, alpha=0.6, label=label)
-    axes.set(xlabel="nats/token", ylabel="facts")
-    axes.legend()
-    return _picture(title, figure)
-
-
-def _picture(title: str, figure: Any) -> dict[str, str]:
-    from matplotlib import pyplot
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    pyplot.close(figure)
-    return {"title": title, "data": base64.b64encode(buffer.getvalue()).decode()}

@@ -24,11 +24,12 @@ from common import config as configuration
 from common import corpora, models
 from common.config import RunConfig
 from common.errors import first_line, lacks_room
-from common.ledger import Ledger
+from common.ledger import Ledger, open_view
 from common.methods import Divergence
 from common.metrics import Snapshot
 from common.prompts import Prompts, preset
 from common.publication import SHARED_MEMORY, Shelf
+from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir
 from deploy.health import Report, State
 from deploy.remote import RemoteQueue
@@ -297,14 +298,51 @@ class EvaluatorRole(Role):
         corpus = corpora.load(config.data)
         prompts = prompts_for(config, model)
         materials = materials_for(model, prompts, corpus, config.evaluator, config.seed)
-        return Evaluator(
+        results = Results(self.run_dir.eval)
+        evaluator = Evaluator(
             engine,
             base.weights,
             materials,
-            Results(self.run_dir.eval),
+            results,
             find,
             newest_first=not config.learner.early_stop,
         )
+        self._add_analyses(evaluator, engine, base, materials, results)
+        return evaluator
+
+    def _add_analyses(
+        self, evaluator: Any, engine: Any, base: Any, materials: Any, results: Any
+    ) -> None:
+        """The check of the stored NLLs, and Fisher alignment where it is asked for."""
+        from actors.benchmarks.base import NotMeasured
+        from actors.completion import Completion
+        from actors.measuring import Progress
+        from actors.nll_check import NllCheck
+        from actors.sensitivity import Alignment, BaseFisher, draw_examples
+
+        settings = self.config.evaluator
+
+        def rollouts() -> list[Rollout]:
+            with contextlib.closing(open_view(self.run_dir.ledger)) as ledger:
+                return [unpack_rollout(payload) for payload in ledger.payloads()]
+
+        completion = Completion(engine, settings.slots)
+        evaluator.analyses.append(
+            NllCheck(completion, evaluator.hold, base, results, rollouts, self.config.seed)
+        )
+        if settings.fisher is None:
+            return
+        try:
+            examples = draw_examples(materials, settings.fisher)
+        except NotMeasured as reason:
+            self.say(f"Fisher alignment is not measured: {reason}")
+            return
+
+        def tell(done: int, total: int) -> None:
+            evaluator.count(Progress("fisher", done, total))
+
+        fisher = BaseFisher(base, examples, settings.fisher, tell)
+        evaluator.analyses.append(Alignment(fisher, base, results))
 
 
 def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:

@@ -47,6 +47,7 @@ def read(run: RunDir) -> dict[str, Any]:
             status["state"] = "interrupted"
     results = evaluations(run)
     status["scores"] = {f"step_{result['step']}": result["scores"] for result in results}
+    status["analyses"] = {f"step_{result['step']}": result["analyses"] for result in results}
     status["report"] = str(run.report) if run.report.exists() else None
     status["speed"] = asdict(speed(run))
     status["measuring"] = {actor: asdict(item) for actor, item in measuring(run).items()}
@@ -98,6 +99,14 @@ def lines(status: dict[str, Any]) -> list[str]:
         shown = [f"{k} {v['value']:.3f}" for k, v in scores.items() if "value" in v]
         wrapped = textwrap.wrap(f"{step}: {', '.join(shown)}", 69)
         out += [f"{'scores' if i == 0 else '':10} {line}" for i, line in enumerate(wrapped)]
+    for step, found in reversed(status["analyses"].items()):
+        if found.get("fisher", {}).get("alignment") is not None:
+            fisher = found["fisher"]
+            out.append(
+                f"fisher     {step}: alignment {fisher['alignment']:.3f}, D_F "
+                f"{fisher['weighted']:.3g}, |move|² {fisher['raw']:.3g}"
+            )
+            break
     if status["metrics_url"] and live:
         address = status["metrics_url"].removesuffix("/metrics")
         out.append(f"page       {address}/ (for Prometheus: /metrics)")
@@ -203,19 +212,25 @@ def compare(runs: list[RunDir]) -> None:
     from rich.table import Table
 
     from deploy.report import score_text, summary
+    from deploy.reportpage import bases, measured, unmeasured
 
     summaries = [summary(run) for run in runs]
-    columns = _bases(summaries) + [(item["run"], item["final"], item) for item in summaries]
+    columns: list[tuple[str, Any, Any]] = [
+        (name, scores, None) for name, scores in bases(summaries)
+    ]
+    columns += [(item["run"], item["final"], item) for item in summaries]
     table = Table()
     for heading in ("", *(name for name, _, _ in columns)):
         table.add_column(heading, overflow="fold")
-    for suite in dict.fromkeys(suite for _, scores, _ in columns for suite in scores):
+    for suite in measured(summaries):
         sizes = {scores[suite]["n"] for _, scores, _ in columns if "n" in scores.get(suite, {})}
-        label = f"{suite} (n={'/'.join(map(str, sorted(sizes)))})" if sizes else suite
+        label = f"{suite} (n={'/'.join(map(str, sorted(sizes)))})"
         table.add_row(label, *(score_text(scores.get(suite)) for _, scores, _ in columns))
     for label, text in _FIGURES:
         table.add_row(label, *("" if item is None else text(item) for _, _, item in columns))
     Console().print(table)
+    for suite, reason in unmeasured(summaries).items():
+        print(f"{suite} is not measured: {reason}")
     for item in summaries:
         print(f"checkpoint {item['checkpoint']} ({item['chosen_because']})")
 
@@ -226,10 +241,22 @@ def _nll(score: dict[str, Any] | None) -> str:
     return "not scored" if score is None else f"{score_text(score)} (n={score['items']})"
 
 
+def _fisher(item: dict[str, Any]) -> str:
+    alignment = (item["fisher"] or {}).get("alignment")
+    return "not measured" if alignment is None else f"{alignment:.3f}"
+
+
+def _retention(item: dict[str, Any]) -> str:
+    kept = [one["retention"] for one in item["checkpoints"] if one["step"] == item["chosen"]]
+    return f"{kept[0]:.2f}" if kept and kept[0] is not None else "not measured"
+
+
 # Rows of the table below the scores.
 _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("target NLL", lambda item: _nll(item["target_nll"])),
     ("canonical NLL", lambda item: _nll(item["canonical_nll"])),
+    ("retention", _retention),
+    ("Fisher alignment", _fisher),
     (
         "targets",
         lambda item: (
@@ -244,16 +271,6 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
         ),
     ),
 )
-
-
-def _bases(summaries: list[dict[str, Any]]) -> list[tuple[str, Any, None]]:
-    """One column for the base model where all runs measured the same, else one a run."""
-    values = [
-        {suite: score.get("value") for suite, score in item["base"].items()} for item in summaries
-    ]
-    if all(value == values[0] for value in values):
-        return [("base", summaries[0]["base"], None)]
-    return [(f"base of {item['run']}", item["base"], None) for item in summaries]
 
 
 def _bar(done: float, total: float) -> str:

@@ -87,16 +87,18 @@ def down(run: str, runs: Path) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The page; JSON and CSV lie beside.")
 @RUNS
 @reported
-def report(run: str, runs: Path) -> None:
-    """Write and name the report of RUN, as far as it has come."""
-    from deploy.report import write_report
+def report(run: tuple[str, ...], out: Path | None, runs: Path) -> None:
+    """Write and name the report of RUN, as far as it has come; of several, side by side."""
+    from deploy.reportpage import write_report
 
-    folder = find_run(run, runs)
-    write_report(folder)
-    click.echo(folder.report)
+    folders = [find_run(name, runs) for name in run]
+    if out is None and len(folders) > 1:
+        out = runs / f"report-{'-'.join(folder.name for folder in folders)}.html"
+    click.echo(write_report(folders, out))
 
 
 @click.command()

@@ -270,6 +270,20 @@ EVALUATION = Board(
         _suite_panel("Scores", SHARE, 'suite!~".*nll.*"'),
         _suite_panel("NLL", NATS, 'suite=~".*nll.*"'),
         Panel(
+            "Fisher alignment",
+            "none",
+            ((f"mixsd_fisher_alignment{_RUN}", "{{run}}"),),
+            "(D_F / |move|²) / (tr F / d): 1 ignores the base's Fisher, above 1 follows it.",
+        ),
+        Panel(
+            "Displacement from the base",
+            "none",
+            (
+                (f"mixsd_fisher_displacement{_RUN}", "{{run}} D_F"),
+                (f"mixsd_raw_displacement{_RUN}", "{{run}} raw"),
+            ),
+        ),
+        Panel(
             "Steps behind the newest checkpoint",
             "none",
             (

@@ -220,7 +220,12 @@ def test_a_later_result_of_a_step_counts(tmp_path: Path) -> None:
     for key, value in (("a" * 8, 0.1), ("b" * 8, 0.2)):
         results.write(target, "s", key, {"scores": {"recall": {"value": value}}}, [])
     assert by_step(tmp_path) == [
-        {"step": 4, "weights": target.weights, "scores": {"recall": {"value": 0.2}}}
+        {
+            "step": 4,
+            "weights": target.weights,
+            "scores": {"recall": {"value": 0.2}},
+            "analyses": {},
+        }
     ]
 
 

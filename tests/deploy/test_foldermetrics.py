@@ -8,7 +8,7 @@ from deploy.foldermetrics import FolderMetrics, score_metrics
 
 
 def _result(step: int, **scores: dict) -> dict:
-    return {"step": step, "weights": "w", "scores": scores}
+    return {"step": step, "weights": "w", "scores": scores, "analyses": {}}
 
 
 def _score(value: float, low: float, high: float) -> dict:
@@ -49,3 +49,16 @@ def test_an_evaluation_shows_once_its_file_is_there(tmp_path):
     scores = {"scores": {"recall": _score(0.1, 0.0, 0.2)}}
     Results(run.eval).write(Target(0, Path(), "w"), "recall", "key", scores, [])
     assert folder.snapshot("running")["mixsd_eval_score"] == {"recall": 0.1}
+
+
+def test_fisher_metrics_are_those_of_the_newest_checkpoint_that_has_them():
+    results = [_result(step) for step in (0, 4, 8)]
+    for result, alignment in zip(results[1:], (1.25, 1.5), strict=True):
+        result["analyses"] = {"fisher": {"alignment": alignment, "weighted": 3.0, "raw": 2.0}}
+    results.append(_result(12))
+    metrics = score_metrics(results)
+    assert metrics["mixsd_fisher_alignment"] == 1.5
+    assert metrics["mixsd_fisher_displacement"] == 3.0
+    assert metrics["mixsd_raw_displacement"] == 2.0
+    results[2]["analyses"] = {"fisher": {"not_measured": "another model"}}
+    assert "mixsd_fisher_alignment" not in score_metrics(results)

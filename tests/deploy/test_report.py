@@ -7,7 +7,8 @@ from common.config import dump, parse
 from common.ledger import Ledger
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
-from deploy.report import summary, write_report
+from deploy.report import summary
+from deploy.reportpage import write_report
 from deploy.view import compare
 
 PLAIN = Rollout(
@@ -73,7 +74,7 @@ def test_targets_are_counted_by_how_they_came_to_be(run):
 
 
 def test_page_and_table_show_interval_size_and_cost(run, capsys):
-    write_report(run)
+    write_report([run])
     page = run.report.read_text()
     assert "(2 of 5 scored, 3 tokens)" in page
     assert "Scoring took 10.0 % of the rollout engines" in page

@@ -33,6 +33,7 @@ def _status(**changes):
             "waiting": {"sample": "8 rollouts wait, fewer than a batch"},
         },
         "learner": {"step": 12.0, "loss": 2.5},
+        "analyses": {},
         "scores": {
             "step_0": {"recall": {"value": 0.25, "n": 4}, "text_nll": {"not_measured": "x"}}
         },

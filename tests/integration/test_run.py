@@ -46,6 +46,7 @@ def finished(tmp_path_factory):
             "max_tokens": 24,
             "text_tokens": 256,
             "limit": 4,
+            "fisher": {"examples": 4, "max_tokens": 16, "parts": 2, "cache": str(runs / "fisher")},
         },
     )
     call(runs, "up", path, "--detach")
@@ -85,6 +86,21 @@ def test_the_base_and_every_checkpoint_are_measured(finished):
     _, status, _ = finished
     assert set(status["scores"]) == {"step_0", "step_3", "step_5"}
     assert status["scores"]["step_5"]["text_nll"]["n"] > 200
+
+
+def test_checkpoints_have_a_fisher_alignment_and_the_stored_nlls_a_second_pass(finished):
+    run, status, _ = finished
+    found = status["analyses"]
+    for step in ("step_3", "step_5"):
+        fisher = found[step]["fisher"]
+        assert fisher["examples"] == 1, "256 tokens of text are one window"
+        assert fisher["alignment"] > 0
+        assert len(fisher["layers"]) == 30 + 2
+    assert found["step_5"]["fisher"]["raw"] > found["step_3"]["fisher"]["raw"] > 0
+    check = found["step_0"]["nll_check"]
+    # Batches differ between the passes, and the engine computes in bfloat16.
+    assert abs(check["difference"]) < 0.02
+    assert "Fisher alignment by layer" in (run / "report.html").read_text()
 
 
 def test_the_checkpoint_loads_as_a_chat_model(finished):
