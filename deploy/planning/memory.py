@@ -23,7 +23,7 @@ _BUCKET = 500_000_000
 _LOGIT_BYTES = 2 + 4 + 4
 
 # Of learner.divergences, which is not imported here: it needs torch.
-CHUNK_NUMBERS, CHUNK_TENSORS = 2**23, 10
+CHUNK_NUMBERS, CHUNK_TENSORS = 2**23, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,8 @@ def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
 
 
 def _logits(arch: Architecture, loss: Loss, targets: int) -> int:
-    """Bytes of the loss: whole logits; of a divergence one chunk's, and the head's gradient."""
+    """Bytes of the loss: whole logits; of a divergence one chunk's, and the head's gradient,
+    which is summed in float32."""
     if not isinstance(loss, Divergence):
         return targets * arch.vocabulary * _LOGIT_BYTES
     chunk = min(CHUNK_NUMBERS, targets * arch.vocabulary)

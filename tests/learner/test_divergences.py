@@ -170,6 +170,21 @@ def test_a_teacher_of_other_positions_or_another_vocabulary_is_refused():
         distill(*parts, WholeTeacher(hidden, weight[:11], bias[:11]), spec())
 
 
+def test_no_more_than_one_chunk_of_logits_is_ever_whole(monkeypatch):
+    sizes = []
+    slope = divergences._slope
+
+    def noted(logits_CV, teacher, loss):
+        sizes.append(tuple(logits_CV.shape))
+        return slope(logits_CV, teacher, loss)
+
+    monkeypatch.setattr(divergences, "_slope", noted)
+    monkeypatch.setattr(divergences, "CHUNK_NUMBERS", 2 * V + 3)
+    parts, teacher = tensors()
+    distill(*parts, WholeTeacher(*teacher), spec())
+    assert sizes == [(2, V), (2, V), (1, V)]
+
+
 logits = st.lists(st.floats(-20, 20, width=32), min_size=V, max_size=V)
 losses = st.builds(
     spec,
