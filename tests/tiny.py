@@ -49,7 +49,7 @@ def make_student(folder: Path) -> Path:
     return make_model(folder, vocabulary=64, hidden=32, heads=4, kv_heads=2, tied=True)
 
 
-def make_chat_model(folder: Path) -> Path:
+def make_chat_model(folder: Path, *, scale: float = 0.02) -> Path:
     """A model with the packaged tokenizer: whole runs in seconds."""
     from common import models
 
@@ -61,6 +61,7 @@ def make_chat_model(folder: Path) -> Path:
         heads=1,
         tied=True,
         end_token_id=tokenizer.eos_token_id,
+        scale=scale,
     )
     tokenizer.save_pretrained(folder)
     return folder

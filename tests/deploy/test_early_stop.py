@@ -6,10 +6,14 @@ import json
 
 import pytest
 
-from common.config import RunConfig, parse
+from actors.replay import ReplayQueue
+from common.config import RunConfig, dump, parse
 from common.errors import UserError
+from common.ledger import Ledger
+from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
 from deploy.early_stop import EarlyStop
+from deploy.report import summary, write_report
 
 
 def config(**changes) -> RunConfig:
@@ -96,3 +100,38 @@ def test_a_recall_that_could_not_be_measured_holds_nothing_up(run):
 def test_early_stop_without_a_first_peak_to_wait_for_is_refused(evaluator, message):
     with pytest.raises(UserError, match=message):
         config(evaluator=evaluator)
+
+
+def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
+    chosen = config(learner={"early_stop": True, "epochs": 10, "batch_size": 2})
+    run.config.write_text(dump(chosen))
+    ledger = Ledger(run.ledger, epochs=10, seed=0)
+    queue = ReplayQueue(ledger, chosen)
+    queue.add_work([("a", 0), ("b", 0)])
+    for work in queue.lease("x", 2, []).work:
+        rollout = Rollout(work.fact_id, 0, 0, [1], [2], [], [], [-1.0], [-2.0], None, 0, "", True)
+        queue.insert(pack_rollout(rollout), 1)
+    watch = EarlyStop(run, chosen)
+    recall, step = {1: 0.5, 2: 1.0, 3: 1.0, 4: 0.5}, 0
+    while (batch := queue.sample(step + 1))[1]:
+        step += 1
+        assert batch[0]
+        checkpoint(run, step)
+        queue.commit(step)
+        measure(run, step, {"value": recall[step], "low": 0.0, "high": 1.0, "n": 2})
+        if watch.peak() is not None:
+            queue.end()
+    ledger.close()
+    assert step == 4
+    figures = summary(run)
+    assert (figures["exposures_trained"], figures["exposures_expected"]) == (8, 20)
+    assert figures["stopped_early"]
+    assert figures["chosen"] == 2
+    assert figures["exhausted"] == []
+    run.steps.write_text("")
+    write_report(run)
+    assert "8 of\n20 exposures trained in 4 steps; training was ended early" in (
+        run.report.read_text()
+    )
+    run.config.write_text(dump(config(learner={"early_stop": False, "epochs": 10})))
+    assert not summary(run)["stopped_early"]

@@ -1,80 +1,83 @@
-"""Whole runs of a tiny random model: a frozen reference teaches; training ends at its peak."""
+"""A frozen reference teaches a tiny student: all of a run's parts but Ray and vLLM."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from torch import distributed
 
+from actors.replay import ReplayQueue
+from actors.targets import Targets
+from common import config as configuration
+from common import corpora, models
+from common.ledger import Ledger
+from common.records import pack_rollout
 from common.rundir import RunDir, read_jsonl
-from tests.integration.runs import call, wait, write_config
+from deploy.report import summary
+from deploy.roles import prompts_for, tutor_for
+from learner.engine import TrainingEngine
+from learner.worker import Batch, Learner
+from tests.tiny import make_chat_model
 
 pytestmark = pytest.mark.slow
 
 
-def finish(runs, model, **config):
-    """Run to the end; (status, summary)."""
-    from deploy.report import summary
+class Source:
+    """The queue, answering as through a process."""
 
-    name = config["name"]
-    path = write_config(
-        runs,
-        model=str(model),
-        prompts="short-sentence",
-        data={"kgfact": {"domains": 2, "entities": 3, "distractors": 2}},
-        rollout={"slots": 4, "max_tokens": 24},
-        **config,
+    def __init__(self, queue: ReplayQueue) -> None:
+        self._queue = queue
+        self.commit, self.restore, self.last_step = queue.commit, queue.restore, queue.last_step
+
+    def sample(self, step: int) -> Batch:
+        return Batch(*self._queue.sample(step))
+
+
+@pytest.fixture
+def config(tmp_path):
+    # Weights so large that the fact in the context changes what comes next.
+    model = make_chat_model(tmp_path / "model", scale=0.3)
+    return configuration.parse(
+        {
+            "name": "distilled",
+            "model": str(model),
+            "prompts": "short-sentence",
+            "data": {"kgfact": {"domains": 2, "entities": 3, "distractors": 2}},
+            "method": {"name": "context_distill", "divergence": "mixed", "support": "tail"},
+            "learner": {"epochs": 8, "batch_size": 2, "lr": 1e-2, "dtype": "float32"}
+            | {"device": "cpu"},
+            "evaluator": {"actors": 0},
+        },
+        "test",
     )
-    call(runs, "up", path, "--detach")
+
+
+def test_a_student_learns_what_the_reference_says_with_the_fact_before_it(
+    tmp_path, config, monkeypatch
+):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    run = RunDir(tmp_path / "distilled")
+    run.create()
+    run.config.write_text(configuration.dump(config))
+    model = models.load(models.resolve(config.model))
+    facts = {fact.id: fact for fact in corpora.load(config.data).facts}
+    queue = ReplayQueue(Ledger(run.ledger, epochs=8, seed=0), config)
+    queue.add_work([(fact_id, 0) for fact_id in facts])
+    targets = Targets(prompts_for(config, model), config.method, config.rollout, config.seed)
+    for work in queue.lease("actor", len(facts), []).work:
+        queue.insert(pack_rollout(targets.canonical(work, facts[work.fact_id], 0)), 0)
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        found = wait(runs, name, lambda found: found["state"] == "finished", 150)
-        return found, summary(RunDir(runs / name))
+        engine = TrainingEngine(model.folder, config.learner, loss=config.method.loss, seed=0)
+        tutor = tutor_for(config, model.folder)
+        learner = Learner(engine, Source(queue), config.learner, run, model.folder, 0, print, tutor)
+        assert learner.run() == 12
     finally:
-        call(runs, "down", name)
-
-
-def test_a_student_learns_what_the_frozen_reference_says_of_the_fact(tmp_path, tiny_model):
-    found, figures = finish(
-        tmp_path,
-        tiny_model,
-        name="distilled",
-        method={"name": "context_distill", "divergence": "mixed", "support": "tail", "top_k": 16},
-        learner={"epochs": 8, "batch_size": 2, "lr": 1e-2, "dtype": "float32", "ranks": 1},
-        evaluator={"actors": 0},
-    )
-    steps = read_jsonl(tmp_path / "distilled/steps.jsonl")
-    assert len(steps) == figures["step"] == 12
+        distributed.destroy_process_group()
+    losses = [step["loss"] for step in read_jsonl(run.steps)]
+    assert min(losses) > 0
+    assert losses[-1] < 0.3 * losses[0]
+    figures = summary(run)
     assert figures["exposures_trained"] == figures["exposures_expected"] == 24
     assert not figures["stopped_early"]
-    assert min(step["loss"] for step in steps) >= 0
-    assert steps[-1]["loss"] < steps[0]["loss"]
-    assert found["queue"]["ended"] is False
-
-
-def test_a_run_ends_in_order_at_its_first_peak_of_recall(tmp_path, tiny_model):
-    epochs = 20_000
-    found, figures = finish(
-        tmp_path,
-        tiny_model,
-        name="peaked",
-        method={"name": "sft"},
-        learner={
-            "epochs": epochs,
-            "batch_size": 3,
-            "lr": 1e-2,
-            "dtype": "float32",
-            "checkpoint_every": 40,
-            "early_stop": True,
-        },
-        evaluator={"suites": ["recall"], "max_tokens": 24, "patience": 1},
-    )
-    assert found["queue"]["ended"] is True
-    assert 0 < figures["exposures_trained"] < figures["exposures_expected"] == 3 * epochs
-    assert figures["exposures_trained"] == 3 * figures["step"]
-    assert figures["stopped_early"]
-    assert figures["exhausted"] == []
-    assert figures["chosen"] < figures["step"]
-    assert "is the first peak of recall" in figures["chosen_because"]
-    events = [json.dumps(event) for event in read_jsonl(tmp_path / "peaked/events.jsonl")]
-    assert sum("training ends early" in event for event in events) == 1
-    assert "ended early" in (tmp_path / "peaked/report.html").read_text()
