@@ -62,7 +62,7 @@ def summary(run: RunDir) -> dict[str, Any]:
         "stopped_early": config.learner.early_stop
         and selection is not None
         and selection.settled
-        and counts.trained < (counts.work - counts.lost) * config.learner.epochs,
+        and counts.trained < (counts.work - counts.lost) * config.exposures_per_rollout,
         "step": counts.committed_step,
         "checkpoint": str(run.checkpoints / f"step_{step}"),
         "chosen": step,

@@ -13,7 +13,8 @@ from common.ledger import Ledger
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
 from deploy.early_stop import EarlyStop
-from deploy.report import summary, write_report
+from deploy.report import summary
+from deploy.reportpage import write_report
 
 
 def config(**changes) -> RunConfig:
@@ -129,7 +130,7 @@ def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
     assert figures["chosen"] == 2
     assert figures["exhausted"] == []
     run.steps.write_text("")
-    write_report(run)
+    write_report([run])
     assert "8 of\n20 exposures trained in 4 steps; training was ended early" in (
         run.report.read_text()
     )
