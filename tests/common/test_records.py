@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from common.records import (
     MAX_COUNT,
     MAX_PAYLOAD_BYTES,
+    WIRE_VERSION,
     Rollout,
     WireError,
     pack_rollout,
@@ -144,7 +145,7 @@ def test_a_message_that_promises_too_much_is_refused(payload):
 @pytest.mark.parametrize(
     ("index", "value", "message"),
     [
-        (0, 1, "not a version-4 record"),
+        (0, 1, f"not a version-{WIRE_VERSION} record"),
         (1, "", "fact_id"),
         (1, "x" * 1025, "fact_id: a string of 1 to 1024 characters"),
         (2, 2**31, "draw: a count is expected"),
