@@ -61,9 +61,15 @@ class Loop:
     Equal sharing needs no work per computing process at each event: all
     progress at the same rate, so *virtual* time, which passes at that rate, is
     one number, and each piece of work ends at a virtual time fixed when it began.
+
+    Args:
+        cores: that all share.
+        core_gain: what each further busy core adds to the first, in [0, 1]; less than 1
+            where cores share caches, memory and clock.
     """
 
     cores: float = math.inf
+    core_gain: float = 1.0
     now: float = 0.0
     _virtual: float = 0.0
     _wanted: int = 0
@@ -78,7 +84,7 @@ class Loop:
     def run(self) -> float:
         """Resume processes in order of time until none is left; the final time."""
         while self._timers or self._work:
-            rate = min(1.0, self.cores / self._wanted) if self._wanted else 1.0
+            rate = self._rate()
             work_at = (
                 self.now + (self._work[0][0] - self._virtual) / rate if self._work else math.inf
             )
@@ -92,6 +98,13 @@ class Loop:
                 self._wanted -= cores
             self._resume(process)
         return self.now
+
+    def _rate(self) -> float:
+        """Progress of each computing process in a second."""
+        if not self._wanted:
+            return 1.0
+        busy = min(self._wanted, self.cores)
+        return (1 + self.core_gain * (busy - 1)) / self._wanted
 
     def _advance(self, at: float, rate: float) -> None:
         self._virtual += (at - self.now) * rate

@@ -127,7 +127,11 @@ def learner_state(parameters: int, settings: LearnerSettings) -> dict[str, int]:
 def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
     arch, settings, device = model.architecture, model.settings, model.device
     width = bytes_each(settings.dtype)
-    tokens, targets = max(max(rank, default=(0, 0)) for rank in model.rows(workload))
+    largest = max(
+        (row for rank in model.rows(workload) for row in rank),
+        key=lambda row: (row.tokens, row.targets),
+    )
+    tokens, targets = largest.tokens, largest.targets
     layer = tokens * _layer_activation(arch, width)
     if settings.gradient_checkpointing:
         activations = arch.layers * tokens * arch.hidden * width + layer

@@ -15,7 +15,7 @@ from common.sections import EngineSettings, LearnerSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.workload import Item, Workload
-from learner.packing import Example, pack, share
+from learner.packing import Example, Row, pack, share
 
 # Tokens of one window of the NLL suite.
 _WINDOW = 256
@@ -179,6 +179,28 @@ def score_tokens(item: Item, workload: Workload) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedRow:
+    """A learner's row: its tokens, the targets among them, and the mean positions one attends to.
+
+    Attention computes each block of a row whole, with the prompt that it shares.
+    """
+
+    tokens: int
+    targets: int
+    context: float
+
+    @classmethod
+    def of(cls, row: Row) -> PackedRow:
+        """Of what the learner packed."""
+        pairs = sum(
+            (stop - start) * (stop - start + prefix_stop - prefix_start)
+            for start, stop, prefix_start, prefix_stop in row.blocks
+        )
+        tokens = len(row.inputs_T)
+        return cls(tokens, len(row.targets_K), pairs / tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class LearnerModel:
     """All ranks of the learner."""
 
@@ -191,8 +213,8 @@ class LearnerModel:
         slowest = max(sum(map(self._row, rank)) for rank in self.rows(workload))
         return slowest + self._optimizer() + self._exchange(self._rows_a_rank(workload))
 
-    def rows(self, workload: Workload) -> list[list[tuple[int, int]]]:
-        """Each rank's rows as (tokens, target tokens), packed as the learner packs them."""
+    def rows(self, workload: Workload) -> list[list[PackedRow]]:
+        """Each rank's rows, packed as the learner packs them."""
         count = self.settings.batch_size
         stride = max(1, len(workload.items) // count)
         chosen = workload.items[::stride][:count] or workload.items
@@ -201,14 +223,15 @@ class LearnerModel:
             for item in (chosen[index % len(chosen)] for index in range(count))
         ]
         dealt = share(pack(batch, self.settings.row_tokens), self.settings.ranks)
-        return [
-            [(len(row.inputs_T), len(row.targets_K)) for row in rank if row is not None]
-            for rank in dealt
-        ]
+        return [[PackedRow.of(row) for row in rank if row is not None] for rank in dealt]
 
     def tokens(self, workload: Workload) -> int:
         """Prompt and target tokens of a step."""
-        return sum(tokens for rank in self.rows(workload) for tokens, _ in rank)
+        return sum(row.tokens for rank in self.rows(workload) for row in rank)
+
+    def snapshot(self) -> float:
+        """Seconds in which training stands still for a checkpoint: a copy of its state."""
+        return self.state_bytes / self.device.bandwidth
 
     def checkpoint(self) -> float:
         """Seconds to write and hash the export and the state to resume from."""
@@ -234,13 +257,11 @@ class LearnerModel:
     def _rows_a_rank(self, workload: Workload) -> int:
         return max(1, max(map(len, self.rows(workload))))
 
-    def _row(self, row: tuple[int, int]) -> float:
-        tokens, targets = row
+    def _row(self, row: PackedRow) -> float:
         arch, settings = self.architecture, self.settings
         again = 1.0 if settings.gradient_checkpointing else 0.0
-        matrices = arch.forward_flops(tokens, targets, 0)
-        # The mask is dense: every pair of a row's tokens is computed.
-        attention = arch.forward_flops(tokens, targets, tokens) - matrices
+        matrices = arch.forward_flops(row.tokens, row.targets, 0)
+        attention = arch.forward_flops(row.tokens, row.targets, row.context) - matrices
         flops = (_TRAIN_MATRICES + again) * matrices + (_TRAIN_ATTENTION + again) * attention
         arithmetic = flops * self.device.slowdown(settings.dtype) / self.device.train_flops
         traffic = (_TRAIN_MATRICES + again) * arch.parameters * bytes_each(settings.dtype)

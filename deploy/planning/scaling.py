@@ -76,7 +76,9 @@ def sweep(
         seen: called with each point as it comes; a large one takes seconds.
     """
     if system.device.is_cpu:
-        system = replace(system, device=replace(system.device, cores=cores or 2**20))
+        device = system.device
+        alone = replace(device, cores=2**20, core_gain=1.0)
+        system = replace(system, device=replace(device, cores=cores) if cores else alone)
     per_shard = actors_per_shard(actor_rate(system), system.costs)
     points = []
     for count in counts:

@@ -111,7 +111,8 @@ class _Run:
     def __init__(self, system: System) -> None:
         self._system = system
         self._config = system.config
-        self._loop = Loop(cores=float(system.device.cores or math.inf))
+        device = system.device
+        self._loop = Loop(float(device.cores or math.inf), device.core_gain)
         self._servers = [Server(system.costs.latency_s) for _ in range(system.shards)]
         self._random = random.Random(system.config.seed)
         self._next_fact = 0
@@ -119,6 +120,7 @@ class _Run:
         self._sampled = 0
         self._steps = self._version = 0
         self._checkpoints = [0]
+        self._writing = False
         self._learner_done = False
         self._served_s = 0.0
         self._ready: dict[str, float] = {}
@@ -254,8 +256,10 @@ class _Run:
             self._out.steps = step
             if step % settings.checkpoint_every == 0:
                 yield from self._save(step)
-        if self._checkpoints[-1] != step:
+        if step % settings.checkpoint_every:
             yield from self._save(step)
+        while self._writing:
+            yield Sleep(self._poll_s)
         self._out.trained_s = self._loop.now
         self._learner_done = True
 
@@ -275,9 +279,18 @@ class _Run:
         )
 
     def _save(self, step: int) -> Process:
+        """Copy the state; it is written beside the next steps, one checkpoint at a time."""
         began = self._loop.now
-        yield self._work("learner", self._system.learner.checkpoint())
+        while self._writing:
+            yield Sleep(self._poll_s)
+        yield self._work("learner", self._system.learner.snapshot())
         self._note("checkpoints", began)
+        self._writing = True
+        self._loop.start(self._write(step), at=self._loop.now)
+
+    def _write(self, step: int) -> Process:
+        yield self._work("learner", self._system.learner.checkpoint())
+        self._writing = False
         self._checkpoints.append(step)
 
     def _evaluate(self) -> Process:

@@ -29,6 +29,12 @@ def test_they_do_not_slow_each_other_on_two():
     assert finish_times(Loop(cores=2), (0, [Compute(1)]), (0, [Compute(3)])) == [1, 3]
 
 
+def test_cores_that_share_caches_add_less_than_one_each():
+    # Both at 0.7 until 1/0.7 s, then the second's other 2 s alone at full speed.
+    loop = Loop(cores=2, core_gain=0.4)
+    assert finish_times(loop, (0, [Compute(1)]), (0, [Compute(3)])) == [1 / 0.7, 1 / 0.7 + 2]
+
+
 def test_a_late_comer_slows_what_is_left():
     # At 1 s one second is left of the first; both then need two seconds for one.
     assert finish_times(Loop(cores=1), (0, [Compute(2)]), (1, [Compute(1)])) == [3, 3]

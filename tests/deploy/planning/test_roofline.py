@@ -3,11 +3,13 @@
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.planning.roofline import Drawing, last_pick
+from deploy.planning.roofline import Drawing, PackedRow, last_pick
+from learner.packing import Block, Row
 
 
 def test_the_last_of_two_fair_picks_is_at_one_and_a_quarter():
@@ -60,10 +62,17 @@ def test_the_learner_packs_the_batch_as_the_real_one_does(system):
     learner = system("smoke").learner
     work = system("smoke").workload
     rows = learner.rows(work)
-    assert learner.tokens(work) == sum(tokens for tokens, _ in rows[0])
+    assert learner.tokens(work) == sum(row.tokens for row in rows[0])
     two = replace(learner, settings=learner.settings.model_copy(update={"ranks": 2}))
     # One row of 1,024 holds the batch: the second rank has nothing.
     assert [len(rank) for rank in two.rows(work)] == [1, 0]
+
+
+def test_attention_sees_a_block_and_the_prompt_that_it_shares():
+    # Four tokens of a prompt that stand once, two continuations of three: 16 + 2 · 3 · (3 + 4).
+    blocks = (Block(0, 4, 0, 0), Block(4, 7, 0, 4), Block(7, 10, 0, 4))
+    row = Row(*(np.arange(n) for n in (10, 10, 6, 6)), blocks)
+    assert PackedRow.of(row) == PackedRow(tokens=10, targets=6, context=5.8)
 
 
 def test_float32_is_slower(system):
