@@ -28,6 +28,7 @@ from deploy.group import Group, Plan
 from deploy.health import Report, Standstill
 from deploy.journal import Journal
 from deploy.remote import REPLAY
+from deploy.role import prepare_process
 from deploy.scaling import Autoscaler, blocked, scheduled
 
 NAME = "controller"
@@ -49,7 +50,7 @@ class Controller:
     def __init__(self, root: str, model_dir: str) -> None:
         self._run = RunDir(Path(root))
         self._config = configuration.load(self._run.config)
-        roles.prepare_process(self._run.logs / f"{NAME}.log", self._config)
+        prepare_process(self._run.logs / f"{NAME}.log", self._config)
         self._model_dir = model_dir
         before = read_json(self._run.status) or {}
         if before.get("state") in view.ENDED:

@@ -1,140 +1,23 @@
-"""Roles as Ray actors: thin wrappers that build a plain class and run it.
-
-Each wrapper takes what crosses a process (paths, names, handles), sets the
-process up before anything heavy is imported, and runs its worker in
-:meth:`run`, whose result tells the controller how the role ended.
-"""
+"""The four roles: thin wrappers that build a plain class and run it as a Ray actor."""
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import functools
 import os
-import socket
-import threading
-import time
-import traceback
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from actors.replay import ReplayQueue
-from common import config as configuration
 from common import corpora, models
-from common.config import RunConfig
-from common.errors import first_line, lacks_room
 from common.ledger import Ledger, open_view
-from common.methods import Divergence
-from common.metrics import Snapshot
-from common.prompts import Prompts, preset
-from common.publication import SHARED_MEMORY, Shelf
 from common.records import Rollout, unpack_rollout
-from common.rundir import RunDir
-from deploy.health import Report, State
+from deploy.health import Report
 from deploy.remote import RemoteQueue
+from deploy.role import Role, Worker
+from deploy.wiring import prompts_for, shelf_of, tutor_for
 
 if TYPE_CHECKING:
-    from learner.lessons import Tutor
     from learner.worker import Learner
-
-
-class Worker(Protocol):
-    """What a role runs."""
-
-    @property
-    def progress(self) -> float: ...
-    @property
-    def waiting(self) -> str: ...
-    def run(self) -> int: ...
-    def drain(self) -> None: ...
-    def snapshot(self) -> Snapshot: ...
-
-
-class Role:
-    """What all roles share: configuration, a log file, a thread that works, and reports.
-
-    The controller starts the work and asks how it goes; it holds no future of
-    it, so a controller that dies leaves the work running and a new one asks on.
-
-    Args:
-        name: actor name, e.g. ``rollout-0``.
-        root: the run folder.
-        model_dir: the resolved base model.
-    """
-
-    def __init__(self, name: str, root: str, model_dir: str) -> None:
-        self.name = name
-        self.run_dir = RunDir(Path(root))
-        self.config: RunConfig = configuration.load(self.run_dir.config)
-        self.model_dir = Path(model_dir)
-        prepare_process(self.run_dir.logs / f"{name}.log", self.config)
-        self._worker: Worker | None = None
-        self._engine: Any = None
-        self._state: State = "idle"
-        self._failure: Exception | None = None
-        self._draining = False
-        self._identity = _identity(self.config)
-
-    def start(self, index: int, meeting: tuple[str, int]) -> None:
-        """Begin to work; told twice, it works once.
-
-        Args:
-            index: of this member within its group.
-            meeting: address where the group's members find each other.
-        """
-        if self._state == "idle":
-            self._state = "starting"
-            threading.Thread(target=self._run, args=(index, meeting), daemon=True).start()
-
-    def poll(self) -> Report:
-        """How it goes."""
-        worker, failure = self._worker, self._failure
-        engine = self._engine.snapshot() if self._engine else {}
-        return Report(
-            self._state,
-            *self._identity,
-            progress=worker.progress if worker else 0.0,
-            waiting=worker.waiting if worker else "",
-            cause=first_line(failure) if failure else "",
-            # What the user gave, or numbers that diverge, fail again however often we try.
-            hopeless=isinstance(failure, (ValueError, ArithmeticError)),
-            disk_full=lacks_room(failure),
-            snapshot={**worker.snapshot(), **engine} if worker else None,
-        )
-
-    def drain(self) -> None:
-        """Take nothing new; the work ends once what is in hand is done."""
-        self._draining = True
-        if self._worker is not None:
-            self._worker.drain()
-
-    def say(self, line: str) -> None:
-        """Write a line to the role's log, if there is room."""
-        with contextlib.suppress(OSError):
-            print(time.strftime("%H:%M:%S"), self.name, line, flush=True)
-
-    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
-        """Make the worker; this is where engines start."""
-        raise NotImplementedError
-
-    def _run(self, index: int, meeting: tuple[str, int]) -> None:
-        began = time.monotonic()
-        try:
-            worker = self.build(index, meeting)
-            if self._draining:
-                worker.drain()
-            self._worker = worker
-            self._state = "working"
-            self.say(f"ready after {time.monotonic() - began:.1f} s")
-            result = worker.run()
-            self.say(f"done: {result}")
-            self._state = "done"
-        except Exception as error:
-            self._failure = error
-            self._state = "failed"
-            with contextlib.suppress(OSError):
-                traceback.print_exc()
 
 
 class ReplayRole(Role):
@@ -343,55 +226,3 @@ class EvaluatorRole(Role):
 
         fisher = BaseFisher(base, examples, settings.fisher, tell)
         evaluator.analyses.append(Alignment(fisher, base, results))
-
-
-def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
-    """Process, node, and a free address for peers to meet at."""
-    import ray
-
-    local = config.cluster.address is None
-    host = "127.0.0.1" if local else str(ray.util.get_node_ip_address())
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-    return os.getpid(), str(ray.get_runtime_context().get_node_id()), (host, port)
-
-
-def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
-    """The run's prompt renderer."""
-    templates, end = preset(config.prompts), model.stop_token_ids[0]
-    fingerprint = models.fingerprint(model.tokenizer)
-    return Prompts(model.tokenizer, templates, end, config.rollout.verify, fingerprint)
-
-
-def tutor_for(config: RunConfig, model_dir: Path) -> Tutor | None:
-    """How the learner asks the method's teacher; x+ is rendered here, it is in no record."""
-    loss = config.method.loss
-    if not isinstance(loss, Divergence):
-        return None
-    from learner.lessons import reader, scored
-
-    if loss.teacher == "engine":
-        return scored(loss.top_k)
-    prompts = prompts_for(config, models.load(model_dir))
-    facts = {fact.id: fact for fact in corpora.load(config.data).facts}
-    return reader(functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner)
-
-
-def shelf_of(config: RunConfig, run: RunDir) -> Shelf:
-    """Where the student's weights are published; nodes of a joined cluster share the folder."""
-    return Shelf(run, SHARED_MEMORY if config.cluster.address is None else None)
-
-
-def prepare_process(log: Path, config: RunConfig) -> None:
-    """Send all output to the role's log and bound its threads; before heavy imports."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    faulthandler.enable(file=2)
-    if config.engine.resolved_device == "cpu":
-        os.environ["OMP_NUM_THREADS"] = str(config.cluster.threads)
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -157,8 +157,8 @@ def _measure(settings: RunConfig, target: Target, results: Results) -> dict[str,
     from actors.measuring import Progress, build_suite
     from common import corpora, models
     from common.errors import RunError
-    from deploy.roles import prompts_for
     from deploy.terminal import Bar, Stages
+    from deploy.wiring import prompts_for
 
     model = models.load(target.folder)
     prompts = prompts_for(settings, model)

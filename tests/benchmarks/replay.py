@@ -29,7 +29,7 @@ from common.ledger import Accepted, Ledger
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
 from deploy import cluster, roles
-from deploy.remote import REPLAY
+from deploy.remote import REPLAY, RemoteQueue
 
 TOKENS, PROMPT_TOKENS, CHUNK, BATCH = 100, 40, 64, 20
 # A later epoch of a large ledger is sampled in part.
@@ -97,7 +97,7 @@ class Caller:
     """An actor's side of the queue, in a process of its own."""
 
     def __init__(self, size: int) -> None:
-        self._queue = roles.RemoteQueue(60.0)
+        self._queue = RemoteQueue(60.0)
         self._payloads = {f"fact-{index}": rollout(f"fact-{index}") for index in range(size)}
 
     def insert_all(self, name: str) -> tuple[float, float]:

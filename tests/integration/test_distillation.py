@@ -13,7 +13,7 @@ from common.ledger import Ledger
 from common.records import pack_rollout
 from common.rundir import RunDir, read_jsonl
 from deploy.report import summary
-from deploy.roles import prompts_for, tutor_for
+from deploy.wiring import prompts_for, tutor_for
 from learner.engine import TrainingEngine
 from learner.worker import Batch, Learner
 from tests.tiny import make_chat_model
