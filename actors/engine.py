@@ -274,10 +274,7 @@ class Engine:
     def _finished(self, key: str, request: Generating) -> Segment:
         if self._room.end(key) is not None:
             self._park(key)
-        return Segment(
-            *(key, request.token_ids, request.logprobs, request.prompt_logprobs),
-            request.prompt_top,
-        )
+        return request.segment(key)
 
     def _drop(self, key: str) -> None:
         if key in self._room.waiting:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.segments import Top
+from actors.segments import Segment, Top
 
 
 @dataclass(slots=True)
@@ -37,6 +37,12 @@ class Generating:
             self.prompt_logprobs += scored.logprobs[:, 0].tolist()
             ids, logprobs = scored.logprob_token_ids.numpy(), scored.logprobs.numpy()
             self.prompt_top = Top(ids, logprobs) if ids.shape[1] > 1 else None
+
+    def segment(self, key: str) -> Segment:
+        """What has been generated, under ``key``."""
+        return Segment(
+            key, self.token_ids, self.logprobs, self.prompt_logprobs, prompt_top=self.prompt_top
+        )
 
 
 @dataclass(frozen=True, slots=True)
