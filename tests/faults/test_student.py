@@ -10,7 +10,8 @@ import pytest
 from common.ledger import open_view
 from common.records import unpack_rollout
 from common.rundir import RunDir, read_jsonl
-from tests.faults.running import kill, replaced, small_run, wait_step
+from tests.faults.recovery import Killer
+from tests.faults.running import small_run, wait_step
 from tests.integration.runs import call, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -37,13 +38,13 @@ def test_every_draw_is_trained_once_by_the_step_after_its_weights(tmp_path, tiny
         },
         evaluator={"actors": 0},
     )
-    run = RunDir(tmp_path / "student")
+    run, killer = RunDir(tmp_path / "student"), Killer(tmp_path, "student")
     call(tmp_path, "up", path, "--detach")
     try:
         if teacher == "learner":
             for role, step in (("rollout-0", 2), ("learner", 8)):
-                found = wait_step(tmp_path, "student", step)
-                replaced(tmp_path, "student", role, kill(found, role))
+                wait_step(tmp_path, "student", step)
+                killer.kill(role.partition("-")[0])
         found = wait(tmp_path, "student", lambda _: run.weights.exists(), 60)
         shelf = Path(json.loads(run.weights.read_text())["folder"])
         found = wait(tmp_path, "student", lambda f: f["state"] == "finished", 120)
