@@ -117,7 +117,7 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _early_stop_sees_recall(self) -> RunConfig:
         evaluator = self.evaluator
-        if not self.learner.early_stop:
+        if not self.learner.early_stop or not self.train:
             return self
         if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.suites):
             raise ValueError(

@@ -260,3 +260,10 @@ def test_guesses_are_for_rollouts_at_temperature_0():
     RolloutSettings(speculative_tokens=4)
     with pytest.raises(ValueError, match=r"speculative_tokens is 4 and .*temperature 0\.7"):
         RolloutSettings(speculative_tokens=4, temperature=0.7)
+
+
+def test_early_stop_asks_for_no_recall_where_nobody_learns(tmp_path):
+    options = ["learner.early_stop=true", "evaluator.actors=0"]
+    with pytest.raises(UserError, match="first peak of recall"):
+        read(tmp_path, MINIMAL, *options)
+    assert not read(tmp_path, MINIMAL, *options, "train=false").train
