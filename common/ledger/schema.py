@@ -140,7 +140,7 @@ def open_file(path: Path, seed: int, first_epoch: str) -> sqlite3.Connection:
         UserError: not a ledger of this version and this run, or damaged beyond its WAL.
     """
     with _explained(path):
-        # 16 KiB pages: a rollout of 2–4 KB leaves a fifth of a page unused, not half of it.
+        # 16 KiB pages: a rollout of 1–3 KB leaves little of one unused.
         connection = _connect(str(path), "PRAGMA page_size=16384", "PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=0")

@@ -41,6 +41,7 @@ def test_an_actor_comes_while_the_learner_waits_and_goes_while_actors_wait(tmp_p
         # Actors may be this far ahead of the learner.
         replay={"samples_per_insert": 1, "tolerance": 8},
         cluster={"stall_s": 120},
+        evaluator={"actors": 0},
     )
     call(tmp_path, "up", path, "--detach")
     run = RunDir(tmp_path / "breathing")
@@ -61,7 +62,8 @@ def test_an_actor_comes_while_the_learner_waits_and_goes_while_actors_wait(tmp_p
 
 def test_the_number_of_actors_follows_the_schedule(tmp_path, tiny_model):
     schedule = [{"after_s": 2, "actors": 2}, {"after_s": 75, "actors": 1}]
-    path = small_run(tmp_path, "timed", tiny_model, rollout={**ROLLOUT, "schedule": schedule})
+    rollout = {**ROLLOUT, "schedule": schedule}
+    path = small_run(tmp_path, "timed", tiny_model, rollout=rollout, evaluator={"actors": 0})
     call(tmp_path, "up", path, "--detach")
     run = RunDir(tmp_path / "timed")
     try:
