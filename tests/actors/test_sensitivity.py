@@ -6,19 +6,17 @@ import shutil
 import threading
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
-torch = pytest.importorskip("torch")
-
-from transformers import AutoModelForCausalLM  # noqa: E402
-
-from actors.benchmarks.base import NotMeasured  # noqa: E402
-from actors.fisher import SquaredGradients, Tensors, log_likelihood  # noqa: E402
-from actors.results import Results, Target, by_step  # noqa: E402
-from actors.sensitivity import Alignment, BaseFisher, Examples, draw_examples  # noqa: E402
-from common.evaluation import FisherSettings  # noqa: E402
-from common.weights import folder_hash  # noqa: E402
-from tests.actors.benchmarks.letters import materials  # noqa: E402
-from tests.tiny import make_student  # noqa: E402
+from actors.benchmarks.base import NotMeasured
+from actors.fisher import SquaredGradients, Tensors, log_likelihood
+from actors.results import Results, Target, by_step
+from actors.sensitivity import Alignment, BaseFisher, Examples, draw_examples
+from common.evaluation import FisherSettings
+from common.weights import folder_hash
+from tests.actors.benchmarks.letters import materials
+from tests.tiny import make_student
 
 EXAMPLES = Examples(((1, 5, 9, 2), (7, 7, 3), (4, 60, 2, 8, 11), (2, 1), (9, 9, 9)), {"text": 5})
 
