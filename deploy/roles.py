@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import functools
 import os
 import socket
 import threading
@@ -25,17 +24,14 @@ from common import corpora, models
 from common.config import RunConfig
 from common.errors import first_line, lacks_room
 from common.ledger import Ledger, open_view
-from common.methods import Divergence
 from common.metrics import Snapshot
-from common.prompts import Prompts, preset
-from common.publication import SHARED_MEMORY, Shelf
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir
+from deploy.equipment import prompts_for, shelf_of, tutor_for
 from deploy.health import Report, State
 from deploy.remote import RemoteQueue
 
 if TYPE_CHECKING:
-    from learner.lessons import Tutor
     from learner.worker import Learner
 
 
@@ -327,32 +323,6 @@ def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
     return os.getpid(), str(ray.get_runtime_context().get_node_id()), (host, port)
-
-
-def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
-    """The run's prompt renderer."""
-    templates, end = preset(config.prompts), model.stop_token_ids[0]
-    fingerprint = models.fingerprint(model.tokenizer)
-    return Prompts(model.tokenizer, templates, end, config.rollout.verify, fingerprint)
-
-
-def tutor_for(config: RunConfig, model_dir: Path) -> Tutor | None:
-    """How the learner asks the method's teacher; x+ is rendered here, it is in no record."""
-    loss = config.method.loss
-    if not isinstance(loss, Divergence):
-        return None
-    from learner.lessons import reader, scored
-
-    if loss.teacher == "engine":
-        return scored(loss.top_k)
-    prompts = prompts_for(config, models.load(model_dir))
-    facts = {fact.id: fact for fact in corpora.load(config.data).facts}
-    return reader(functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner)
-
-
-def shelf_of(config: RunConfig, run: RunDir) -> Shelf:
-    """Where the student's weights are published; nodes of a joined cluster share the folder."""
-    return Shelf(run, SHARED_MEMORY if config.cluster.address is None else None)
 
 
 def prepare_process(log: Path, config: RunConfig) -> None:

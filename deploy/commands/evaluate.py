@@ -157,7 +157,7 @@ def _measure(settings: RunConfig, target: Target, results: Results) -> dict[str,
     from actors.measuring import Progress, build_suite
     from common import corpora, models
     from common.errors import RunError
-    from deploy.roles import prompts_for
+    from deploy.equipment import prompts_for
     from deploy.terminal import Bar, Stages
 
     model = models.load(target.folder)
