@@ -169,7 +169,7 @@ class BaseFisher:
                     self._tell(number, len(mine))
         finally:
             gradients.close()
-        temporary = self.folder / f".part-{part}.{os.getpid()}"
+        temporary = self.folder / f".part-{part}.{os.getpid()}.tmp"
         save_file(gradients.sums, temporary)
         os.replace(temporary, self._path(part))
 
@@ -202,8 +202,8 @@ class BaseFisher:
         save_in_pieces(means(), self.pieces)
         facts = {"weights": self._base.weights, "benchmarks": self.examples.benchmarks}
         write_atomic(self.folder / "fisher.json", json.dumps({**facts, "examples": count}))
-        # Those of an attempt with another number of parts too.
-        for path in self.folder.glob("part-*.safetensors"):
+        # Of any number of parts, and what a killed evaluator was writing.
+        for path in (*self.folder.glob("part-*"), *self.folder.glob(".part-*.tmp")):
             path.unlink(missing_ok=True)
 
 

@@ -81,10 +81,12 @@ def test_a_killed_computation_goes_on_with_the_parts_that_are_there(base, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         BaseFisher(base, EXAMPLES, settings, die).advance()
+    (first.folder / ".part-2.4711.tmp").write_bytes(b"half a file")
     again = []
     heir = BaseFisher(base, EXAMPLES, settings, lambda done, total: again.append(done))
     _finish(heir)
     assert len(again) == 1, "only the part that was cut off"
+    assert not list(heir.folder.glob("*part*"))
     whole = BaseFisher(base, EXAMPLES, _settings(tmp_path / "whole", parts=3))
     _finish(whole)
     for name, value in _values(whole).items():
