@@ -145,10 +145,10 @@ class Evaluator:
         return False, held_elsewhere
 
     def _analyse_one(self, final: bool) -> tuple[bool, bool]:
-        held_elsewhere = False
+        held_elsewhere, targets = False, self._find()
         for analysis in self.analyses:
             began = time.monotonic()
-            worked, held = analysis.advance(self._find(), final)
+            worked, held = analysis.advance(targets, final)
             held_elsewhere |= held
             if worked:
                 self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began

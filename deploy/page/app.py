@@ -58,7 +58,7 @@ class StatusPage:
         if not _is_local(environ):
             return _reply(start, "403 Forbidden", "text/plain", b"for this machine only\n")
         if path in self._data:
-            body = json.dumps(_finite(self._data[path]()), allow_nan=False).encode()
+            body = json.dumps(finite(self._data[path]()), allow_nan=False).encode()
             return _reply(start, "200 OK", "application/json", body)
         if path in _FILES:
             name, kind = _FILES[path]
@@ -71,12 +71,12 @@ def _reply(start: StartResponse, status: str, kind: str, body: bytes) -> list[by
     return [body]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """``value`` without NaN and infinities, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -97,7 +97,9 @@ def changed(config: RunConfig, changes: Changes) -> RunConfig | None:
 
 def _remedies(config: RunConfig, role: str, machine: Machine) -> Iterator[Changes]:
     """Changes that may help ``role``, the least disturbing first."""
-    if role.startswith(("rollout", "evaluator")):
+    if role == "evaluator Fisher":
+        yield {"evaluator.fisher.device": "cpu"}
+    elif role.startswith(("rollout", "evaluator")):
         yield from _engine(config, role, machine)
     elif role == "learner":
         yield from _learner(config, machine)

@@ -67,7 +67,7 @@ def needs(
     pools = [
         Need(f"{need.role} KV cache", {"KV cache": need.parts["KV cache"]}, pool, key)
         for need in processes
-        if need.role != "learner"
+        if "KV cache" in need.parts
         for pool, key in _pool(config, architecture, device)
     ]
     if not device.is_cpu:
@@ -92,7 +92,7 @@ def processes_of(
     """One device of each role by itself."""
     found = [_rollout(config, architecture, device, workload)]
     if config.evaluator.actors:
-        found.append(_evaluator(config, architecture, device, workload))
+        found += _evaluator(config, architecture, device, workload)
     model = LearnerModel(architecture, device, config.learner)
     learner = _learner(model, workload, config.method.loss)
     if workload.has_student and device.is_cpu:
@@ -203,12 +203,30 @@ def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Wo
     return need
 
 
-def _evaluator(config: RunConfig, arch: Architecture, device: Device, workload: Workload) -> Need:
+def _evaluator(
+    config: RunConfig, arch: Architecture, device: Device, workload: Workload
+) -> list[Need]:
+    """Its engine, and beside it the base with gradients while the Fisher is computed."""
     settings = config.evaluator
     longest = max(*(item.naive for item in workload.items), *workload.retrieval, 0)
     scored = min(config.engine.max_batched_tokens, workload.text_tokens)
     sides = [longest + settings.max_tokens]
-    return _engine("evaluator", config, arch, device, settings.slots, sides, scored)
+    engine = _engine("evaluator", config, arch, device, settings.slots, sides, scored)
+    fisher = settings.fisher
+    if fisher is None or (fisher.device == "cpu" and not device.is_cpu):
+        return [engine]
+    width = bytes_each(fisher.dtype)
+    parts = {
+        "weights": width * arch.parameters,
+        # One parameter's at a time; the embedding is the largest.
+        "gradient": width * arch.vocabulary * arch.hidden,
+        "logits": fisher.max_tokens * arch.vocabulary * _LOGIT_BYTES,
+    }
+    if device.is_cpu:
+        engine.parts["Fisher"] = sum(parts.values()) + 4 * arch.parameters
+        return [engine]
+    left = int(device.memory_bytes * (1 - config.engine.gpu_memory_utilization))
+    return [engine, Need("evaluator Fisher", parts, left, "engine.gpu_memory_utilization")]
 
 
 def _engine(

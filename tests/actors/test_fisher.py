@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
-torch = pytest.importorskip("torch")
-
-from safetensors.torch import save_file  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
-
-from actors.fisher import (  # noqa: E402
+from actors.fisher import (
     Movement,
     SquaredGradients,
     Tensors,
@@ -18,7 +16,7 @@ from actors.fisher import (  # noqa: E402
     movements,
     save_in_pieces,
 )
-from tests.tiny import make_student  # noqa: E402
+from tests.tiny import make_student
 
 EXAMPLES = [(1, 5, 9, 2), (7, 7, 3), (4, 60, 2, 8, 11)]
 

@@ -6,19 +6,17 @@ import shutil
 import threading
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
-torch = pytest.importorskip("torch")
-
-from transformers import AutoModelForCausalLM  # noqa: E402
-
-from actors.benchmarks.base import NotMeasured  # noqa: E402
-from actors.fisher import SquaredGradients, Tensors, log_likelihood  # noqa: E402
-from actors.results import Results, Target, by_step  # noqa: E402
-from actors.sensitivity import Alignment, BaseFisher, Examples, draw_examples  # noqa: E402
-from common.evaluation import FisherSettings  # noqa: E402
-from common.weights import folder_hash  # noqa: E402
-from tests.actors.benchmarks.letters import materials  # noqa: E402
-from tests.tiny import make_student  # noqa: E402
+from actors.benchmarks.base import NotMeasured
+from actors.fisher import SquaredGradients, Tensors, log_likelihood
+from actors.results import Results, Target, by_step
+from actors.sensitivity import Alignment, BaseFisher, Examples, draw_examples
+from common.evaluation import FisherSettings
+from common.weights import folder_hash
+from tests.actors.benchmarks.letters import materials
+from tests.tiny import make_student
 
 EXAMPLES = Examples(((1, 5, 9, 2), (7, 7, 3), (4, 60, 2, 8, 11), (2, 1), (9, 9, 9)), {"text": 5})
 
@@ -83,10 +81,12 @@ def test_a_killed_computation_goes_on_with_the_parts_that_are_there(base, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         BaseFisher(base, EXAMPLES, settings, die).advance()
+    (first.folder / ".part-2.4711.tmp").write_bytes(b"half a file")
     again = []
     heir = BaseFisher(base, EXAMPLES, settings, lambda done, total: again.append(done))
     _finish(heir)
     assert len(again) == 1, "only the part that was cut off"
+    assert not list(heir.folder.glob("*part*"))
     whole = BaseFisher(base, EXAMPLES, _settings(tmp_path / "whole", parts=3))
     _finish(whole)
     for name, value in _values(whole).items():

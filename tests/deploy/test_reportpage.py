@@ -6,6 +6,7 @@ import csv
 import functools
 import http.server
 import json
+import math
 import os
 import re
 import shutil
@@ -72,7 +73,13 @@ def _run(folder: Path, name: str, method: dict, nll: float, kept: tuple[float, .
     ledger.close()
     for step in range(1, 49):
         append_jsonl(
-            run.steps, {"step": step, "loss": 3 / step, "tokens": 900 + step, "seconds": 4.0}
+            run.steps,
+            {
+                "step": step,
+                "loss": 3 / step if step > 1 else math.inf,
+                "tokens": 900 + step,
+                "seconds": 4.0,
+            },
         )
     for number, share in enumerate(kept):
         target = Target(24 * number, Path(), f"w{number}-{name}")
@@ -119,6 +126,8 @@ def test_numbers_lie_beside_the_page_as_json_and_csv(runs, tmp_path):
     page = write_report(runs, tmp_path / "both.html")
     numbers = json.loads((tmp_path / "both.json").read_text())
     assert [run["run"] for run in numbers["runs"]] == ["facts-sft", "facts-mixsd"]
+    # JSON has no infinity.
+    assert numbers["runs"][0]["steps"][0]["loss"] is None
     assert numbers["environment"]["python"].startswith("3.")
     assert unmeasured(numbers["runs"]) == {"piqa": "the Hub did not give baber/piqa"}
     rows = list(csv.DictReader((tmp_path / "both.csv").open()))

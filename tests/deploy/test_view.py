@@ -57,6 +57,17 @@ def test_the_view_tells_progress_speed_and_who_waits_for_what():
     assert max(map(len, lines)) <= 80
 
 
+def test_the_newest_fisher_alignment_is_shown_in_a_line():
+    fisher = {"alignment": 1.25, "weighted": 0.0375, "raw": 12.0}
+    found = {
+        "step_0": {},
+        "step_24": {"fisher": fisher},
+        "step_48": {"fisher": {"not_measured": ""}},
+    }
+    (line,) = [one for one in view.lines(_status(analyses=found)) if one.startswith("fisher")]
+    assert line == "fisher     step_24: alignment 1.250, D_F 0.0375, |move|² 12"
+
+
 def test_a_run_that_has_not_begun_shows_its_roles_only():
     lines = view.lines(_status(queue=None, learner={}, scores={}, state="starting"))
     assert [line.split()[0] for line in lines] == [

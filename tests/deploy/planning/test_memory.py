@@ -103,3 +103,22 @@ def test_the_chunk_of_a_divergence_is_the_learner_s():
     from learner import divergences
 
     assert (CHUNK_NUMBERS, CHUNK_TENSORS) == (divergences.CHUNK_NUMBERS, divergences.CHUNK_TENSORS)
+
+
+def test_the_fisher_takes_the_base_in_float32_and_a_float32_sum_a_parameter(system):
+    plain = role(system("smoke"), "evaluator")
+    made = system("smoke", "evaluator.fisher={}")
+    arch = made.engine.architecture
+    grad, logits = 4 * arch.vocabulary * arch.hidden, 256 * arch.vocabulary * 10
+    found = role(made, "evaluator")
+    assert found.parts.pop("Fisher") == 8 * arch.parameters + grad + logits
+    assert found.parts == plain.parts
+
+
+def test_on_a_gpu_it_needs_what_the_engine_leaves(system):
+    # 80 GB hold an engine at 0.9 and no 8 B model in float32 beside it.
+    made = system("8b", "evaluator.fisher={}", device="h100")
+    assert not role(made, "evaluator Fisher").fits
+    on_cpu = system("8b", "evaluator.fisher.device=cpu", device="h100")
+    with pytest.raises(StopIteration):
+        role(on_cpu, "evaluator Fisher")

@@ -72,6 +72,11 @@ def test_a_given_number_of_blocks_bounds_the_slots(system):
     }
 
 
+def test_a_fisher_that_does_not_fit_beside_its_engine_is_computed_on_the_cpu(system):
+    made = system("8b", "evaluator.fisher={}", device="h100")
+    assert nearest(made) == {"evaluator.fisher.device": "cpu"}
+
+
 def test_fewer_gpus_mean_fewer_actors(system):
     assert nearest(system("8b", device="h100"), gpus=6) == {"rollout.actors": 1}
 
