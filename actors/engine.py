@@ -221,7 +221,7 @@ class Engine:
     def load_weights(self, model_dir: Path) -> None:
         """Replace the weights in place by those of ``model_dir``; forgets every cache."""
         assert not self._room.generating, "weights cannot change while requests run"
-        self._core.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+        self._core.collective_rpc("reload", args=(str(model_dir),))
         self.forget()
 
     def sum_weights(self, names: Sequence[str]) -> list[dict[str, BitSum]]:

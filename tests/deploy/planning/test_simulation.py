@@ -9,31 +9,18 @@ from hypothesis import strategies as st
 from deploy.planning.scaling import plot, sweep
 from deploy.planning.simulation import QueueCosts, actors_per_shard, queue_shards, simulate
 
-# One run each on two CPU cores, seconds from the controller's start. Other work ran beside.
-SMOKE = {"generated_s": 89, "trained_s": 228, "total_s": 239}
-SFT_SMOKE = {"trained_s": 186, "total_s": 193}
-# The same with 8 retries and on_exhausted: canonical; means of two runs (60 and 81; 258 and 256).
-EIGHT_RETRIES = ("rollout.max_retries=8", "rollout.on_exhausted=canonical")
 
-
-@pytest.mark.parametrize(
-    ("name", "overrides", "measured"),
-    [
-        ("smoke", ("rollout.max_retries=24", "rollout.on_exhausted=drop"), SMOKE),
-        ("sft-smoke", (), SFT_SMOKE),
-        ("smoke", EIGHT_RETRIES, {"generated_s": 70, "trained_s": 257, "total_s": 271}),
-    ],
-)
-def test_the_prediction_is_within_30_percent_of_the_measured_run(system, name, overrides, measured):
-    outcome = simulate(system(name, *overrides))
-    for what, seconds in measured.items():
-        assert getattr(outcome, what) == pytest.approx(seconds, rel=0.3), what
+def test_the_prediction_is_within_30_percent_of_the_measured_run(system):
+    # 'make demo' on two idle cores: 187 s, of which ten until the controller was up.
+    assert simulate(system("smoke")).total_s == pytest.approx(177, rel=0.3)
 
 
 def test_a_learner_step_is_near_the_measured_one(system):
     made = system("smoke")
-    # Steps without another process on the core took 3.3 to 3.7 s for 695 tokens.
-    assert made.learner.step(made.workload) == pytest.approx(3.5, rel=0.1)
+    # Batches of 20 examples of 80 tokens: 440 tokens/s, 0.39 s a step of it the optimizer's.
+    tokens = made.learner.tokens(made.workload)
+    seconds = 0.39 + tokens / (1600 / (1600 / 440 - 0.39))
+    assert made.learner.step(made.workload) == pytest.approx(seconds, rel=0.1)
 
 
 def test_every_fact_is_settled_and_trained_each_epoch(system):

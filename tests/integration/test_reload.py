@@ -1,0 +1,36 @@
+"""Weights loaded into a warm engine are the weights of an engine that starts with them."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.engine import Engine
+from common.sections import EngineSettings
+from tests.tiny import make_model
+
+pytestmark = pytest.mark.slow
+ITEMS = [([5, 6, 7], [8, 9, 10, 11]), ([20, 21], [22, 23, 24])]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied head", "head of its own"])
+def test_a_reloaded_engine_scores_as_a_fresh_one(tmp_path, tied, dtype):
+    base, other = (
+        make_model(tmp_path / str(seed), vocabulary=64, tied=tied, scale=0.3, seed=seed)
+        for seed in (0, 1)
+    )
+    settings = EngineSettings(device="cpu", dtype=dtype, max_model_len=64)
+
+    def engine(folder):
+        return Engine(folder, settings, max_requests=4, stop_token_ids=[0])
+
+    fresh = engine(other)
+    expected = fresh.score(ITEMS)
+    fresh.close()
+    warm = engine(base)
+    before = warm.score(ITEMS)
+    warm.load_weights(other)
+    assert warm.score(ITEMS) == expected
+    warm.load_weights(base)
+    assert warm.score(ITEMS) == before != expected
+    warm.close()
