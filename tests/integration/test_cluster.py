@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -59,6 +60,23 @@ def _config(runs: Path, name: str, model: Path) -> Path:
     )
 
 
+def _actors(host: RunDir) -> str:
+    """The named actors on the cluster; asked by a process of its own, where nobody imported Ray
+    before the settings of our clusters were in the environment."""
+    program = """
+import sys
+from pathlib import Path
+from common.rundir import RunDir
+from deploy import cluster
+with cluster.connected(RunDir(Path(sys.argv[1])), None) as ray:
+    print(ray.util.list_named_actors(all_namespaces=True))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, host.root], capture_output=True, text=True, check=True
+    )
+    return result.stdout.strip()
+
+
 def test_only_loopback_is_listened_on(host):
     head = cluster.head_pid(host)
     family = [psutil.Process(head), *psutil.Process(head).children(recursive=True)]
@@ -92,5 +110,4 @@ def test_a_joined_cluster_is_left_running_and_clean(host, tmp_path, tiny_model):
     queue = status(tmp_path, "guest")["queue"]
     assert queue["exposures_trained"] == queue["exposures_expected"] == 8
     assert cluster.head_pid(host) is not None
-    with cluster.connected(host, None) as ray:
-        assert ray.util.list_named_actors(all_namespaces=True) == []
+    assert _actors(host) == "[]"
