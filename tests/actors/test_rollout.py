@@ -346,6 +346,6 @@ def test_an_engine_that_teaches_scores_each_target_given_the_fact(targets):
     assert len(queue.rollouts) == len(FACTS)
     for name, rollout in queue.rollouts.items():
         length, expert = len(rollout.target_ids), prompts("contains").expert(FACTS[name])
-        ids, logprobs = rollout.teacher_scores[: 8 * length], rollout.teacher_scores[8 * length :]
-        assert np.frombuffer(ids, "<i4").tolist() == [0, 1] * length
-        assert set(np.frombuffer(logprobs, "<f4")) == {-float(len(expert) + length)}
+        ids, logprobs = (np.frombuffer(rollout.teacher_scores, kind) for kind in ("<i4", "<f4"))
+        assert ids[: 2 * length].tolist() == [0, 1] * length
+        assert set(logprobs[2 * length :]) == {-float(len(expert) + length)}
