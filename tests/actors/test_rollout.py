@@ -19,8 +19,7 @@ from common.sections import RolloutSettings
 from common.verify import accepts, is_inside_answer
 
 LETTERS = ".ab c"  # token 0 stops
-STOP, MAX_TOKENS = 0, 7
-GUIDANCE = ":"
+STOP, MAX_TOKENS, GUIDANCE = 0, 7, ":"
 FACTS = {
     name: Fact(name, question="q" + name, answer=answer, statement=answer)
     for name, answer in zip("fghijklm", ("a", "ab", "b", "ba", "a b", "bb", "a", "b"), strict=True)
