@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from actors.asking import Asking
 from actors.attempts import AttemptOrder
 from actors.relay import Drawn, Relay, Scored
 from actors.replay import Grant
@@ -27,7 +28,6 @@ from common.records import Fact, Rollout, Work, pack_rollout
 from common.sections import RolloutSettings
 
 _IDLE_S = 0.2
-_HEARTBEAT_S = 5.0
 
 
 class WorkSource(Protocol):
@@ -92,9 +92,7 @@ class RolloutActor:
         self._waiting = ""
         self._jobs: dict[str, _Job] = {}
         self._serial = itertools.count()
-        self._asked = 0.0
-        # Whether the queue had fewer facts than there was room for.
-        self._is_queue_dry = False
+        self._asking = Asking(_IDLE_S)
         self._metrics: dict[str, float] = dict.fromkeys(
             (
                 "mixsd_rollouts_accepted_total",
@@ -147,7 +145,7 @@ class RolloutActor:
             if not self._relay.idle:
                 self._waiting = ""
                 self._step()
-            elif self._is_queue_dry:
+            elif self._asking.is_dry:
                 self._waiting = "work, or room in the queue"
                 time.sleep(_IDLE_S)
         self._metrics["mixsd_rollout_in_flight"] = 0.0
@@ -156,15 +154,11 @@ class RolloutActor:
     def _take_work(self) -> bool:
         """Lease what there is room for, and show what is still held; whether all is done."""
         free = 0 if self._draining else self._settings.slots - len(self._jobs)
-        now = time.monotonic()
-        waited = now - self._asked
-        is_due = free > 0 and (not self._is_queue_dry or waited > _IDLE_S)
-        if self._jobs and not is_due and waited < _HEARTBEAT_S:
+        if not self._asking.is_due(free, bool(self._jobs)):
             return False
-        self._asked = now
         holding = [job.work.id for job in self._jobs.values()]
         grant = self._source.lease(self._name, free, holding)
-        self._is_queue_dry = len(grant.work) < free
+        self._asking.asked(free, grant)
         for work in grant.work:
             self._begin(work)
         return grant.over
@@ -194,7 +188,7 @@ class RolloutActor:
     def _fill_slots(self) -> None:
         """Start attempts ahead of their turn where slots are free and no fresh fact waits."""
         most = self._settings.attempts_in_flight
-        while most > 1 and self._is_queue_dry and self._relay.num_requests < self._settings.slots:
+        while most > 1 and self._asking.is_dry and self._relay.num_requests < self._settings.slots:
             ready = [
                 (len(job.order.running), key)
                 for key, job in self._jobs.items()

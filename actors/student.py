@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from actors.asking import Asking
 from actors.picks import student_seed
 from actors.policy_weights import PolicyWeights
 from actors.relay import Attempt, Drawn, Relay, Scored
@@ -32,7 +33,6 @@ from common.sections import RolloutSettings
 from common.verify import accepts
 
 _IDLE_S = 0.05
-_HEARTBEAT_S = 5.0
 
 
 class WorkSource(Protocol):
@@ -101,8 +101,7 @@ class StudentActor:
         self._waiting = ""
         self._jobs: dict[str, _Job] = {}
         self._serial = itertools.count()
-        self._asked = 0.0
-        self._is_queue_dry = False
+        self._asking = Asking(_IDLE_S)
         self._num_loads = 0
         self._metrics: dict[str, float] = dict.fromkeys(
             (
@@ -174,7 +173,7 @@ class StudentActor:
             self._weights.load()
             self._num_loads += 1
             # The queue may have refused older weights a moment ago.
-            self._is_queue_dry = False
+            self._asking.is_dry = False
         return self._weights.version is not None
 
     def _take_work(self, may_begin: bool) -> bool:
@@ -184,14 +183,11 @@ class StudentActor:
             # Those that are being scored take no slot, up to as many as there are slots.
             slots = self._settings.slots
             free = min(slots - self._relay.num_attempts, 2 * slots - len(self._jobs))
-        waited = time.monotonic() - self._asked
-        is_due = free > 0 and (not self._is_queue_dry or waited > _IDLE_S)
-        if not is_due and waited < (_HEARTBEAT_S if self._jobs else _IDLE_S):
+        if not self._asking.is_due(free, bool(self._jobs)):
             return False
-        self._asked = time.monotonic()
         holding = [job.work.id for job in self._jobs.values()]
         grant = self._source.lease(self._name, free, holding, self._weights.version)
-        self._is_queue_dry = len(grant.work) < free
+        self._asking.asked(free, grant)
         for work in grant.work:
             self._begin(work)
         return grant.over
