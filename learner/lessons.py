@@ -79,7 +79,7 @@ def _order(row: Row, rows: Sequence[Row], lengths: Sequence[int]) -> np.ndarray:
         for member in read.members:
             starts[member] = at
             at += lengths[member]
-    order_K = np.concatenate(
+    order_K: np.ndarray = np.concatenate(
         [start + np.arange(length) for start, length in zip(starts, lengths, strict=True)]
     )
     targets = np.concatenate([read.targets_K for read in rows])
