@@ -77,7 +77,8 @@ class Machine:
 def num_gpus(config: RunConfig) -> int:
     """GPUs that the controller asks Ray for."""
     engines = config.rollout.actors + config.evaluator.actors
-    return engines * config.engine.tensor_parallel_size + config.learner.ranks
+    ranks = config.learner.ranks if config.train else 0
+    return engines * config.engine.tensor_parallel_size + ranks
 
 
 def changed(config: RunConfig, changes: Changes) -> RunConfig | None:

@@ -93,6 +93,8 @@ def processes_of(
     found = [_rollout(config, architecture, device, workload)]
     if config.evaluator.actors:
         found += _evaluator(config, architecture, device, workload)
+    if not config.train:
+        return found
     model = LearnerModel(architecture, device, config.learner)
     learner = _learner(model, workload, config.method.loss)
     if workload.has_student and device.is_cpu:

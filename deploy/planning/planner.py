@@ -189,10 +189,9 @@ def _bottleneck(system: System, outcome: Outcome) -> str:
 
 def _scaling(system: System) -> dict[str, float]:
     config = system.config
-    changes: list[Changes] = [
-        {"rollout.actors": 2 * config.rollout.actors},
-        {"learner.ranks": 2 * config.learner.ranks},
-    ]
+    changes: list[Changes] = [{"rollout.actors": 2 * config.rollout.actors}]
+    if config.train:
+        changes.append({"learner.ranks": 2 * config.learner.ranks})
     if config.rollout.actors > 1:
         changes.insert(0, {"rollout.actors": config.rollout.actors // 2})
     found = {}
@@ -230,9 +229,7 @@ def _assumptions(system: System) -> list[str]:
 
 def _notes(system: System) -> list[str]:
     config, work, notes = system.config, system.workload, []
-    if not config.train:
-        notes.append("train is false: there will be no learner, though one is planned here")
-    idle = sum(not rank for rank in system.learner.rows(work))
+    idle = sum(not rank for rank in system.learner.rows(work)) if config.train else 0
     if idle:
         note = f"{idle} of {config.learner.ranks} learner ranks get no row of a batch"
         shorter = _shorter_rows(system)
@@ -254,7 +251,7 @@ def _notes(system: System) -> list[str]:
             f"engine.max_model_len={config.engine.max_model_len}"
         )
     host = config.learner.ranks * 2 * system.engine.architecture.parameters / 2**30
-    if config.learner.ranks > 1 and not system.device.is_cpu:
+    if config.train and config.learner.ranks > 1 and not system.device.is_cpu:
         notes.append(f"learner ranks load the whole model each: {host:.0f} GiB of host memory")
     return notes
 

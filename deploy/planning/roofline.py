@@ -15,7 +15,7 @@ from common.sections import EngineSettings, LearnerSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.workload import Item, Workload
-from learner.packing import Example, Row, pack, share
+from learner.packing import Example, Row, pack, share, single
 
 # Tokens of one window of the NLL suite.
 _WINDOW = 256
@@ -210,20 +210,17 @@ class LearnerModel:
 
     def step(self, workload: Workload) -> float:
         """Seconds of one optimizer step on a batch of the workload's lengths."""
-        slowest = max(sum(map(self._row, rank)) for rank in self.rows(workload))
-        return slowest + self._optimizer() + self._exchange(self._rows_a_rank(workload))
+        dealt = self._dealt(workload)
+        slowest = max(sum(self._row(PackedRow.of(row)) for row in rank) for rank in dealt)
+        taught = 0.0
+        if workload.reads_teacher:
+            taught = max(sum(self._read(row, workload) for row in rank) for rank in dealt)
+        exchanged = self._exchange(max(1, *map(len, dealt)))
+        return slowest + taught + self._optimizer() + exchanged
 
     def rows(self, workload: Workload) -> list[list[PackedRow]]:
         """Each rank's rows, packed as the learner packs them."""
-        count = self.settings.batch_size
-        stride = max(1, len(workload.items) // count)
-        chosen = workload.items[::stride][:count] or workload.items
-        batch: list[Example] = [
-            (range(item.naive), range(item.target))
-            for item in (chosen[index % len(chosen)] for index in range(count))
-        ]
-        dealt = share(pack(batch, self.settings.row_tokens), self.settings.ranks)
-        return [[PackedRow.of(row) for row in rank if row is not None] for rank in dealt]
+        return [[PackedRow.of(row) for row in rank] for rank in self._dealt(workload)]
 
     def tokens(self, workload: Workload) -> int:
         """Prompt and target tokens of a step."""
@@ -254,18 +251,44 @@ class LearnerModel:
         loading = self.architecture.parameters * width / self.device.load
         return self.device.learner_start_s + loading
 
-    def _rows_a_rank(self, workload: Workload) -> int:
-        return max(1, max(map(len, self.rows(workload))))
+    def _dealt(self, workload: Workload) -> list[list[Row]]:
+        batch = [_example(at, item.naive, item) for at, item in self._batch(workload)]
+        dealt = share(self._pack(batch), self.settings.ranks)
+        return [[row for row in rank if row is not None] for rank in dealt]
+
+    def _batch(self, workload: Workload) -> list[tuple[int, Item]]:
+        """A batch's items spread over the corpus, each with the number of its prompt."""
+        count, draws = self.settings.batch_size, workload.draws
+        stride = max(1, len(workload.items) * draws // count)
+        chosen = workload.items[::stride]
+        numbers = (index // draws % len(chosen) for index in range(count))
+        return [(number, chosen[number]) for number in numbers]
 
     def _row(self, row: PackedRow) -> float:
-        arch, settings = self.architecture, self.settings
-        again = 1.0 if settings.gradient_checkpointing else 0.0
+        again = 1.0 if self.settings.gradient_checkpointing else 0.0
+        return self._passes(row, _TRAIN_MATRICES + again, _TRAIN_ATTENTION + again)
+
+    def _read(self, row: Row, workload: Workload) -> float:
+        """The frozen teacher's forward pass over a row's targets, each after its x+."""
+        batch = self._batch(workload)
+        members = [batch[member] for member in row.members]
+        examples = [_example(number, item.expert, item) for number, item in members]
+        return sum(self._passes(PackedRow.of(read), 1.0, 1.0) for read in self._pack(examples))
+
+    def _pack(self, examples: list[Example]) -> list[Row]:
+        settings = self.settings
+        if not settings.pack:
+            return single(examples)
+        return pack(examples, settings.row_tokens, share_prompts=settings.share_prompts)
+
+    def _passes(self, row: PackedRow, over_matrices: float, over_attention: float) -> float:
+        arch, settings, device = self.architecture, self.settings, self.device
         matrices = arch.forward_flops(row.tokens, row.targets, 0)
         attention = arch.forward_flops(row.tokens, row.targets, row.context) - matrices
-        flops = (_TRAIN_MATRICES + again) * matrices + (_TRAIN_ATTENTION + again) * attention
-        arithmetic = flops * self.device.slowdown(settings.dtype) / self.device.train_flops
-        traffic = (_TRAIN_MATRICES + again) * arch.parameters * bytes_each(settings.dtype)
-        return max(arithmetic, traffic / self.device.bandwidth) + self.device.pass_s * arch.layers
+        flops = over_matrices * matrices + over_attention * attention
+        arithmetic = flops * device.slowdown(settings.dtype) / device.train_flops
+        traffic = over_matrices * arch.parameters * bytes_each(settings.dtype)
+        return max(arithmetic, traffic / device.bandwidth) + device.pass_s * arch.layers
 
     def _optimizer(self) -> float:
         shards = self.settings.ranks if self.settings.zero_stage >= 1 else 1
@@ -283,3 +306,8 @@ class LearnerModel:
         collectives = 1 + 2 * rows if stage == 3 else 2
         size = self.architecture.parameters * bytes_each(self.settings.dtype)
         return collectives * (ranks - 1) / ranks * size / self.device.link
+
+
+def _example(number: int, prompt_tokens: int, item: Item) -> Example:
+    """What is packed for an item: tokens of which only equality of prompts matters."""
+    return [number] * prompt_tokens, range(item.target)

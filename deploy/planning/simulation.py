@@ -138,7 +138,10 @@ class _Run:
     def run(self) -> Outcome:
         for index in range(self._config.rollout.actors):
             self._loop.start(self._actor(self._servers[index % len(self._servers)]))
-        self._loop.start(self._learn())
+        if self._config.train:
+            self._loop.start(self._learn())
+        else:
+            self._learner_done = True
         if self._config.evaluator.actors:
             self._loop.start(self._evaluate())
         out = self._out
@@ -195,7 +198,7 @@ class _Run:
 
     def _lease(self, count: int) -> list[tuple[Item, float]]:
         """Facts with an attempt's chance to verify; hopeless ones are spread evenly."""
-        if self._out.accepted - self._sampled >= self._max_waiting:
+        if self._config.train and self._out.accepted - self._sampled >= self._max_waiting:
             return []
         lag, first = self._config.replay.max_lag, self._next_fact
         if lag is not None:

@@ -31,15 +31,17 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield from _item(
         "work", f"{plan.facts:,} facts, {plan.exposures:,} exposures, {plan.steps:,} steps"
     )
+    trained = f"trained after {duration(plan.trained_s)}, " if plan.steps else ""
     yield from _item(
         "time",
-        f"rollouts in after {duration(plan.generated_s)}, trained after "
-        f"{duration(plan.trained_s)}, all done after {duration(plan.total_s)}",
+        f"rollouts in after {duration(plan.generated_s)}, {trained}"
+        f"all done after {duration(plan.total_s)}",
     )
-    yield from _item(
-        "checkpoints",
-        f"{plan.checkpoints}, {duration(plan.checkpoint_s)} each; {plan.disk:,.1f} GiB of disk",
-    )
+    if plan.checkpoints:
+        yield from _item(
+            "checkpoints",
+            f"{plan.checkpoints}, {duration(plan.checkpoint_s)} each; {plan.disk:,.1f} GiB of disk",
+        )
     if plan.gpus:
         yield from _item("GPUs", f"{plan.gpus}, {plan.gpu_hours:.3g} GPU-hours")
     busy = ", ".join(f"{role} {share:.0%}" for role, share in sorted(plan.busy.items()))

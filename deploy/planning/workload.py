@@ -16,7 +16,7 @@ from actors.benchmarks.text import PROSE
 from actors.teaching import scored_top
 from common import corpora
 from common.config import RunConfig
-from common.methods import Mixed, Student
+from common.methods import Divergence, Mixed, Student
 from common.prompts import Prompts, preset
 from common.records import Fact
 from deploy.planning.architecture import Architecture
@@ -48,7 +48,8 @@ class Workload:
     suite. ``mix_rate``: None where targets are canonical. ``acceptance``: share of
     attempts that verify, but for the share ``hopeless`` of facts of which none does.
     ``scored``: share of targets scored under the base. ``has_student``: the student draws
-    them; ``is_taught``: an engine scores each given x+, for the loss.
+    them; ``is_taught``: an engine scores each given x+, for the loss; ``reads_teacher``:
+    each learner rank does so itself. ``draws``: rollouts of one prompt in a batch.
     Answers in evaluations are taken to be as long as targets.
     """
 
@@ -62,6 +63,8 @@ class Workload:
     scored: float
     has_student: bool
     is_taught: bool
+    reads_teacher: bool = False
+    draws: int = 1
 
     @property
     def naive_tokens(self) -> float:
@@ -108,7 +111,7 @@ def estimate(
     """
     corpus = corpora.load(config.data)
     prompts = Prompts(_Estimate(architecture.turn_tokens), preset(config.prompts), 0)
-    target = config.method.target(0)
+    target, loss = config.method.target(0), config.method.loss
     mix_rate = target.mix_rate if isinstance(target, Mixed) else None
     has_student = isinstance(target, Student)
     if has_student:
@@ -140,6 +143,8 @@ def estimate(
         scored=0.0 if has_student else config.rollout.score_fraction,
         has_student=has_student,
         is_taught=scored_top(config.method) > 0,
+        reads_teacher=isinstance(loss, Divergence) and loss.teacher == "learner",
+        draws=target.samples if isinstance(target, Student) else 1,
         max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,
     )
 

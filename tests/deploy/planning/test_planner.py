@@ -117,9 +117,14 @@ def test_growth_while_it_runs_is_named_and_not_planned(system):
     assert "planned at 1 rollout actors; it may grow to 4" in plan.notes
 
 
-def test_a_learner_that_there_will_not_be_is_named(system):
-    notes = make_plan(system("smoke", "train=false")).notes
-    assert "train is false: there will be no learner, though one is planned here" in notes
+def test_a_run_that_only_draws_plans_no_learner(system):
+    plan = make_plan(system("smoke", "train=false"))
+    assert {role.role for role in plan.roles} == {"rollout", "evaluator"}
+    assert (plan.steps, plan.checkpoints, plan.exposures) == (0, 0, 0)
+    assert plan.total_s >= plan.generated_s > 0
+    assert "learner" not in " ".join(text.plan_lines(plan))
+    drawn = make_plan(system("8b", "train=false", device="h100"))
+    assert drawn.gpus == make_plan(system("8b", device="h100")).gpus - 4
 
 
 def run(*arguments):

@@ -75,6 +75,29 @@ def test_attention_sees_a_block_and_the_prompt_that_it_shares():
     assert PackedRow.of(row) == PackedRow(tokens=10, targets=6, context=5.8)
 
 
+def test_two_rollouts_of_a_prompt_pay_for_it_once_where_rows_share_prompts(system):
+    made = system("opsd-smoke", "method.samples=2", "learner.batch_size=2")
+    apart = system("opsd-smoke", "method.samples=1", "learner.batch_size=1")
+    naive, target = made.workload.items[0].naive, made.workload.items[0].target
+    # The last token of a target is predicted and never read.
+    assert made.learner.tokens(made.workload) == naive + 2 * (target - 1)
+    assert apart.learner.tokens(apart.workload) == naive + target - 1
+
+
+def test_a_teacher_in_the_learner_adds_one_forward_pass_over_the_expert_prompts(system):
+    made = system("opsd-smoke", "learner.batch_size=1", "method.samples=1")
+    alone = replace(made.workload, reads_teacher=False)
+    item, learner = made.workload.items[0], made.learner
+    tokens = item.expert + item.target - 1
+    flops = learner.architecture.forward_flops(tokens, item.target, (tokens + 1) / 2)
+    # Attention is counted as whole blocks, twice what a causal row needs.
+    most = learner.architecture.forward_flops(tokens, item.target, tokens)
+    extra = learner.step(made.workload) - learner.step(alone)
+    device = learner.device
+    passes = device.pass_s * learner.architecture.layers
+    assert flops / device.train_flops < extra - passes <= most / device.train_flops * 1.001
+
+
 def test_float32_is_slower(system):
     slow = system("smoke", "learner.dtype=float32")
     assert slow.learner.step(slow.workload) > system("smoke").learner.step(slow.workload)
