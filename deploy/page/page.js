@@ -92,7 +92,12 @@ function table(node, head, rows) {
                        ...rows.map((row) => cells("td", row)));
 }
 
-function drawPlots(points, scores) {
+// [[step, value], …] of an object whose keys are step_N.
+function bySteps(found) {
+  return Object.entries(found ?? {}).map(([key, value]) => [Number(key.replace("step_", "")), value]);
+}
+
+function drawPlots(points, scores, analyses) {
   const after = (value, first) => duration(value - first);
   const suites = [...new Set(scores.flatMap(([, scored]) => Object.keys(scored)))];
   const curve = (suite) => ({name: suite, points: scores
@@ -100,6 +105,9 @@ function drawPlots(points, scores) {
     .map(([step, scored]) => [step, scored[suite].value])});
   const isShare = (suite) => scores.some(([, scored]) => scored[suite]?.unit === "fraction");
   const step = (value) => `step ${Math.round(value)}`;
+  // Absent where no Fisher is configured, so no empty plot then.
+  const aligned = analyses.filter(([, found]) => found.fisher?.alignment != null)
+    .map(([at, found]) => [at, found.fisher.alignment]);
   $("plots").replaceChildren(
     plot("Throughput", "tokens/s", [
       {name: "drawn", points: ratio(points, "tokens_drawn", "time", 10)},
@@ -112,7 +120,9 @@ function drawPlots(points, scores) {
     plot("Loss", "nats/token", [{name: "", points: values(points, "loss")}], after),
     plot("Scores", "", suites.filter(isShare).map(curve), step),
     plot("NLL of text", "nats/token", suites.filter((suite) => !isShare(suite)).map(curve), step,
-         false));
+         false),
+    ...(aligned.length ? [plot("Fisher alignment", "", [{name: "", points: aligned}], step, false)]
+                       : []));
 }
 
 function drawTables(status, scores) {
@@ -154,10 +164,9 @@ async function get(path) {
 async function poll() {
   try {
     const [status, points] = await Promise.all([get("/status.json"), get("/history.json")]);
-    const scores = Object.entries(status.scores ?? {})
-      .map(([key, scored]) => [Number(key.replace("step_", "")), scored]);
+    const scores = bySteps(status.scores);
     drawHead(status);
-    drawPlots(points, scores);
+    drawPlots(points, scores, bySteps(status.analyses));
     drawTables(status, scores);
     $("connection").textContent = "";
   } catch (error) {

@@ -53,7 +53,10 @@ def run(tmp_path):
     write_atomic(run.status, json.dumps(status))
     write_atomic(run.token, "f00d" * 16)
     for step, scores in ((0, _scores(0.1, 3.7)), (60, _scores(0.8, 3.8)), (120, _scores(0.9, 3.9))):
-        Results(run.eval).write(Target(step, Path(), "w"), "all", "key", {"scores": scores}, [])
+        found = {"scores": scores}
+        if step:
+            found["analyses"] = {"fisher": {"alignment": 1 + step / 1000}}
+        Results(run.eval).write(Target(step, Path(), "w"), "all", "key", found, [])
     lines = [
         json.dumps({"time": now - 120 + second, "series": series(second)}) for second in range(120)
     ]
@@ -143,7 +146,8 @@ def test_a_browser_draws_every_plot_without_a_complaint(endpoint, tmp_path):
         thread.join()
     assert picture.stat().st_size > 10_000
     assert "CONSOLE" not in complaints, complaints
-    assert html.count("<polyline") == 8
+    assert html.count("<polyline") == 9
+    assert 'Fisher alignment<span class="s0">1.12<' in html
     assert "nothing yet" not in html
     assert "31 of 40 rollouts · step 119 of 150 · about 46 s left" in html
     assert "0.900 [0.800, 1.000]" in html
