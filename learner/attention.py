@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
-from learner.packing import Block
+from learner.packing import Block, Span
 
 NAME = "mixsd_blocks"
 # Blocks share a bucket while the shortest is at least this part of the longest.
@@ -47,7 +47,7 @@ class Layout:
     ) -> None:
         self._num_tokens = num_tokens
         self._device = device
-        self._sharing = any(b.prefix_stop > b.prefix_start for b in blocks)
+        self._sharing = any(block.context for block in blocks)
         self._queries: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._biases: dict[tuple[int, int, torch.dtype], torch.Tensor] = {}
         self.buckets = [_bucket(members, device) for members in _similar(blocks)]
@@ -229,24 +229,26 @@ def _similar(blocks: Sequence[Block]) -> list[list[Block]]:
 def _spans(block: Block) -> tuple[int, int]:
     """Keys and queries of a block."""
     queries = block.stop - block.start
-    return queries + block.prefix_stop - block.prefix_start, queries
+    return queries + block.context_tokens, queries
 
 
 def _bucket(blocks: Sequence[Block], device: torch.device | str) -> _Bucket:
-    def column(name: str) -> torch.Tensor:
-        return torch.tensor([getattr(block, name) for block in blocks], device=device)[:, None]
+    def padded(spans: Sequence[Sequence[Span]]) -> torch.Tensor:
+        """Positions of each block's spans, the last repeated up to the longest."""
+        found = [torch.cat([torch.arange(*span) for span in block]) for block in spans]
+        width = max(map(len, found))
+        repeated = [F.pad(one[None], (0, width - len(one)), mode="replicate") for one in found]
+        return torch.cat(repeated).to(device)
 
-    start, stop = column("start"), column("stop")
-    prefix_start = column("prefix_start")
-    prefix = column("prefix_stop") - prefix_start
-    own = stop - start
-    query_Q = torch.arange(int(own.max()), device=device)
-    key_S = torch.arange(int((own + prefix).max()), device=device)
-    query_NQ = torch.minimum(start + query_Q, stop - 1)
-    key_NS = torch.where(
-        key_S < prefix, prefix_start + key_S, torch.minimum(start + key_S - prefix, stop - 1)
-    )
-    own_key_NS = key_S - prefix
+    def column(numbers: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(numbers, device=device)[:, None]
+
+    query_NQ = padded([[(block.start, block.stop)] for block in blocks])
+    key_NS = padded([[*block.context, (block.start, block.stop)] for block in blocks])
+    own = column([block.stop - block.start for block in blocks])
+    query_Q = torch.arange(query_NQ.shape[1], device=device)
+    key_S = torch.arange(key_NS.shape[1], device=device)
+    own_key_NS = key_S - column([block.context_tokens for block in blocks])
     visible_NQS = (own_key_NS[:, None, :] <= query_Q[:, None]) & (own_key_NS < own)[:, None, :]
     return _Bucket(query_NQ, key_NS, visible_NQS)
 

@@ -253,7 +253,7 @@ class TrainingEngine:
         device = self._backend.device
         if row is None:
             token = torch.zeros((1, 1), dtype=torch.long, device=device)
-            return token, token, Layout([Block(0, 1, 0, 0)], 1, device), token[0], token[0]
+            return token, token, Layout([Block(0, 1)], 1, device), token[0], token[0]
         arrays = (row.inputs_T, row.positions_T, row.predict_K, row.targets_K)
         inputs_T, positions_T, predict_K, targets_K = (
             torch.as_tensor(array, device=device) for array in arrays

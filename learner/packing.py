@@ -4,32 +4,47 @@ Shape suffixes: T tokens of a row, K target tokens of a row.
 
 An example is (prompt ids, target ids). Its input is the prompt and all of the
 target but the last token; the positions from the prompt's last token on each
-predict one target token. Examples of one prompt may share it: then the prompt
-stands in the row once, and each continuation sees it and itself.
+predict one target token. What prompts begin with alike may stand in a row once:
+a system prompt, few-shot examples, or a whole prompt with several continuations.
+Attention is causal, so a token's state depends on what precedes it alone, and
+the sum of gradients is the same.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from common.sections import LearnerSettings
+from learner.prefixes import Path, Piece, shared_paths
 
 Example = tuple[Sequence[int], Sequence[int]]
+Span = tuple[int, int]
 
 
 class Block(NamedTuple):
-    """Row positions ``start``…``stop`` see themselves causally and a whole prefix before them."""
+    """Row positions ``start``…``stop`` see themselves causally, and the whole of ``context``.
+
+    ``context``: spans of the row that precede the block in its text.
+    """
 
     start: int
     stop: int
-    prefix_start: int
-    prefix_stop: int
+    context: tuple[Span, ...] = ()
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of the context."""
+        return sum(stop - start for start, stop in self.context)
+
+    def moved(self, by: int) -> Block:
+        """The same block further on in a row."""
+        context = tuple((start + by, stop + by) for start, stop in self.context)
+        return Block(self.start + by, self.stop + by, context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +67,9 @@ class Row:
     def mask_TT(self) -> np.ndarray:
         """Block-causal mask, True where the query (first axis) may see the key."""
         mask_TT = np.zeros((len(self.inputs_T),) * 2, dtype=bool)
-        for start, stop, prefix_start, prefix_stop in self.blocks:
-            mask_TT[start:stop, prefix_start:prefix_stop] = True
+        for start, stop, context in self.blocks:
+            for first, last in context:
+                mask_TT[start:stop, first:last] = True
             mask_TT[start:stop, start:stop] = np.tri(stop - start, dtype=bool)
         return mask_TT
 
@@ -66,35 +82,50 @@ def input_length(example: Example) -> int:
 
 def single(examples: Sequence[Example]) -> list[Row]:
     """Each example in a row of its own."""
-    return [_row(examples, [[index]]) for index in range(len(examples))]
+    return [_row(examples, [index], [()]) for index in range(len(examples))]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A row that is being filled."""
+
+    room: int
+    members: list[int] = field(default_factory=list)
+    pieces: set[Piece] = field(default_factory=set)
 
 
 def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = False) -> list[Row]:
-    """Fill rows of up to ``row_tokens``: longest first, each where it leaves least room (BFD).
+    """Fill rows of up to ``row_tokens``: longest first, each where it adds least (BFD).
 
     What is longer than ``row_tokens`` has a row of its own. Rows have no padding.
 
     Args:
-        share_prompts: examples of equal prompts stand together and pay for it once,
-            as many to a row as fit.
+        share_prompts: what prompts begin with alike stands in a row once; examples
+            that share most of their prompt stand together, as many to a row as fit.
     """
-    units = (
-        _families(examples, row_tokens) if share_prompts else [[i] for i in range(len(examples))]
-    )
-    bins: list[list[list[int]]] = []
-    # (free tokens, bin), sorted: the first entry not below a length is the best fit.
-    room: list[tuple[int, int]] = []
-    lengths = [(_family_length(examples, unit), unit) for unit in units]
-    for length, unit in sorted(lengths, key=itemgetter(0), reverse=True):
-        at = bisect_left(room, (length, -1))
-        if at < len(room):
-            free, index = room.pop(at)
-        else:
-            free, index = row_tokens, len(bins)
-            bins.append([])
-        bins[index].append(unit)
-        insort(room, (free - length, index))
-    return [_row(examples, families) for families in bins]
+    paths: list[Path] = [()] * len(examples)
+    if share_prompts:
+        paths = shared_paths([prompt for prompt, _ in examples])
+    lengths = [input_length(example) for example in examples]
+    rows: list[_Open] = []
+    for family in _families(examples, paths, lengths):
+        whole = _added(family, paths, lengths, set())
+        together = whole <= row_tokens
+        for members in [family] if together else [[index] for index in family]:
+            # Least added, then least room left over; the first of equals.
+            fitting = (
+                (added, row.room, at)
+                for at, row in enumerate(rows)
+                if (added := _added(members, paths, lengths, row.pieces)) <= row.room
+            )
+            added, _, at = min(fitting, default=(0, 0, -1))
+            if at < 0:
+                rows.append(_Open(row_tokens))
+                added = _added(members, paths, lengths, set())
+            rows[at].room -= added
+            rows[at].members += members
+            rows[at].pieces.update(piece for index in members for piece in paths[index])
+    return [_packed(examples, row.members, share_prompts) for row in rows]
 
 
 def share(rows: Sequence[Row], num_ranks: int) -> list[list[Row | None]]:
@@ -135,52 +166,70 @@ def rows_of_rank(
     return micro_batches(share(rows, settings.ranks)[rank], settings.micro_batch)
 
 
-def _families(examples: Sequence[Example], row_tokens: int) -> list[list[int]]:
-    """Numbers of examples by prompt, split where a row would overflow."""
-    families: dict[tuple[int, ...], list[list[int]]] = {}
-    for index, (prompt, _) in enumerate(examples):
-        parts = families.setdefault(tuple(prompt), [[]])
-        if parts[-1] and _family_length(examples, [*parts[-1], index]) > row_tokens:
-            parts.append([])
-        parts[-1].append(index)
-    return [part for parts in families.values() for part in parts]
+def _families(
+    examples: Sequence[Example], paths: Sequence[Path], lengths: Sequence[int]
+) -> list[list[int]]:
+    """Numbers of the examples that share at least half of their prompt, the largest first."""
+    families: dict[object, list[int]] = defaultdict(list)
+    for index, path in enumerate(paths):
+        near = path and 2 * path[-1].stop >= len(examples[index][0])
+        families[path[-1] if near else index].append(index)
+    sizes = {key: _added(members, paths, lengths, set()) for key, members in families.items()}
+    ordered = sorted(families, key=lambda key: sizes[key], reverse=True)
+    return [sorted(families[key], key=lambda i: lengths[i], reverse=True) for key in ordered]
 
 
-def _family_length(examples: Sequence[Example], family: Sequence[int]) -> int:
-    return len(examples[family[0]][0]) + sum(len(examples[index][1]) - 1 for index in family)
+def _added(
+    members: Sequence[int], paths: Sequence[Path], lengths: Sequence[int], held: set[Piece]
+) -> int:
+    """Tokens that ``members`` add to a row that holds some pieces."""
+    own = sum(lengths[index] - (paths[index][-1].stop if paths[index] else 0) for index in members)
+    pieces = {piece for index in members for piece in paths[index]} - held
+    return own + sum(map(len, pieces))
 
 
-def _row(examples: Sequence[Example], families: Sequence[Sequence[int]]) -> Row:
-    """Lay out families; all examples of a family have the same prompt."""
+def _packed(examples: Sequence[Example], members: Sequence[int], share_prompts: bool) -> Row:
+    """Lay out a row; its own members may agree further than all of the batch."""
+    paths: list[Path] = [()] * len(members)
+    if share_prompts:
+        paths = shared_paths([examples[index][0] for index in members])
+    return _row(examples, members, paths)
+
+
+def _row(examples: Sequence[Example], members: Sequence[int], paths: Sequence[Path]) -> Row:
     inputs: list[int] = []
     positions: list[int] = []
     predict: list[int] = []
     targets: list[int] = []
     blocks: list[Block] = []
-    for family in families:
-        prompt = examples[family[0]][0]
-        base = len(inputs)
-        stem = base + len(prompt)
-        inputs += prompt
-        positions += range(len(prompt))
-        if len(family) > 1:
-            blocks.append(Block(base, stem, base, base))
-        for index in family:
-            target = examples[index][1]
-            start = len(inputs)
-            inputs += target[:-1]
-            positions += range(len(prompt), len(prompt) + len(target) - 1)
-            predict += [stem - 1, *range(start, len(inputs))]
-            targets += target
-            if len(family) == 1:
-                blocks.append(Block(base, len(inputs), base, base))
-            elif start < len(inputs):
-                blocks.append(Block(start, len(inputs), base, stem))
+    spans: dict[Piece, Span] = {}
+    for index, path in zip(members, paths, strict=True):
+        prompt, target = examples[index]
+        for depth, piece in enumerate(path):
+            if piece not in spans:
+                spans[piece] = (len(inputs), len(inputs) + len(piece))
+                blocks.append(Block(*spans[piece], _context(path[:depth], spans)))
+                inputs += prompt[piece.start : piece.stop]
+                positions += range(piece.start, piece.stop)
+        shared = path[-1].stop if path else 0
+        own = [*prompt[shared:], *target[:-1]]
+        start = len(inputs)
+        if own:
+            blocks.append(Block(start, start + len(own), _context(path, spans)))
+        inputs += own
+        positions += range(shared, shared + len(own))
+        # The prompt's last token, where the whole prompt is shared, stands before.
+        stem = start + len(prompt) - shared if shared < len(prompt) else spans[path[-1]][1]
+        predict += [stem - 1, *range(len(inputs) - len(target) + 1, len(inputs))]
+        targets += target
     inputs_T, positions_T, predict_K, targets_K = (
         np.asarray(part, dtype=np.int64) for part in (inputs, positions, predict, targets)
     )
-    members = tuple(index for family in families for index in family)
-    return Row(inputs_T, positions_T, predict_K, targets_K, tuple(blocks), members)
+    return Row(inputs_T, positions_T, predict_K, targets_K, tuple(blocks), tuple(members))
+
+
+def _context(path: Path, spans: dict[Piece, Span]) -> tuple[Span, ...]:
+    return tuple(spans[piece] for piece in path)
 
 
 def _join(entries: Sequence[Row | None]) -> Row | None:
@@ -194,7 +243,7 @@ def _join(entries: Sequence[Row | None]) -> Row | None:
         np.concatenate([row.predict_K + at for row, at in zip(rows, starts, strict=False)]),
         np.concatenate([row.targets_K for row in rows]),
         tuple(
-            Block(*(edge + int(at) for edge in block))
+            block.moved(int(at))
             for row, at in zip(rows, starts, strict=False)
             for block in row.blocks
         ),

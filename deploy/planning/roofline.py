@@ -193,8 +193,8 @@ class PackedRow:
     def of(cls, row: Row) -> PackedRow:
         """Of what the learner packed."""
         pairs = sum(
-            (stop - start) * (stop - start + prefix_stop - prefix_start)
-            for start, stop, prefix_start, prefix_stop in row.blocks
+            (block.stop - block.start) * (block.stop - block.start + block.context_tokens)
+            for block in row.blocks
         )
         tokens = len(row.inputs_T)
         return cls(tokens, len(row.targets_K), pairs / tokens)
@@ -252,7 +252,8 @@ class LearnerModel:
         return self.device.learner_start_s + loading
 
     def _dealt(self, workload: Workload) -> list[list[Row]]:
-        batch = [_example(at, item.naive, item) for at, item in self._batch(workload)]
+        common = workload.common_naive
+        batch = [_example(at, item.naive, common, item) for at, item in self._batch(workload)]
         dealt = share(self._pack(batch), self.settings.ranks)
         return [[row for row in rank if row is not None] for rank in dealt]
 
@@ -272,7 +273,8 @@ class LearnerModel:
         """The frozen teacher's forward pass over a row's targets, each after its x+."""
         batch = self._batch(workload)
         members = [batch[member] for member in row.members]
-        examples = [_example(number, item.expert, item) for number, item in members]
+        common = workload.common_expert
+        examples = [_example(number, item.expert, common, item) for number, item in members]
         return sum(self._passes(PackedRow.of(read), 1.0, 1.0) for read in self._pack(examples))
 
     def _pack(self, examples: list[Example]) -> list[Row]:
@@ -308,6 +310,6 @@ class LearnerModel:
         return collectives * (ranks - 1) / ranks * size / self.device.link
 
 
-def _example(number: int, prompt_tokens: int, item: Item) -> Example:
-    """What is packed for an item: tokens of which only equality of prompts matters."""
-    return [number] * prompt_tokens, range(item.target)
+def _example(number: int, prompt_tokens: int, common: int, item: Item) -> Example:
+    """What is packed for an item: of its tokens only where prompts part matters."""
+    return [-1] * common + [number] * (prompt_tokens - common), range(item.target)

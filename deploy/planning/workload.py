@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,6 +25,8 @@ from deploy.planning.architecture import Architecture
 # Characters a token on KGFact in SmolLM2's vocabulary: 3.2 (retrieval) to 4.6 (questions) in
 # prompts, 2.6 (boxed) to 3.1 (sentences) in targets, which are mostly novel names.
 PROMPT_CHARACTERS, TARGET_CHARACTERS = 3.8, 3.0
+# Tokens of a chat template after the user's text: its end, and the assistant's beginning.
+_CLOSING = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Workload:
     ``scored``: share of targets scored under the base. ``has_student``: the student draws
     them; ``is_taught``: an engine scores each given x+, for the loss; ``reads_teacher``:
     each learner rank does so itself. ``draws``: rollouts of one prompt in a batch.
+    ``common_naive``, ``common_expert``: tokens that all prompts of a side begin with.
     Answers in evaluations are taken to be as long as targets.
     """
 
@@ -65,6 +69,8 @@ class Workload:
     is_taught: bool
     reads_teacher: bool = False
     draws: int = 1
+    common_naive: int = 0
+    common_expert: int = 0
 
     @property
     def naive_tokens(self) -> float:
@@ -127,9 +133,11 @@ def estimate(
             config.rollout.max_tokens, target_tokens or _tokens(shown, TARGET_CHARACTERS) + 1
         )
 
+    naive = [prompts.naive(fact) for fact in corpus.facts]
+    expert = [prompts.expert(fact) for fact in corpus.facts]
     items = tuple(
-        Item(len(prompts.naive(fact)), len(prompts.expert(fact)), length(fact))
-        for fact in corpus.facts
+        Item(len(without), len(shown), length(fact))
+        for without, shown, fact in zip(naive, expert, corpus.facts, strict=True)
     )
     retrieval = corpus.retrieval[: config.evaluator.limit]
     retries = config.rollout.max_retries
@@ -145,19 +153,22 @@ def estimate(
         is_taught=scored_top(config.method) > 0,
         reads_teacher=isinstance(loss, Divergence) and loss.teacher == "learner",
         draws=target.samples if isinstance(target, Student) else 1,
+        common_naive=_agreed(naive),
+        common_expert=_agreed(expert),
         max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,
     )
 
 
 class _Estimate:
-    """A tokenizer that knows lengths only."""
+    """A tokenizer that cuts prompts into pieces of one length."""
 
     def __init__(self, turn_tokens: int) -> None:
         self._turn_tokens = turn_tokens
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
-        content = sum(_tokens(turn["content"], PROMPT_CHARACTERS) for turn in conversation)
-        return {"input_ids": range(self._turn_tokens + content)}
+        pieces = [piece for turn in conversation for piece in _pieces(turn["content"])]
+        closing = min(_CLOSING, self._turn_tokens)
+        return {"input_ids": ["turn"] * (self._turn_tokens - closing) + pieces + ["end"] * closing}
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return list(range(_tokens(text, TARGET_CHARACTERS)))
@@ -172,6 +183,20 @@ def _text_tokens(path: Path) -> int:
     except (OSError, UnicodeDecodeError):
         # The evaluator will say so, and measure the rest.
         return 0
+
+
+def _agreed(prompts: Sequence[Sequence[Any]]) -> int:
+    """Tokens that all begin with."""
+    for at, tokens in enumerate(zip(*prompts, strict=False)):
+        if len(set(tokens)) > 1:
+            return at
+    return min(map(len, prompts))
+
+
+def _pieces(text: str) -> list[str]:
+    count = _tokens(text, PROMPT_CHARACTERS)
+    edges = [round(index * len(text) / count) for index in range(count + 1)]
+    return [text[start:stop] for start, stop in pairwise(edges)]
 
 
 def _tokens(text: str, characters: float) -> int:

@@ -22,7 +22,7 @@ def test_two_examples_share_a_row_and_each_counts_its_positions_from_zero():
     (row,) = pack([SHORT, LONG], 6)
     assert row.inputs_T.tolist() == [1, 2, 3, 4, 7, 8]
     assert row.positions_T.tolist() == [0, 1, 2, 3, 0, 1]
-    assert row.blocks == (Block(0, 4, 0, 0), Block(4, 6, 4, 4))
+    assert row.blocks == (Block(0, 4), Block(4, 6))
 
 
 def test_positions_from_the_last_prompt_token_on_predict_the_target():
@@ -91,12 +91,53 @@ def test_continuations_that_do_not_fit_a_row_take_their_prompt_to_the_next():
     assert [len(row.inputs_T) for row in rows] == [7, 5]
 
 
+COMMON = [9] * 8
+
+
+def test_prompts_that_begin_alike_pay_for_the_beginning_once():
+    (row,) = pack([([*COMMON, 1, 2], [3, 4]), ([*COMMON, 5], [6, 7])], 64, share_prompts=True)
+    assert row.inputs_T.tolist() == [*COMMON, 1, 2, 3, 5, 6]
+    assert row.positions_T.tolist() == [*range(8), 8, 9, 10, 8, 9]
+    assert row.predict_K.tolist() == [9, 10, 11, 12]
+    assert row.blocks == (Block(0, 8), Block(8, 11, ((0, 8),)), Block(11, 13, ((0, 8),)))
+
+
+def test_continuations_of_a_prompt_share_it_and_it_shares_its_beginning_with_another():
+    twice, other = [*COMMON, 1, 2], [*COMMON, 5]
+    (row,) = pack([(twice, [3, 4]), (twice, [6, 7]), (other, [8])], 64, share_prompts=True)
+    assert row.inputs_T.tolist() == [*COMMON, 1, 2, 3, 6, 5]
+    assert row.blocks == (
+        Block(0, 8),
+        Block(8, 10, ((0, 8),)),
+        Block(10, 11, ((0, 8), (8, 10))),
+        Block(11, 12, ((0, 8), (8, 10))),
+        Block(12, 13, ((0, 8),)),
+    )
+    # The shared prompt's last token, at 9, predicts the first token of both.
+    assert row.predict_K.tolist() == [9, 10, 9, 11, 12]
+    assert row.mask_TT()[11].nonzero()[0].tolist() == [*range(10), 11]
+
+
+def test_what_too_few_tokens_agree_in_is_not_shared():
+    rows = pack([([*COMMON[1:], 1], [2]), ([*COMMON[1:], 3], [4])], 64, share_prompts=True)
+    assert [len(row.inputs_T) for row in rows] == [16]
+
+
+def test_examples_of_one_beginning_stand_in_one_row():
+    families = [[kind] * 20 for kind in (1, 2, 3)]
+    examples = [([*families[n % 3], 10 + n], [30, 31]) for n in range(9)]
+    rows = pack(examples, 26, share_prompts=True)
+    # 20 + 3 · 2 each.
+    assert [len(row.inputs_T) for row in rows] == [26, 26, 26]
+    assert [{member % 3 for member in row.members} for row in rows] == [{0}, {1}, {2}]
+
+
 def test_a_micro_batch_lays_rows_end_to_end():
     rows = single([SHORT, LONG])
     (row,) = micro_batches(rows, 2)
     assert row.inputs_T.tolist() == [7, 8, 1, 2, 3, 4]
     assert row.predict_K.tolist() == [0, 1, 3, 4, 5]
-    assert row.blocks == (Block(0, 2, 0, 0), Block(2, 6, 2, 2))
+    assert row.blocks == (Block(0, 2), Block(2, 6))
     assert micro_batches([rows[0], None, None], 2) == [rows[0], None]
 
 
@@ -133,6 +174,8 @@ def test_less_than_a_twentieth_of_full_rows_is_wasted(name):
 
 
 TOKENS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
+STEMS = st.sampled_from([[], [1] * 8, [1] * 8 + [2] * 9, [1] * 20])
+PROMPTS = st.builds(list.__add__, STEMS, st.lists(st.integers(1, 2), min_size=1, max_size=3))
 
 
 @given(st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=8), st.integers(1, 16))
@@ -152,10 +195,7 @@ def rows_as_lists(rows):
     return [row.inputs_T.tolist() for row in rows]
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from([[1], [1, 2], [2]]), TOKENS), min_size=1, max_size=8),
-    st.integers(4, 16),
-)
+@given(st.lists(st.tuples(PROMPTS, TOKENS), min_size=1, max_size=8), st.integers(4, 48))
 def test_sharing_prompts_trains_the_same_targets_in_no_more_tokens(examples, size):
     shared = pack(examples, size, share_prompts=True)
     plain = pack(examples, size)
@@ -163,3 +203,19 @@ def test_sharing_prompts_trains_the_same_targets_in_no_more_tokens(examples, siz
         targets = np.concatenate([row.targets_K for row in rows])
         assert sorted(targets) == sorted(token for _, target in examples for token in target)
     assert sum(len(r.inputs_T) for r in shared) <= sum(len(r.inputs_T) for r in plain)
+
+
+@given(st.lists(st.tuples(PROMPTS, TOKENS), min_size=1, max_size=8), st.integers(4, 48))
+def test_a_token_sees_its_own_text_and_nothing_else_however_it_is_shared(examples, size):
+    for row in pack(examples, size, share_prompts=True):
+        assert len(row.inputs_T) <= size or len(row.members) == 1
+        mask_TT, at = row.mask_TT(), 0
+        for member in row.members:
+            prompt, target = examples[member]
+            for number in range(len(target)):
+                seen = mask_TT[row.predict_K[at]].nonzero()[0]
+                in_order = seen[np.argsort(row.positions_T[seen])]
+                assert row.inputs_T[in_order].tolist() == [*prompt, *target[:number]]
+                assert row.positions_T[in_order].tolist() == list(range(len(seen)))
+                assert row.targets_K[at] == target[number]
+                at += 1

@@ -70,7 +70,7 @@ def test_the_learner_packs_the_batch_as_the_real_one_does(system):
 
 def test_attention_sees_a_block_and_the_prompt_that_it_shares():
     # Four tokens of a prompt that stand once, two continuations of three: 16 + 2 · 3 · (3 + 4).
-    blocks = (Block(0, 4, 0, 0), Block(4, 7, 0, 4), Block(7, 10, 0, 4))
+    blocks = (Block(0, 4), Block(4, 7, ((0, 4),)), Block(7, 10, ((0, 4),)))
     row = Row(*(np.arange(n) for n in (10, 10, 6, 6)), blocks, (0, 1))
     assert PackedRow.of(row) == PackedRow(tokens=10, targets=6, context=5.8)
 
