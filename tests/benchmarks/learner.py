@@ -59,25 +59,33 @@ def model_dir() -> Path:
     return models.resolve(models.PACKAGED)
 
 
-def ours() -> dict[str, float]:
-    """The learner's own step, stage 0."""
+def ours(share_prompts: bool = True) -> dict[str, float]:
+    """The learner's own step, stage 0.
+
+    Its operations are those of the tokens it computes: what prompts begin with alike
+    is useful in each example and computed once.
+    """
     from common.methods import NLL
     from common.sections import LearnerSettings
     from learner.engine import TrainingEngine
     from learner.packing import rows_of_rank
 
-    settings = LearnerSettings(device="cpu", batch_size=BATCH, row_tokens=ROW_TOKENS)
+    settings = LearnerSettings(
+        device="cpu", batch_size=BATCH, row_tokens=ROW_TOKENS, share_prompts=share_prompts
+    )
     engine = TrainingEngine(model_dir(), settings, loss=NLL(), seed=0)
     optimizer_seconds = _timed(engine._backend, "step")
     seconds, tokens, operations = [], [], []
     for batch in batches():
         began = time.perf_counter()
         num_targets = sum(len(target) for _, target in batch)
-        engine.step(rows_of_rank(batch, settings, 0), num_targets, 1e-5)
+        rows = rows_of_rank(batch, settings, 0)
+        engine.step(rows, num_targets, 1e-5)
         seconds.append(time.perf_counter() - began)
         tokens.append(num_tokens(batch))
         body, head = _parameters(engine)
-        operations.append(6.0 * (body * tokens[-1] + head * num_targets))
+        computed = sum(len(row.inputs_T) for row in rows if row is not None)
+        operations.append(6.0 * (body * computed + head * num_targets))
     return {
         "tokens_per_s": rate(tokens, seconds),
         "optimizer_s": statistics.median(optimizer_seconds[1:]),
@@ -216,6 +224,7 @@ def memory(naive: bool) -> dict[str, float]:
 
 CONTENDERS: dict[str, Callable[[], dict[str, float]]] = {
     "ours": ours,
+    "ours_unshared": lambda: ours(share_prompts=False),
     "bare": bare,
     "trl_default": lambda: trl(packing=False),
     "trl_packed": lambda: trl(packing=True),
