@@ -19,33 +19,19 @@ import copy
 import itertools
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.engine_arguments import set_environment, use_sessions, vllm_arguments
 from actors.picks import token_seed
 from actors.room import Generating, Room
-from actors.segments import Sampling, Segment
+from actors.segments import Chunk, Sampling, Segment
 from common.metrics import Snapshot
 from common.sections import EngineSettings
 from common.weights import BitSum
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """What vLLM's scheduler reads of a request that continues a session."""
-
-    request_id: str
-    prompt_token_ids: list[int]
-    max_tokens: int
-    sampling_params: SamplingParams
-    mm_features: None = None
-    arrival_time: float = 0.0
-    resumable: bool = True
 
 
 class Engine:
@@ -57,6 +43,7 @@ class Engine:
         max_requests: requests alive at once, waiting sessions included.
         stop_token_ids: tokens that end a generation; they are part of it.
         speculative_tokens: guessed at once from what stands in the context; 0: none.
+        receives_weights: by vLLM's NCCL weight transfer, through :meth:`call_workers`.
 
     Attributes:
         num_blocks: KV blocks in all.
@@ -74,6 +61,7 @@ class Engine:
         max_requests: int,
         stop_token_ids: Sequence[int],
         speculative_tokens: int = 0,
+        receives_weights: bool = False,
     ) -> None:
         set_environment(settings)
         from vllm import SamplingParams, __version__
@@ -84,9 +72,8 @@ class Engine:
 
         self._sessions = use_sessions(settings.sessions, __version__)
         self._new_params, self._new_request = SamplingParams, Request
-        config = EngineArgs(
-            model=str(model_dir), **vllm_arguments(settings, max_requests, speculative_tokens)
-        ).create_engine_config()
+        arguments = vllm_arguments(settings, max_requests, speculative_tokens, receives_weights)
+        config = EngineArgs(model=str(model_dir), **arguments).create_engine_config()
         self._core = InprocClient(config, Executor.get_class(config), log_stats=False)
         self.scheduler = self._core.engine_core.scheduler
         self._pool = self.scheduler.kv_cache_manager.block_pool
@@ -141,7 +128,7 @@ class Engine:
         # drops it on continuation, so the chunk begins with it.
         chunk = list(context[waiting.num_cached :])
         self._unpark(key)
-        self.scheduler.add_request(_Chunk(key, chunk, num_tokens, params))
+        self.scheduler.add_request(Chunk(key, chunk, num_tokens, params))
         if last:
             # vLLM then frees it as it frees any request that has finished.
             self.scheduler.requests[key].resumable = False
@@ -228,6 +215,10 @@ class Engine:
         """What each device holds of these weights; see :func:`common.weights.difference`."""
         sums: list[dict[str, BitSum]] = self._core.collective_rpc("sum_weights", args=(names,))
         return sums
+
+    def call_workers(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every vLLM worker; what each returned."""
+        return list(self._core.collective_rpc(method, args=arguments))
 
     def forget(self) -> None:
         """Empty every cache: waiting sessions and shared prefixes."""

@@ -50,7 +50,10 @@ def set_environment(settings: EngineSettings) -> None:
 
 
 def vllm_arguments(
-    settings: EngineSettings, max_requests: int, speculative_tokens: int = 0
+    settings: EngineSettings,
+    max_requests: int,
+    speculative_tokens: int = 0,
+    receives_weights: bool = False,
 ) -> dict[str, Any]:
     """vLLM's engine arguments for these settings."""
     arguments: dict[str, Any] = {
@@ -84,6 +87,8 @@ def vllm_arguments(
             "prompt_lookup_max": 4,
             "prompt_lookup_min": 2,
         }
+    if receives_weights:
+        arguments["weight_transfer_config"] = {"backend": "nccl"}
     if settings.num_blocks is not None:
         arguments["num_gpu_blocks_override"] = settings.num_blocks
     return arguments

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,19 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     seed: int | None = None
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What vLLM's scheduler reads of a request that continues a session."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    max_tokens: int
+    sampling_params: SamplingParams
+    mm_features: None = None
+    arrival_time: float = 0.0
+    resumable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

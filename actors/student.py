@@ -20,7 +20,6 @@ from typing import Protocol
 
 from actors.asking import Asking
 from actors.picks import student_seed
-from actors.policy_weights import PolicyWeights
 from actors.relay import Attempt, Drawn, Relay, Scored
 from actors.replay import Grant
 from actors.segments import Sampling
@@ -33,6 +32,16 @@ from common.sections import RolloutSettings
 from common.verify import accepts
 
 _IDLE_S = 0.05
+
+
+class FollowedWeights(Protocol):
+    """The student's weights in its engine: :mod:`policy_weights` or :mod:`transferred`."""
+
+    version: int | None
+    seconds: dict[str, float]
+
+    def is_behind(self) -> bool: ...
+    def load(self) -> None: ...
 
 
 class WorkSource(Protocol):
@@ -74,7 +83,7 @@ class StudentActor:
         self,
         name: str,
         relay: Relay,
-        weights: PolicyWeights,
+        weights: FollowedWeights,
         prompts: Prompts,
         method: Method,
         facts: Mapping[str, Fact],

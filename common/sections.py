@@ -239,6 +239,10 @@ class PublishSettings(Settings):
     deadline_s: float = Field(
         120.0, gt=0, description="longest time to write a version, and to load one"
     )
+    transport: Literal["memory", "nccl"] = Field(
+        "memory",
+        description="memory: a file in shared memory, or the run's folder; nccl: from GPU to GPU",
+    )
 
 
 class ClusterSettings(Settings):

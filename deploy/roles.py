@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from actors.replay import ReplayQueue
+from actors.transferred import TransferredWeights
 from common import corpora, models
 from common.ledger import Ledger, open_view
 from common.records import Rollout, unpack_rollout
@@ -17,7 +18,7 @@ from deploy.role import Role, Worker
 from deploy.wiring import prompts_for, shelf_of, tutor_for
 
 if TYPE_CHECKING:
-    from learner.worker import Learner
+    from learner.worker import Learner, Publishing
 
 
 class ReplayRole(Role):
@@ -56,29 +57,32 @@ class ReplayRole(Role):
 class RolloutRole(Role):
     """A rollout actor with its own engine."""
 
+    _transferred: TransferredWeights | None = None
+
     def build(self, index: int, meeting: tuple[str, int]) -> Worker:
         """Load the engines: the reference's, the student's, or both where the former teaches."""
         from actors.engine import Engine
         from actors.policy_weights import PolicyWeights
         from actors.relay import Relay
         from actors.rollout import RolloutActor
-        from actors.student import StudentActor
+        from actors.student import FollowedWeights, StudentActor
         from actors.teaching import scored_top
 
         config, model = self.config, models.load(self.model_dir)
         settings, has_student = config.rollout, config.student is not None
         is_taught = has_student and scored_top(config.method) > 0
 
-        def load() -> Engine:
+        def load(receives: bool = False) -> Engine:
             return Engine(
                 model.folder,
                 config.engine.shared_by(2) if is_taught else config.engine,
                 max_requests=2 * settings.slots,
                 stop_token_ids=model.stop_token_ids,
                 speculative_tokens=settings.speculative_tokens,
+                receives_weights=receives,
             )
 
-        engine = self._engine = load()
+        engine = self._engine = load(receives=has_student and config.publish.transport == "nccl")
         relay = Relay(engine, settings.slots)
         rest = (
             prompts_for(config, model),
@@ -90,10 +94,20 @@ class RolloutRole(Role):
         )
         if not has_student:
             return RolloutActor(self.name, relay, *rest)
-        shelf = shelf_of(config, self.run_dir)
-        weights = PolicyWeights(engine, shelf, self.name, config.publish.deadline_s)
+        deadline_s = config.publish.deadline_s
+        weights: FollowedWeights
+        if config.publish.transport == "nccl":
+            weights = self._transferred = TransferredWeights(engine, deadline_s)
+        else:
+            weights = PolicyWeights(engine, shelf_of(config, self.run_dir), self.name, deadline_s)
         teacher = Relay(load(), settings.slots) if is_taught else None
         return StudentActor(self.name, relay, weights, *rest, teacher)
+
+    def transfer(self, method: str, *arguments: Any) -> None:
+        """A call of the learner's weight transfer; returns when it has been made."""
+        if self._transferred is None:
+            raise RuntimeError(f"{self.name} takes no weights by transfer now")
+        self._transferred.call(method, *arguments)
 
 
 class LearnerRole(Role):
@@ -115,19 +129,12 @@ class LearnerRole(Role):
         if settings.resolved_device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
         from learner.engine import TrainingEngine
-        from learner.publishing import Publisher
         from learner.worker import Learner
 
         tutor = tutor_for(self.config, self.model_dir)
         engine = TrainingEngine(
             self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
         )
-        publisher = None
-        if self.config.student is not None:
-            shelf = shelf_of(self.config, self.run_dir)
-            publisher = Publisher(
-                shelf, self.config.publish, self.config.engine.dtype, index, self.say
-            )
         self._learner = Learner(
             engine,
             RemoteQueue(self.config.cluster.stall_s),
@@ -137,9 +144,23 @@ class LearnerRole(Role):
             index,
             self.say,
             tutor,
-            publisher,
+            self._publisher(index) if self.config.student is not None else None,
         )
         return self._learner
+
+    def _publisher(self, rank: int) -> Publishing:
+        config = self.config
+        dtype = config.engine.dtype
+        if config.publish.transport == "nccl":
+            from deploy.transfer import StudentEngines
+            from learner.weight_transfer import TransferPublisher
+
+            engines, host = StudentEngines(self.run_dir, config), self._identity[2][0]
+            patience_s = config.cluster.start_timeout_s
+            return TransferPublisher(engines, config.publish, dtype, rank, host, patience_s)
+        from learner.publishing import Publisher
+
+        return Publisher(shelf_of(config, self.run_dir), config.publish, dtype, rank, self.say)
 
     def poll(self) -> Report:
         """How it goes; a checkpoint that does not fit yet is no failure."""

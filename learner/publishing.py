@@ -48,8 +48,11 @@ class Publisher:
         """Whether the weights that have taken ``version`` steps are published."""
         return version % self._settings.every == 0
 
+    def check(self) -> None:
+        """Nothing can go wrong between two versions."""
+
     def publish(
-        self, version: int, weights: Iterable[tuple[str, torch.Tensor]]
+        self, version: int, weights: Callable[[], Iterable[tuple[str, torch.Tensor]]]
     ) -> dict[str, float]:
         """Publish ``weights`` as ``version``; seconds by phase.
 
@@ -58,7 +61,7 @@ class Publisher:
         """
         began = time.monotonic()
         tensors = {}
-        for name, weight in weights:
+        for name, weight in weights():
             if self._rank == 0:
                 tensors[name] = weight.detach().to("cpu", self._dtype).contiguous()
         gathered = time.monotonic()

@@ -18,7 +18,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +30,6 @@ from common.sections import LearnerSettings
 from learner import checkpoint
 from learner.lessons import Lesson, Tutor
 from learner.packing import Row, rows_of_rank
-from learner.publishing import Publisher
 from learner.schedule import learning_rate
 from learner.tracking import Trackers
 
@@ -73,6 +72,16 @@ class Trainer(checkpoint.Source, Protocol):
     def policy(self) -> Iterator[tuple[str, Any]]: ...
 
 
+class Publishing(Protocol):
+    """How the student's weights reach its engines."""
+
+    def is_due(self, version: int) -> bool: ...
+    def publish(
+        self, version: int, weights: Callable[[], Iterable[tuple[str, Any]]]
+    ) -> dict[str, float]: ...
+    def check(self) -> None: ...
+
+
 class Learner:
     """One rank.
 
@@ -98,7 +107,7 @@ class Learner:
         rank: int,
         say: Callable[[str], None],
         tutor: Tutor | None = None,
-        publisher: Publisher | None = None,
+        publisher: Publishing | None = None,
     ) -> None:
         self._tutor, self._publisher = tutor, publisher
         self._engine = engine
@@ -161,14 +170,17 @@ class Learner:
     def run(self) -> int:
         """Train until the exposures are used up; returns the last step committed."""
         step = begun = self._committed = self._resume()
-        self._publish(step, due=True)
+        if not self._is_over(step + 1):
+            self._publish(step, due=True)
         while not self._stop.is_set():
             batch = self._next_batch(step + 1)
             if batch is None or not batch.items:
                 break
             step += 1
             self._train(step, batch)
-            self._publish(step)
+            if not batch.total or step * self._settings.batch_size < batch.total:
+                # Nobody draws under the last weights.
+                self._publish(step)
             self._commit(self._writer.finished())
             if step % self._settings.checkpoint_every == 0:
                 self._save(step)
@@ -200,6 +212,11 @@ class Learner:
         self._engine.barrier()
         return step
 
+    def _is_over(self, step: int) -> bool:
+        """Whether nothing is left to train; then nobody waits for weights either."""
+        batch = self._source.sample(step)
+        return batch.ready and not batch.items
+
     def _next_batch(self, step: int) -> Batch | None:
         """The batch of ``step``; None if told to stop meanwhile."""
         began = time.monotonic()
@@ -210,6 +227,8 @@ class Learner:
                 self._waiting = ""
                 return batch
             self._waiting = f"the batch of step {step}"
+            if self._publisher is not None:
+                self._publisher.check()
             self._commit(self._writer.finished())
             self._stop.wait(_POLL_S)
         return None
@@ -247,7 +266,7 @@ class Learner:
     def _publish(self, step: int, due: bool = False) -> None:
         """Let the student's engines have the weights of ``step``."""
         if self._publisher is not None and (due or self._publisher.is_due(step)):
-            self._publish_seconds = self._publisher.publish(step, self._engine.policy())
+            self._publish_seconds = self._publisher.publish(step, self._engine.policy)
             self._metrics["mixsd_learner_published_version"] = step
             self._done += 1
 

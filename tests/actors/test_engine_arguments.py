@@ -35,3 +35,10 @@ def test_falling_back_to_plain_requests_is_logged(caplog):
 def test_the_batch_budget_holds_a_token_of_every_request():
     arguments = vllm_arguments(EngineSettings(device="cpu", max_batched_tokens=32), 64)
     assert (arguments["max_num_seqs"], arguments["max_num_batched_tokens"]) == (64, 64)
+
+
+def test_only_an_engine_that_receives_weights_has_a_transfer():
+    settings = EngineSettings(device="cuda")
+    arguments = vllm_arguments(settings, 64, receives_weights=True)
+    assert arguments["weight_transfer_config"] == {"backend": "nccl"}
+    assert "weight_transfer_config" not in vllm_arguments(settings, 64)

@@ -89,6 +89,15 @@ def test_the_students_rollouts_need_a_bound_on_their_age_that_publishing_can_kee
     assert read(tmp_path).student is None
 
 
+def test_weights_go_from_gpu_to_gpu_only_where_there_are_gpus(tmp_path):
+    opsd = ("method.name=opsd", "replay.max_lag=0", "publish.transport=nccl")
+    gpus = ("engine.device=cuda", "learner.device=cuda")
+    assert read(tmp_path, MINIMAL, *opsd, *gpus).publish.transport == "nccl"
+    for cpu in ("engine.device=cpu", "learner.device=cpu"):
+        with pytest.raises(UserError, match=r"publish.transport is nccl, from GPU to GPU, but"):
+            read(tmp_path, MINIMAL, *opsd, *gpus, cpu)
+
+
 def test_a_missing_setting_is_named():
     with pytest.raises(UserError, match="x: name: this setting is required"):
         parse({"method": {"name": "sft"}, "data": {"kgfact": {}}}, "x")

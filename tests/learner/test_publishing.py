@@ -28,7 +28,7 @@ def publisher(tmp_path, rank=0, **settings):
 
 def test_weights_are_published_in_the_engines_precision_with_sums_to_check_them_by(tmp_path):
     writer, shelf = publisher(tmp_path)
-    assert set(writer.publish(7, WEIGHTS.items())) == {"gather", "sum", "write"}
+    assert set(writer.publish(7, WEIGHTS.items)) == {"gather", "sum", "write"}
     with shelf.take("x") as published:
         found = load_file(published.folder / "model.safetensors")
         assert published.version == 7
@@ -41,7 +41,7 @@ def test_weights_are_published_in_the_engines_precision_with_sums_to_check_them_
 def test_other_ranks_take_part_in_the_gathering_and_write_nothing(tmp_path):
     writer, shelf = publisher(tmp_path, rank=1)
     weights = iter(WEIGHTS.items())
-    assert set(writer.publish(7, weights)) == {"gather"}
+    assert set(writer.publish(7, lambda: weights)) == {"gather"}
     assert next(weights, None) is None
     assert shelf.version() is None
 
@@ -55,4 +55,4 @@ def test_a_file_system_that_hangs_is_given_up_after_the_deadline(tmp_path, monke
     writer, shelf = publisher(tmp_path, deadline_s=0.05)
     monkeypatch.setattr(shelf, "put", lambda *arguments: time.sleep(1))
     with pytest.raises(TimeoutError, match=r"step 7 were not written in 0.05 s \(publish.deadline"):
-        writer.publish(7, WEIGHTS.items())
+        writer.publish(7, WEIGHTS.items)

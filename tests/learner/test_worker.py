@@ -143,9 +143,11 @@ class Publisher:
         return version % 2 == 0
 
     def publish(self, version: int, weights) -> dict[str, float]:
-        assert [name for name, _ in weights] == ["w"]
+        assert [name for name, _ in weights()] == ["w"]
         self.told.append(f"weights {version}")
         return {"write": 0.5}
+
+    def check(self) -> None: ...
 
 
 def test_weights_are_published_when_due_before_the_next_batch_is_asked_for(tmp_path):
@@ -153,7 +155,9 @@ def test_weights_are_published_when_due_before_the_next_batch_is_asked_for(tmp_p
     publisher = worker._publisher = Publisher(queue)
     worker.run()
     assert publisher.told == [
-        *("weights 0", "batch 1", "batch 2", "weights 2", "batch 3", "batch 4")
+        # Whether there is anything to train, then the batch itself.
+        *("batch 1", "weights 0", "batch 1"),
+        *("batch 2", "weights 2", "batch 3", "batch 4"),
     ]
     assert worker.snapshot()["mixsd_learner_published_version"] == 2
     assert worker.snapshot()["mixsd_learner_publish_seconds"] == {"write": 0.5}
@@ -161,10 +165,18 @@ def test_weights_are_published_when_due_before_the_next_batch_is_asked_for(tmp_p
 
 def test_a_resumed_learner_publishes_where_it_resumes_though_none_is_due(tmp_path):
     learner(tmp_path, [1.0] * 3)[0].run()
+    worker, queue, *_ = learner(tmp_path, [1.0] * 4)
+    publisher = worker._publisher = Publisher(queue)
+    worker.run()
+    assert publisher.told[:3] == ["batch 4", "weights 3", "batch 4"]
+
+
+def test_a_learner_that_resumes_when_all_is_trained_publishes_to_nobody(tmp_path):
+    learner(tmp_path, [1.0] * 3)[0].run()
     worker, queue, *_ = learner(tmp_path, [1.0] * 3)
     publisher = worker._publisher = Publisher(queue)
     worker.run()
-    assert publisher.told == ["weights 3", "batch 4"]
+    assert publisher.told == ["batch 4", "batch 4"]
 
 
 def test_event_files_hold_the_steps(tmp_path):
