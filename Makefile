@@ -19,7 +19,7 @@ $(STAMP): requirements/cpu.txt requirements/dev.txt pyproject.toml
 demo: setup
 	$(BIN)/mixsd-cluster up configs/smoke.yaml
 
-# The same facts by SFT and by MixSD at two rates: about 15 minutes on two cores. Benchmarks come
+# The same facts by SFT and by MixSD at two rates: about ten minutes on two cores. Benchmarks come
 # from the Hub, or from local copies: make demo-compare DATA_ROOT=FOLDER. Without either their
 # rows are left out, and the table says why.
 COMPARE := --set 'evaluator.suites=[recall,small,text_nll]' --set evaluator.limit=40 \
