@@ -1,10 +1,16 @@
-"""When an actor asks the queue for work, and shows it what it still holds. Knows no jobs."""
+"""When an actor turns to the queue: asks for work, shows what it holds, hands over what is done.
+
+Each call stops the engine for a moment, so none is made that can be joined to another.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Protocol
 
 from actors.replay import Grant
+from common.records import Rollout, pack_rollout
 
 _HEARTBEAT_S = 5.0
 
@@ -35,3 +41,28 @@ class Asking:
         """The queue gave this where there was room for so many items."""
         self._asked = time.monotonic()
         self.is_dry = len(grant.work) < room
+
+
+class Receiver(Protocol):
+    """The queue as it takes rollouts."""
+
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
+
+
+class Outbox:
+    """Rollouts that are done; sent before the queue is next shown what is held."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._items: list[tuple[bytes, int]] = []
+
+    def put(self, rollout: Rollout, attempts: int) -> None:
+        """One more to send."""
+        self._items.append((pack_rollout(rollout), attempts))
+
+    def send(self) -> int:
+        """Hand over what there is; how many the queue had not got from elsewhere."""
+        if not self._items:
+            return 0
+        items, self._items = self._items, []
+        return sum(self._receiver.insert_many(items))

@@ -112,10 +112,6 @@ class ReplayQueue:
                 owner, died=died, max_deaths=self._config.replay.poison_after
             )
 
-    def insert(self, payload: bytes, attempts: int) -> bool:
-        """Accept one packed rollout; see :meth:`insert_many`."""
-        return self.insert_many([(payload, attempts)])[0]
-
     def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Accept (packed rollout, attempts) pairs, all or none, in one transaction.
 

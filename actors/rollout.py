@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from actors.asking import Asking
+from actors.asking import Asking, Outbox
 from actors.attempts import AttemptOrder
 from actors.relay import Drawn, Relay, Scored
 from actors.replay import Grant
@@ -24,7 +24,7 @@ from actors.tree import AttemptTree
 from common.methods import Method
 from common.metrics import Snapshot
 from common.prompts import Prompts
-from common.records import Fact, Rollout, Work, pack_rollout
+from common.records import Fact, Rollout, Work
 from common.sections import RolloutSettings
 
 _IDLE_S = 0.2
@@ -34,7 +34,7 @@ class WorkSource(Protocol):
     """The queue as an actor sees it."""
 
     def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant: ...
-    def insert(self, payload: bytes, attempts: int) -> bool: ...
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool: ...
 
 
@@ -93,6 +93,7 @@ class RolloutActor:
         self._jobs: dict[str, _Job] = {}
         self._serial = itertools.count()
         self._asking = Asking(_IDLE_S)
+        self._outbox = Outbox(source)
         self._metrics: dict[str, float] = dict.fromkeys(
             (
                 "mixsd_rollouts_accepted_total",
@@ -139,12 +140,14 @@ class RolloutActor:
         """Work until the queue has no more; returns rollouts accepted."""
         while True:
             is_over = self._take_work() or self._draining
+            self._hand_over()
             if is_over and not self._jobs:
                 break
             self._fill_slots()
             if not self._relay.idle:
                 self._waiting = ""
                 self._step()
+                self._hand_over()
             elif self._asking.is_dry:
                 self._waiting = "work, or room in the queue"
                 time.sleep(_IDLE_S)
@@ -314,6 +317,8 @@ class RolloutActor:
         assert rollout is not None
         if rollout.target_ids == self._prompts.canonical(job.fact):
             rollout = replace(rollout, canonical_logprobs=rollout.base_logprobs)
-        if self._source.insert(pack_rollout(rollout), attempts=rollout.attempt + 1):
-            self._metrics["mixsd_rollouts_accepted_total"] += 1
+        self._outbox.put(rollout, attempts=rollout.attempt + 1)
         del self._jobs[key]
+
+    def _hand_over(self) -> None:
+        self._metrics["mixsd_rollouts_accepted_total"] += self._outbox.send()

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from actors.asking import Asking
+from actors.asking import Asking, Outbox
 from actors.picks import student_seed
 from actors.relay import Attempt, Drawn, Relay, Scored
 from actors.replay import Grant
@@ -27,7 +27,7 @@ from actors.teaching import scored_top, teacher_scores
 from common.methods import Method, Student
 from common.metrics import Snapshot
 from common.prompts import Prompts
-from common.records import Fact, Rollout, Work, pack_rollout
+from common.records import Fact, Rollout, Work
 from common.sections import RolloutSettings
 from common.verify import accepts
 
@@ -50,7 +50,7 @@ class WorkSource(Protocol):
     def lease(
         self, owner: str, count: int, holding: Sequence[int], version: int | None
     ) -> Grant: ...
-    def insert(self, payload: bytes, attempts: int) -> bool: ...
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
 
 
 @dataclass(slots=True)
@@ -111,6 +111,7 @@ class StudentActor:
         self._jobs: dict[str, _Job] = {}
         self._serial = itertools.count()
         self._asking = Asking(_IDLE_S)
+        self._outbox = Outbox(source)
         self._num_loads = 0
         self._metrics: dict[str, float] = dict.fromkeys(
             (
@@ -237,6 +238,7 @@ class StudentActor:
                 else:
                     self._finish(result)
         metrics["mixsd_rollout_in_flight"] = self._relay.num_attempts
+        metrics["mixsd_rollouts_accepted_total"] += self._outbox.send()
 
     def _finish(self, drawn: Drawn) -> None:
         job = self._jobs[drawn.key]
@@ -280,5 +282,4 @@ class StudentActor:
     def _insert(self, key: str) -> None:
         rollout = self._jobs.pop(key).rollout
         assert rollout is not None
-        if self._source.insert(pack_rollout(rollout), attempts=1):
-            self._metrics["mixsd_rollouts_accepted_total"] += 1
+        self._outbox.put(rollout, attempts=1)

@@ -33,9 +33,6 @@ class RemoteQueue:
         grant: Grant = self._call("lease", owner, count, holding, version)
         return grant
 
-    def insert(self, payload: bytes, attempts: int) -> bool:
-        return bool(self._call("insert", payload, attempts))
-
     def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
         accepted: list[bool] = self._call("insert_many", items)
         return accepted

@@ -66,7 +66,7 @@ def test_without_a_learner_nobody_waits_for_it_and_all_is_over_once_drawn(tmp_pa
     assert queue.release("x") == 1
     assert not queue.status()["settled"]
     (last,) = queue.lease("x", 8, []).work
-    queue.insert(payload(last.fact_id), 1)
+    queue.insert_many([(payload(last.fact_id), 1)])
     assert queue.lease("x", 8, []).over
     assert (queue.status()["settled"], queue.status()["exposures_expected"]) == (True, 0)
 

@@ -103,13 +103,14 @@ class Queue:
 
     def lease(self, owner, count, holding):
         granted, self._work = self._work[:count], self._work[count:]
-        return Grant(granted, over=not self._work and not granted and not holding)
+        return Grant(granted, over=not (self._work or granted or holding))
 
-    def insert(self, payload, attempts):
-        rollout = unpack_rollout(payload)
-        assert rollout.fact_id not in self.rollouts | self.exhausted
-        self.rollouts[rollout.fact_id], self.attempts[rollout.fact_id] = rollout, attempts
-        return True
+    def insert_many(self, items):
+        for payload, attempts in items:
+            key = (rollout := unpack_rollout(payload)).fact_id
+            assert key not in self.rollouts | self.exhausted
+            self.rollouts[key], self.attempts[key] = rollout, attempts
+        return [True] * len(items)
 
     def exhaust(self, fact_id, draw, reason, attempts):
         assert fact_id not in self.rollouts | self.exhausted

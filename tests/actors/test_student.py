@@ -61,9 +61,9 @@ class Queue:
         self.granted += [(work.fact_id, work.draw, version) for work in granted]
         return Grant(granted, over=not self._work and not granted and not holding)
 
-    def insert(self, payload, attempts):
-        self.rollouts.append(unpack_rollout(payload))
-        return True
+    def insert_many(self, items):
+        self.rollouts += [unpack_rollout(payload) for payload, _ in items]
+        return [True] * len(items)
 
 
 OPSD_LEARNER = OPSD(samples=2, top_p=0.9)

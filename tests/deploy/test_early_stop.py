@@ -111,7 +111,7 @@ def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
     queue.add_work([("a", 0), ("b", 0)])
     for work in queue.lease("x", 2, []).work:
         rollout = Rollout(work.fact_id, 0, 0, [1], [2], [], [], [-1.0], [-2.0], None, 0, "", True)
-        queue.insert(pack_rollout(rollout), 1)
+        queue.insert_many([(pack_rollout(rollout), 1)])
     watch = EarlyStop(run, chosen)
     recall, step = {1: 0.5, 2: 1.0, 3: 1.0, 4: 0.5}, 0
     while (batch := queue.sample(step + 1))[1]:

@@ -65,7 +65,7 @@ def test_a_student_learns_what_the_reference_says_with_the_fact_before_it(
     queue.add_work([(fact_id, 0) for fact_id in facts])
     targets = Targets(prompts_for(config, model), config.method, config.rollout, config.seed)
     for work in queue.lease("actor", len(facts), []).work:
-        queue.insert(pack_rollout(targets.canonical(work, facts[work.fact_id], 0)), 0)
+        queue.insert_many([(pack_rollout(targets.canonical(work, facts[work.fact_id], 0)), 0)])
     store = distributed.FileStore(str(tmp_path / "store"), 1)
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:

@@ -36,10 +36,10 @@ class Queue:
         granted, self._work = self._work[:count], self._work[count:]
         return Grant(granted, over=not granted and not holding)
 
-    def insert(self, payload, attempts):
-        rollout = unpack_rollout(payload)
-        self.rollouts[rollout.fact_id] = rollout
-        return True
+    def insert_many(self, items):
+        rollouts = [unpack_rollout(payload) for payload, _ in items]
+        self.rollouts |= {rollout.fact_id: rollout for rollout in rollouts}
+        return [True] * len(items)
 
     def exhaust(self, fact_id, draw, reason, attempts):
         self.exhausted[fact_id] = attempts
