@@ -20,6 +20,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from common import corpora, models
+from common.corpora.settings import DataSettings, KGFactSettings
+from common.prompts import PRESETS, Prompts
+
 BATCH = 20
 STEPS = 3
 ROW_TOKENS = 2048
@@ -28,10 +32,6 @@ VOCABULARY = 151_936
 
 def examples(count: int) -> list[tuple[list[int], list[int]]]:
     """Naive prompt and canonical target of the first facts of KGFact-Large."""
-    from common import corpora, models
-    from common.config import DataSettings, KGFactSettings
-    from common.prompts import PRESETS, Prompts
-
     model = models.load(models.resolve(models.PACKAGED))
     prompts = Prompts(model.tokenizer, PRESETS["kgfact"], model.stop_token_ids[0])
     facts = corpora.load(DataSettings(kgfact=KGFactSettings(domains=7, entities=25))).facts
@@ -54,8 +54,6 @@ def num_tokens(batch: list[tuple[list[int], list[int]]]) -> int:
 
 
 def model_dir() -> Path:
-    from common import models
-
     return models.resolve(models.PACKAGED)
 
 
@@ -191,8 +189,8 @@ def trl(packing: bool) -> dict[str, float]:
         )
         collate = trainer.data_collator
 
-        def counted(features: list[dict[str, object]]) -> dict[str, object]:
-            tokens.append(sum(len(feature["input_ids"]) for feature in features))  # type: ignore[arg-type]
+        def counted(features: list[dict[str, list[int]]]) -> dict[str, object]:
+            tokens.append(sum(len(feature["input_ids"]) for feature in features))
             batch: dict[str, object] = collate(features)
             return batch
 

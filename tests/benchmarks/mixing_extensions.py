@@ -10,6 +10,7 @@ over the facts that plain mixing at the same rate accepted too, and for plain ov
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from actors.engine import Engine
@@ -47,10 +48,10 @@ class Queue:
         granted, self._work = self._work[:count], self._work[count:]
         return Grant(granted, over=not granted and not holding)
 
-    def insert(self, payload: bytes, attempts: int) -> bool:
-        rollout = unpack_rollout(payload)
-        self.rollouts[rollout.fact_id] = rollout
-        return True
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+        rollouts = [unpack_rollout(payload) for payload, _ in items]
+        self.rollouts |= {rollout.fact_id: rollout for rollout in rollouts}
+        return [True] * len(items)
 
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
         return True

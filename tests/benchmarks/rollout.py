@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from actors.engine import Engine
@@ -120,14 +121,14 @@ def run_engine(
     """Ours and plain on our engine, then the loop on vLLM's own."""
     engine = Engine(folder, settings, max_requests=2 * SLOTS, stop_token_ids=stop_token_ids)
     for regime in regimes:
-        table.measure("ours", engine, regime, lambda regime=regime: ours(engine, regime))
-        table.measure("plain", engine, regime, lambda regime=regime: plain(engine, regime))
+        table.measure("ours", engine, regime, partial(ours, engine, regime))
+        table.measure("plain", engine, regime, partial(plain, engine, regime))
     if retried is not None:
         retried(table, engine)
     engine.close()
     yardstick = Yardstick(folder, settings, stop_token_ids)
     for regime in regimes:
-        table.measure("loop", yardstick, regime, lambda regime=regime: loop(yardstick, regime))
+        table.measure("loop", yardstick, regime, partial(loop, yardstick, regime))
     if retried is not None:
         retried(table, yardstick)
     yardstick.close()

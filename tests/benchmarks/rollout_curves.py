@@ -41,7 +41,9 @@ def speed(engine: Engine, regime: Regime, way: Callable[..., int], *options: flo
 
 def curves(engine: Engine, regime: Regime) -> tuple[Curve, Curve, Curve]:
     """Tokens/s: mixed by slots, plain by slots, mixed by rate."""
-    mixed, alone, rates = {}, {}, {}
+    mixed: Curve = {}
+    alone: Curve = {}
+    rates: Curve = {}
     for slots in ALL_SLOTS:
         # Few slots take long: a wave and a half of attempts is enough, or one of the widest.
         some = replace(regime, items=regime.items[: min(slots + slots // 2 + 1, max(ALL_SLOTS))])

@@ -175,10 +175,10 @@ class _Source:
             return Grant([], over=True)
         return Grant([self._work.popleft() for _ in range(min(count, len(self._work)))], over=False)
 
-    def insert(self, payload: bytes, attempts: int) -> bool:
-        self._open -= 1
-        self.accepted += 1
-        return True
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+        self._open -= len(items)
+        self.accepted += len(items)
+        return [True] * len(items)
 
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
         self._open -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from common.ledger import open_view
 from common.rundir import RunDir, read_jsonl
@@ -11,8 +12,8 @@ from tests.integration.runs import wait, write_config
 FACTS, EPOCHS, BATCH = 120, 16, 8
 
 
-def small_run(runs: Path, name: str, model: Path, **changes) -> Path:
-    settings = {
+def small_run(runs: Path, name: str, model: Path, **changes: Any) -> Path:
+    settings: dict[str, Any] = {
         "name": name,
         "model": str(model),
         "prompts": "short-sentence",
@@ -49,5 +50,5 @@ def exactly_once(run: RunDir, expected: int = FACTS * EPOCHS, steps: bool = True
         assert sorted(seen) == trained
 
 
-def wait_step(runs: Path, name: str, step: int) -> dict:
+def wait_step(runs: Path, name: str, step: int) -> dict[str, Any]:
     return wait(runs, name, lambda found: found["learner"].get("step", 0) > step, 120)

@@ -62,7 +62,8 @@ def long_run(runs: Path, name: str, minutes: float) -> tuple[Path, int]:
 
 def batter(killer: Killer, seconds: float, seed: int) -> dict[str, list[float]]:
     """Kill for ``seconds``, or until the run has ended; seconds to recover, by role."""
-    rng, took = random.Random(seed), {role: [] for role in ROLES}
+    rng = random.Random(seed)
+    took: dict[str, list[float]] = {role: [] for role in ROLES}
     end = time.monotonic() + seconds
     due = time.monotonic()
     while True:
