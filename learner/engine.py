@@ -23,6 +23,7 @@ from common.methods import Divergence, Loss
 from common.rundir import read_json
 from common.sections import LearnerSettings
 from learner import adapters
+from learner.allocator import keep_freed_memory
 from learner.attention import Layout
 from learner.checkpoint import STATE, Snapshot
 from learner.divergences import ScoredTeacher, Teacher
@@ -66,6 +67,8 @@ class TrainingEngine:
         self, model_dir: Path, settings: LearnerSettings, *, loss: Loss, seed: int
     ) -> None:
         torch.manual_seed(seed)
+        if settings.resolved_device == "cpu":
+            keep_freed_memory()
         if not distributed.is_initialized():
             distributed.init_process_group("gloo" if settings.resolved_device == "cpu" else "nccl")
         self.rank = int(os.environ["RANK"])
