@@ -9,7 +9,12 @@ from deploy.planning import architecture, devices, workload
 from deploy.planning.devices import Device
 from deploy.planning.fitting import Changes, Machine, changed, num_gpus
 from deploy.planning.memory import processes_of
-from deploy.planning.roofline import EngineModel, LearnerModel, rollouts_per_second
+from deploy.planning.roofline import (
+    EngineModel,
+    LearnerModel,
+    iterations_per_rollout,
+    rollouts_per_second,
+)
 from deploy.planning.simulation import Outcome, System, actors_per_shard, queue_shards, simulate
 
 # A part that would not save this share of the time at twice the speed limits nothing.
@@ -97,6 +102,13 @@ def actor_rate(system: System) -> float:
     return rollouts_per_second(system.engine, system.workload, slots)
 
 
+def actors_a_shard(system: System) -> int:
+    """Rollout actors with full slots that one queue shard serves."""
+    rate = actor_rate(system)
+    iterations = rate * iterations_per_rollout(system.workload) / system.config.rollout.slots
+    return actors_per_shard(rate, iterations, system.costs)
+
+
 def make_plan(system: System, gpus: int | None = None) -> Plan:
     """Plan a system on ``gpus`` devices (None: as many as it asks for)."""
     config, work, device = system.config, system.workload, system.device
@@ -104,7 +116,7 @@ def make_plan(system: System, gpus: int | None = None) -> Plan:
     machine = Machine(arch, device, work, gpus)
     problems = machine.problems(config)
     outcome = simulate(system)
-    per_shard = actors_per_shard(actor_rate(system), system.costs)
+    per_shard = actors_a_shard(system)
     checkpoints = -(-outcome.steps // config.learner.checkpoint_every)
     used = 0 if device.is_cpu else num_gpus(config)
     return Plan(
@@ -234,7 +246,7 @@ def _notes(system: System) -> list[str]:
         note = f"{idle} of {config.learner.ranks} learner ranks get no row of a batch"
         shorter = _shorter_rows(system)
         notes.append(f"{note}; learner.row_tokens={shorter} gives each one" if shorter else note)
-    shards = queue_shards(config.rollout.actors, actors_per_shard(actor_rate(system), system.costs))
+    shards = queue_shards(config.rollout.actors, actors_a_shard(system))
     if shards > 1:
         notes.append(
             f"the queue is one actor today, {config.rollout.actors} rollout actors want {shards}; "

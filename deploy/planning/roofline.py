@@ -147,6 +147,12 @@ def last_pick(rate: float, length: int) -> float:
     return float(length - miss * (1 - miss**length) / rate)
 
 
+def iterations_per_rollout(workload: Workload) -> float:
+    """Engine iterations in which a rollout holds a slot; 0 where nothing is drawn or scored."""
+    length = max(1, round(workload.target_tokens))
+    return workload.attempts * length + workload.scored + workload.is_taught
+
+
 def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int) -> float:
     """What one engine with full slots accepts, were the queue instant.
 
@@ -156,7 +162,7 @@ def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int) -> 
     length = max(1, round(workload.target_tokens))
     mean = Item(round(workload.naive_tokens), round(workload.expert_tokens), length)
     scored = score_tokens(mean, workload)
-    steps = workload.attempts * length + workload.scored + workload.is_taught
+    steps = iterations_per_rollout(workload)
     if steps == 0:
         return float("inf")
     per_step = slots / steps

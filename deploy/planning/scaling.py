@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.planning.fitting import changed
-from deploy.planning.planner import actor_rate
-from deploy.planning.simulation import System, actors_per_shard, queue_shards, simulate
+from deploy.planning.planner import actors_a_shard
+from deploy.planning.simulation import System, queue_shards, simulate
 
 # Facts of one actor, in fillings of its slots, so that the ends of a run weigh little;
 # fewer where there would be very many facts in all.
@@ -79,7 +79,7 @@ def sweep(
         device = system.device
         alone = replace(device, cores=2**20, core_gain=1.0)
         system = replace(system, device=replace(device, cores=cores) if cores else alone)
-    per_shard = actors_per_shard(actor_rate(system), system.costs)
+    per_shard = actors_a_shard(system)
     points = []
     for count in counts:
         points.append(_point(system, count, queue_shards(count, per_shard) if sharded else 1))

@@ -30,11 +30,13 @@ _SHARD_LOAD = 0.7
 class QueueCosts:
     """Seconds the queue actor is busy with a call; single readings on a shared core.
 
-    ``latency_s``: one way of an actor call (round trip 0.95 ms).
+    ``insert_s``: a call that hands over rollouts, and ``rollout_s`` for each, its lease
+    included. ``latency_s``: one way of an actor call (round trip 0.95 ms).
     """
 
     lease_s: float = 2.0e-3
     insert_s: float = 1.5e-3
+    rollout_s: float = 0.1e-3
     sample_s: float = 3.0e-3
     latency_s: float = 0.5e-3
 
@@ -87,14 +89,19 @@ class Outcome:
         return self.accepted / max(1e-9, self.generated_s - self.started_s)
 
 
-def actors_per_shard(rollouts_per_s: float, costs: QueueCosts | None = None) -> int:
+def actors_per_shard(
+    rollouts_per_s: float, iterations_per_s: float, costs: QueueCosts | None = None
+) -> int:
     """Rollout actors that one queue shard serves, at least one.
 
-    Each rollout takes an insert and a lease of the shard; it may be busy with them
-    70 % of the time: N = ⌊0.7 / (rollouts/s of an actor · seconds a rollout)⌋.
+    An engine iteration that ends rollouts makes two calls, an insert of all of them and a
+    lease; the shard may be busy 70 % of the time:
+    N = ⌊0.7 / (calls/s · (insert + lease) + rollouts/s · seconds each)⌋.
     """
     costs = costs or QueueCosts()
-    return max(1, math.floor(_SHARD_LOAD / (rollouts_per_s * (costs.lease_s + costs.insert_s))))
+    calls = min(rollouts_per_s, iterations_per_s)
+    busy = calls * (costs.lease_s + costs.insert_s) + rollouts_per_s * costs.rollout_s
+    return max(1, math.floor(_SHARD_LOAD / busy))
 
 
 def queue_shards(actors: int, per_shard: int) -> int:
@@ -189,9 +196,10 @@ class _Run:
                 began = self._loop.now
                 yield self._work("rollout", seconds)
                 self._note("rollout", began)
-            for accepted in slots.end():
-                # Giving a fact up is as much work for the queue as an insert.
-                yield Call(server, costs.insert_s)
+            # Giving a fact up is as much work for the queue as an insert.
+            if leaving := slots.end():
+                yield Call(server, costs.insert_s + len(leaving) * costs.rollout_s)
+            for accepted in leaving:
                 self._settle(accepted)
         self._out.attempts += slots.attempts
         self._out.drawn_tokens += slots.drawn_tokens

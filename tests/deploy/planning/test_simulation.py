@@ -60,14 +60,20 @@ def test_actors_wait_when_the_queue_holds_too_much(system):
     assert held.accepted == free.accepted == 1000
 
 
-@given(st.floats(0.01, 1e4), st.integers(1, 4096))
-def test_the_sharding_rule_keeps_each_shard_under_its_load(rate, actors):
+@given(st.floats(0.01, 1e4), st.floats(0.01, 1e3), st.integers(1, 4096))
+def test_the_sharding_rule_keeps_each_shard_under_its_load(rate, iterations, actors):
     costs = QueueCosts()
-    each = actors_per_shard(rate, costs)
+    each = actors_per_shard(rate, iterations, costs)
     shards = queue_shards(actors, each)
     assert (shards - 1) * each < actors <= shards * each
-    busy = each * rate * (costs.lease_s + costs.insert_s)
+    calls = each * min(rate, iterations)
+    busy = calls * (costs.lease_s + costs.insert_s) + each * rate * costs.rollout_s
     assert each == 1 or busy <= 0.7 + 1e-9
+
+
+def test_an_actor_of_twenty_iterations_and_a_hundred_rollouts_a_second_leaves_room_for_eight():
+    # 20 · 3.5 ms and 100 · 0.1 ms: busy 80 ms of a second each.
+    assert actors_per_shard(100.0, 20.0, QueueCosts()) == 8
 
 
 def test_one_queue_saturates_and_shards_by_the_rule_do_not(system, tmp_path):
