@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from common.methods import Divergence
+from learner.head import logits, loss_by_chunks
 
 # A chunk's logits have at most so many numbers. Of that size, in float32, a JSD holds up to 12
 # tensors at once and the others 8 (measured at vocabulary 150k): 384 MiB whatever K is.
@@ -74,8 +73,11 @@ def distill(
         raise ValueError(
             f"the teacher has {positions} target positions, the student {len(hidden_KD)}"
         )
-    total: torch.Tensor = _Distill.apply(hidden_KD, weight_VD, bias_V, teacher, loss)
-    return total
+
+    def slope(logits_CV: torch.Tensor, chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        return _slope(logits_CV, _part(teacher, chunk), loss)
+
+    return loss_by_chunks(hidden_KD, weight_VD, bias_V, slope, CHUNK_NUMBERS)
 
 
 def divergence(
@@ -107,7 +109,7 @@ def _on_support(
     """Log-probabilities (C, B) of both sides; ``student_CV`` are logits."""
     student_CV = student_CV.log_softmax(-1)
     if isinstance(teacher, WholeTeacher):
-        teacher_CV = _logits(teacher.hidden_KD, teacher.weight_VD, teacher.bias_V).log_softmax(-1)
+        teacher_CV = logits(teacher.hidden_KD, teacher.weight_VD, teacher.bias_V).log_softmax(-1)
         if loss.support == "full":
             return student_CV, teacher_CV
         ids_CN = teacher_CV.topk(min(loss.top_k, teacher_CV.shape[-1])).indices
@@ -143,63 +145,7 @@ def _rest(logprobs_CV: torch.Tensor, ids_CN: torch.Tensor) -> torch.Tensor:
     return logprobs_CV.scatter(-1, ids_CN, -math.inf).logsumexp(-1, keepdim=True)
 
 
-def _logits(
-    hidden_CD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None
-) -> torch.Tensor:
-    return F.linear(hidden_CD, weight_VD, bias_V).float()
-
-
 def _part(teacher: Teacher, chunk: slice) -> Teacher:
     if isinstance(teacher, WholeTeacher):
         return WholeTeacher(teacher.hidden_KD[chunk], teacher.weight_VD, teacher.bias_V)
     return ScoredTeacher(teacher.ids_KN[chunk], teacher.logprobs_KN[chunk])
-
-
-class _Distill(torch.autograd.Function):
-    """Loss and gradients chunk by chunk, both in the forward pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden_KD: torch.Tensor,
-        weight_VD: torch.Tensor,
-        bias_V: torch.Tensor | None,
-        teacher: Teacher,
-        loss: Divergence,
-    ) -> torch.Tensor:
-        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        # Sums over chunks are float32, whatever the weights are.
-        d_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wants_weight else None
-        d_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if wants_bias else None
-        d_hidden_KD = torch.empty_like(hidden_KD) if wants_hidden else None
-        total = torch.zeros((), device=hidden_KD.device)
-        size = max(1, CHUNK_NUMBERS // len(weight_VD))
-        for at in range(0, len(hidden_KD), size):
-            chunk = slice(at, at + size)
-            hidden_CD = hidden_KD[chunk]
-            part, d_logits_CV = _slope(
-                _logits(hidden_CD, weight_VD, bias_V), _part(teacher, chunk), loss
-            )
-            total += part
-            if d_bias_V is not None:
-                d_bias_V += d_logits_CV.sum(0)
-            d_logits_CV = d_logits_CV.to(hidden_KD.dtype)
-            if d_hidden_KD is not None:
-                d_hidden_KD[chunk] = d_logits_CV @ weight_VD
-            if d_weight_VD is not None:
-                d_weight_VD += d_logits_CV.T @ hidden_CD
-            # The next chunk is computed in its place, not beside it.
-            del d_logits_CV
-        ctx.gradients = (d_hidden_KD, d_weight_VD, d_bias_V)
-        ctx.dtypes = (hidden_KD.dtype, weight_VD.dtype, weight_VD.dtype)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # In place: the head's gradient may be the largest tensor of a step. So only once.
-        held, ctx.gradients = ctx.gradients, None
-        gradients = [
-            None if gradient is None else gradient.mul_(upstream[0]).to(dtype)
-            for gradient, dtype in zip(held, ctx.dtypes, strict=True)
-        ]
-        return (*gradients, None, None)

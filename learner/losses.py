@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from common.methods import NLL, Loss
 from learner.divergences import Teacher, distill
+from learner.head import loss_by_chunks
+
+# Logits computed at once, 128 MiB in float32.
+CHUNK_NUMBERS = 2**25
 
 # Student's hidden_KD, weight_VD, bias_V, targets_K, and the teacher where the loss needs one.
 Criterion = Callable[
@@ -58,73 +60,14 @@ def nll(
         return LigerFusedLinearCrossEntropyLoss(reduction="sum")(
             weight_VD, hidden_KD, targets_K, bias_V
         )
-    loss: torch.Tensor = _ChunkedNLL.apply(hidden_KD, weight_VD, bias_V, targets_K)
-    return loss
 
+    def slope(logits_CV: torch.Tensor, chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        index_C1 = targets_K[chunk, None]
+        norm_C1 = logits_CV.logsumexp(-1, keepdim=True)
+        loss = (norm_C1 - logits_CV.gather(1, index_C1)).sum()
+        # softmax − one-hot, where the logits were.
+        d_logits_CV = logits_CV.sub_(norm_C1).exp_()
+        minus_one = d_logits_CV.new_full(index_C1.shape, -1.0)
+        return loss, d_logits_CV.scatter_add_(1, index_C1, minus_one)
 
-# Logits computed at once, 128 MiB in float32.
-_CHUNK_NUMBERS = 2**25
-
-
-class _ChunkedNLL(torch.autograd.Function):
-    """Takes a chunk's gradients while its logits are there, as the loss is only ever scaled."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden_KD: torch.Tensor,
-        weight_VD: torch.Tensor,
-        bias_V: torch.Tensor | None,
-        targets_K: torch.Tensor,
-    ) -> torch.Tensor:
-        wanted = ctx.needs_input_grad
-        chunk = max(1, _CHUNK_NUMBERS // len(weight_VD))
-        sums = _Sums(accumulates=len(hidden_KD) > chunk)
-        total = hidden_KD.new_zeros((), dtype=torch.float32)
-        by_hidden = []
-        for hidden_CD, targets_C in zip(
-            hidden_KD.split(chunk), targets_K.split(chunk), strict=True
-        ):
-            logits_CV = F.linear(hidden_CD, weight_VD, bias_V).float()
-            norm_C1 = logits_CV.logsumexp(-1, keepdim=True)
-            index_C1 = targets_C[:, None]
-            total += (norm_C1 - logits_CV.gather(1, index_C1)).sum()
-            # The gradient is softmax − one-hot; it takes the logits' place.
-            softmax_CV = logits_CV.sub_(norm_C1).exp_()
-            softmax_CV.scatter_add_(1, index_C1, softmax_CV.new_full(index_C1.shape, -1.0))
-            gradient_CV = softmax_CV.to(hidden_KD.dtype)
-            if wanted[0]:
-                by_hidden.append(gradient_CV @ weight_VD)
-            if wanted[1]:
-                sums.add("weight", gradient_CV.T @ hidden_CD)
-            if bias_V is not None and wanted[2]:
-                sums.add("bias", softmax_CV.sum(0))
-        ctx.gradients = (
-            torch.cat(by_hidden) if by_hidden else None,
-            sums.get("weight", weight_VD.dtype),
-            sums.get("bias", weight_VD.dtype),
-        )
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *scales: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gradients, ctx.gradients = ctx.gradients, None
-        return *(g if g is None else g * scales[0].to(g.dtype) for g in gradients), None
-
-
-class _Sums:
-    """Sums over chunks, in float32 where there are several."""
-
-    def __init__(self, accumulates: bool) -> None:
-        self._accumulates = accumulates
-        self._sums: dict[str, torch.Tensor] = {}
-
-    def add(self, name: str, part: torch.Tensor) -> None:
-        if name in self._sums:
-            self._sums[name] += part
-        else:
-            self._sums[name] = part.float() if self._accumulates else part
-
-    def get(self, name: str, dtype: torch.dtype) -> torch.Tensor | None:
-        found = self._sums.get(name)
-        return None if found is None else found.to(dtype)
+    return loss_by_chunks(hidden_KD, weight_VD, bias_V, slope, CHUNK_NUMBERS)

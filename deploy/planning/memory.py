@@ -22,8 +22,9 @@ _BUCKET = 500_000_000
 # and float32 log-probabilities or their gradient.
 _LOGIT_BYTES = 2 + 4 + 4
 
-# Of learner.divergences, which is not imported here: it needs torch.
+# Of learner.divergences and learner.losses, which are not imported here: they need torch.
 CHUNK_NUMBERS, CHUNK_TENSORS = 2**23, 12
+NLL_CHUNK_NUMBERS = 2**25
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +160,10 @@ def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
 
 
 def _logits(arch: Architecture, loss: Loss, targets: int) -> int:
-    """Bytes of the loss: whole logits; of a divergence one chunk's, and the head's gradient,
-    which is summed in float32."""
+    """Bytes of the loss: one chunk's logits, and the head's gradient, summed in float32."""
     if not isinstance(loss, Divergence):
-        return targets * arch.vocabulary * _LOGIT_BYTES
+        chunk = min(NLL_CHUNK_NUMBERS, targets * arch.vocabulary)
+        return chunk * _LOGIT_BYTES + 4 * arch.vocabulary * arch.hidden
     chunk = min(CHUNK_NUMBERS, targets * arch.vocabulary)
     return 4 * (CHUNK_TENSORS * chunk + arch.vocabulary * arch.hidden)
 

@@ -7,6 +7,7 @@ from deploy.planning.architecture import resolve
 from deploy.planning.memory import (
     CHUNK_NUMBERS,
     CHUNK_TENSORS,
+    NLL_CHUNK_NUMBERS,
     learner_state,
     needs,
     processes_of,
@@ -100,9 +101,10 @@ def test_a_divergence_adds_a_frozen_reference_and_bounds_the_logits(system):
 
 
 def test_the_chunk_of_a_divergence_is_the_learner_s():
-    from learner import divergences
+    from learner import divergences, losses
 
     assert (CHUNK_NUMBERS, CHUNK_TENSORS) == (divergences.CHUNK_NUMBERS, divergences.CHUNK_TENSORS)
+    assert NLL_CHUNK_NUMBERS == losses.CHUNK_NUMBERS
 
 
 def test_the_fisher_takes_the_base_in_float32_and_a_float32_sum_a_parameter(system):
