@@ -33,7 +33,7 @@ EPOCHS, DOMAINS = 8, 14
 # One more entity gives this many facts more.
 FACTS_AN_ENTITY = DOMAINS * (DOMAINS - 1) // 2
 # Rollouts take some 20 of 30 minutes on one core, deaths included; later epochs the rest.
-FACTS_A_MINUTE = 85
+FACTS_A_MINUTE = 210
 
 
 def long_run(runs: Path, name: str, minutes: float) -> tuple[Path, int]:
