@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from common import corpora, models
 from common.corpora.settings import DataSettings
 from common.prompts import Prompts, preset
-from learner.packing import Block, input_length, micro_batches, pack, share, single
+from learner.packing import (
+    Block,
+    Example,
+    input_length,
+    micro_batches,
+    pack,
+    share,
+    single,
+)
 
 LONG = ([1, 2], [3, 4, 5])
 SHORT = ([7], [8, 9])
@@ -148,18 +156,18 @@ def lengths(name: str) -> list[int]:
     if name == "kgfact":
         return [draw.randint(54, 66) + draw.randint(14, 28) - 1 for _ in range(525)]
     if name == "kgfunc":
-        return _kgfunc()
+        return [input_length(example) for example in _kgfunc()]
     if name == "chain of thought":
         return [draw.randint(250, 420) + int(draw.gauss(300, 80)) for _ in range(500)]
     return [min(2000, int(draw.lognormvariate(4.5, 0.9)) + 4) for _ in range(1000)]
 
 
-def _kgfunc() -> list[int]:
+def _kgfunc() -> list[Example]:
     """Rendered and tokenised as a run does it: ten-shot prompts, worked solutions."""
     model = models.load(models.resolve(models.PACKAGED))
     prompts = Prompts(model.tokenizer, preset("reasoned"), model.stop_token_ids[0])
     corpus = corpora.load(DataSettings(kgfunc={"train_per_op": 30, "test_per_op": 1}))
-    return [len(prompts.naive(f)) + len(prompts.canonical(f)) - 1 for f in corpus.facts]
+    return [(prompts.naive(fact), prompts.canonical(fact)) for fact in corpus.facts]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +179,18 @@ def test_less_than_a_twentieth_of_full_rows_is_wasted(name):
     # The last row is as full as the data happens to end.
     filled = sorted(len(row.inputs_T) for row in rows)[1:]
     assert sum(filled) / (4096 * len(filled)) > 0.95
+
+
+@pytest.mark.slow
+def test_of_kgfunc_s_few_shot_examples_a_batch_reads_a_third_less_in_rows_as_full():
+    batch = random.Random(0).sample(_kgfunc(), 128)
+    plain, shared = (pack(batch, 2048, share_prompts=share) for share in (False, True))
+    plain_tokens, shared_tokens = (
+        sum(len(row.inputs_T) for row in rows) for rows in (plain, shared)
+    )
+    assert shared_tokens < 0.67 * plain_tokens
+    filled = sorted(len(row.inputs_T) for row in shared)[1:]
+    assert sum(filled) / (2048 * len(filled)) > 0.94
 
 
 TOKENS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
