@@ -62,12 +62,13 @@ def nll(
         )
 
     def slope(logits_CV: torch.Tensor, chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        # All where the logits are: torch's logsumexp would make another tensor of their size.
         index_C1 = targets_K[chunk, None]
-        norm_C1 = logits_CV.logsumexp(-1, keepdim=True)
-        loss = (norm_C1 - logits_CV.gather(1, index_C1)).sum()
-        # softmax − one-hot, where the logits were.
-        d_logits_CV = logits_CV.sub_(norm_C1).exp_()
-        minus_one = d_logits_CV.new_full(index_C1.shape, -1.0)
-        return loss, d_logits_CV.scatter_add_(1, index_C1, minus_one)
+        logits_CV -= logits_CV.amax(-1, keepdim=True)
+        picked_C1 = logits_CV.gather(1, index_C1)
+        sum_C1 = logits_CV.exp_().sum(-1, keepdim=True)
+        softmax_CV = logits_CV.div_(sum_C1)
+        minus_one = softmax_CV.new_full(index_C1.shape, -1.0)
+        return (sum_C1.log() - picked_C1).sum(), softmax_CV.scatter_add_(1, index_C1, minus_one)
 
     return loss_by_chunks(hidden_KD, weight_VD, bias_V, slope, CHUNK_NUMBERS)
