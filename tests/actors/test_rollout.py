@@ -125,8 +125,7 @@ def roll(method=None, mode="contains", seed=0, order=0, **rollout):
         **{"slots": 2, "max_tokens": MAX_TOKENS, "max_retries": 5, "score_fraction": 0, **rollout}
     )
     relay = Relay(engine, config.slots)
-    actor = RolloutActor("x", relay, prompts(mode), method, FACTS, queue, config, seed)
-    actor.run()
+    (actor := RolloutActor("x", relay, prompts(mode), method, FACTS, queue, config, seed)).run()
     assert relay.idle
     return queue, actor.snapshot(), engine
 
