@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from actors.transferred import LAST_CALL
@@ -15,16 +14,8 @@ from deploy import desired
 _ANSWER_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One process of a rollout actor; restarted, it is another."""
-
-    process: tuple[int, str]
-
-    @classmethod
-    def of(cls, report: Any) -> Member | None:
-        """From its report; None while its engine is not up."""
-        return cls((report.pid, report.node)) if report.state == "working" else None
+# Process and node of a rollout actor; restarted, it is another.
+Member = tuple[int, str]
 
 
 class StudentEngines:
@@ -101,4 +92,4 @@ class StudentEngines:
             report = ray.get(ray.get_actor(name).poll.remote(), timeout=_ANSWER_S)
         except (ValueError, ray.exceptions.RayError):
             return None
-        return Member.of(report)
+        return (report.pid, report.node) if report.state == "working" else None

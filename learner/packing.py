@@ -108,10 +108,8 @@ def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = 
         paths = shared_paths([prompt for prompt, _ in examples])
     lengths = [input_length(example) for example in examples]
     rows: list[_Open] = []
-    for family in _families(examples, paths, lengths):
-        whole = _added(family, paths, lengths, set())
-        together = whole <= row_tokens
-        for members in [family] if together else [[index] for index in family]:
+    for tokens, family in _families(examples, paths, lengths):
+        for members in [family] if tokens <= row_tokens else [[index] for index in family]:
             # Least added, then least room left over; the first of equals.
             fitting = (
                 (added, row.room, at)
@@ -168,15 +166,18 @@ def rows_of_rank(
 
 def _families(
     examples: Sequence[Example], paths: Sequence[Path], lengths: Sequence[int]
-) -> list[list[int]]:
-    """Numbers of the examples that share at least half of their prompt, the largest first."""
+) -> list[tuple[int, list[int]]]:
+    """Examples that share at least half of their prompt, by number; with their tokens, the
+    largest family first."""
     families: dict[object, list[int]] = defaultdict(list)
     for index, path in enumerate(paths):
         near = path and 2 * path[-1].stop >= len(examples[index][0])
         families[path[-1] if near else index].append(index)
-    sizes = {key: _added(members, paths, lengths, set()) for key, members in families.items()}
-    ordered = sorted(families, key=lambda key: sizes[key], reverse=True)
-    return [sorted(families[key], key=lambda i: lengths[i], reverse=True) for key in ordered]
+    sized = [
+        (_added(members, paths, lengths, set()), sorted(members, key=lambda i: -lengths[i]))
+        for members in families.values()
+    ]
+    return sorted(sized, key=lambda family: -family[0])
 
 
 def _added(

@@ -124,14 +124,7 @@ class TransferPublisher:
             return {"meet": time.monotonic() - began}
         met = time.monotonic()
         self._engines.expect(version, self._policy.sums)
-        deadline = self._settings.deadline_s
-        try:
-            self._thread.submit(self._trainer.send_weights).result(deadline)
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"the weights of step {version} were not sent in {deadline:g} s "
-                "(publish.deadline_s)"
-            ) from error
+        self._in_time(f"the weights of step {version} were not sent", self._trainer.send_weights)
         return {"meet": met - began, "send": time.monotonic() - met}
 
     def check(self) -> None:
@@ -164,9 +157,21 @@ class TransferPublisher:
             return True
         if self._trainer is not None:
             self._trainer.shutdown()
-        self._trainer = self._group(policy, 1 + self._engines.join(present))
+        size = 1 + self._engines.join(present)
+        self._trainer = self._in_time(
+            "the engines did not join the learner's group", lambda: self._group(policy, size)
+        )
         self._members = dict(present)
         return True
+
+    def _in_time(self, problem: str, call: Callable[[], Any]) -> Any:
+        """Make a call that NCCL may never come back from."""
+        deadline = self._settings.deadline_s
+        try:
+            return self._thread.submit(call).result(deadline)
+        except TimeoutError as error:
+            message = f"{problem} in {deadline:g} s (publish.deadline_s)"
+            raise TimeoutError(message) from error
 
     def _group(self, policy: Policy, world_size: int) -> Any:
         with socket.socket() as probe:

@@ -170,7 +170,7 @@ class Learner:
     def run(self) -> int:
         """Train until the exposures are used up; returns the last step committed."""
         step = begun = self._committed = self._resume()
-        if not self._is_over(step + 1):
+        if self._publisher is not None and not self._is_over(step + 1):
             self._publish(step, due=True)
         while not self._stop.is_set():
             batch = self._next_batch(step + 1)

@@ -169,6 +169,12 @@ def test_an_engine_that_dies_while_it_receives_is_given_up(broadcast, monkeypatc
         publisher(engines, deadline_s=0.05).publish(7, weights)
 
 
+def test_an_engine_that_dies_before_it_joins_the_group_is_given_up(broadcast, monkeypatch):
+    monkeypatch.setattr(nccl_engine, "open_trainer_endpoint", lambda info: time.sleep(1))
+    with pytest.raises(TimeoutError, match=r"did not join the learner's group in 0.05 s"):
+        publisher(Engines(), deadline_s=0.05).publish(7, weights)
+
+
 def test_a_learner_whose_engines_are_all_gone_does_not_wait_for_rollouts(broadcast, monkeypatch):
     monkeypatch.setattr("learner.weight_transfer._CHECK_S", 0.0)
     engines = Engines()
