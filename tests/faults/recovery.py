@@ -102,7 +102,11 @@ class Killer:
                 found["roles"][ROLES[role]]["waiting"] != "" or self._measured_items()
             )
 
-        conditions = [rollout, queue, learner, evaluator, replaced]
+        def controller(found: dict[str, Any]) -> bool:
+            # A new one says "starting" until it has taken over the roles.
+            return replaced(found) and found["state"] != "starting"
+
+        conditions = [rollout, queue, learner, evaluator, controller]
         return dict(zip(ROLES, conditions, strict=True))[role]
 
     def _ledger(self) -> tuple[int, int]:
