@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.engine_arguments import set_environment, use_sessions, vllm_arguments
 from actors.picks import token_seed
+from actors.rewind import keep_shared
 from actors.room import Generating, Room
 from actors.segments import Chunk, Sampling, Segment
 from common.metrics import Snapshot
@@ -109,26 +110,28 @@ class Engine:
     ) -> None:
         """Let ``key`` generate up to ``num_tokens`` after ``context``.
 
-        A key that was extended before must be given a context that begins with
-        everything it has seen; only the rest is computed. The result comes out
-        of :meth:`step` as one :class:`Segment`. ``last``: the key will not be
-        extended again, so nothing of it is kept.
+        Of a key that was extended before, what it has seen and ``context`` begins
+        with is kept; only the rest is computed. The result comes out of :meth:`step`
+        as one :class:`Segment`. ``last``: the key will not be extended again, so
+        nothing of it is kept.
         """
         continues = self._sessions and not last
         if key in self._to_abort:
             self._abort()
-        waiting = self._room.begin(
+        waited = self._room.begin(
             key, len(context), num_tokens + self._ahead, continues, sampling.seed
         )
         params = self._params_for(num_tokens, sampling)
-        if waiting is None:
+        num_kept = keep_shared(self.scheduler, key, context) if waited else 0
+        if waited:
+            self._unpark(key)
+        if not num_kept:
+            if waited:
+                self._core.abort_requests([key])
             self._add(key, context, params, resumable=continues)
             return
-        # The last token a session sampled is not in its cache yet and vLLM
-        # drops it on continuation, so the chunk begins with it.
-        chunk = list(context[waiting.num_cached :])
-        self._unpark(key)
-        self.scheduler.add_request(Chunk(key, chunk, num_tokens, params))
+        # The last token a session sampled is not in its cache, so the chunk begins there.
+        self.scheduler.add_request(Chunk(key, list(context[num_kept:]), num_tokens, params))
         if last:
             # vLLM then frees it as it frees any request that has finished.
             self.scheduler.requests[key].resumable = False
@@ -263,7 +266,7 @@ class Engine:
                 self._core.collective_rpc("seed_draws", args=(seeds,))
 
     def _finished(self, key: str, request: Generating) -> Segment:
-        if self._room.end(key) is not None:
+        if self._room.end(key):
             self._park(key)
         return request.segment(key)
 

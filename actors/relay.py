@@ -52,6 +52,8 @@ class Attempt:
     ``known`` is where the attempt begins: tokens that need not be drawn again.
     ``protects`` is that of :class:`actors.picks.Plan`. ``settled`` is asked
     at its start and after every run, with the tokens so far: True ends the attempt.
+    Attempts of one ``family`` have the same prompts and take up each other's
+    sessions, which stay until :meth:`Relay.disband`; empty: alone.
     """
 
     key: str
@@ -62,6 +64,7 @@ class Attempt:
     known: Tokens = field(default_factory=Tokens)
     protects: Callable[[Sequence[int]], bool] | None = None
     settled: Callable[[Sequence[int]], bool] | None = None
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class _Active:
     blocks: int
     drawn: Tokens
     run: Run | None = None
+    # Side -> the key of its session.
+    sessions: dict[bool, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,10 @@ class Relay:
         self._known: list[_Active] = []
         self._to_score: deque[_Scoring] = deque()
         self._active: dict[str, _Active] = {}
+        # By the session that generates.
+        self._generating: dict[str, _Active] = {}
+        # Family -> side -> sessions that no attempt uses.
+        self._spare: dict[str, dict[bool, list[str]]] = {}
         self._scoring: dict[str, _Scoring] = {}
         # Of the tokens that the last step computed, the part that scoring asked for.
         self.scoring_share = 0.0
@@ -198,7 +207,7 @@ class Relay:
             if segment.key in self._scoring:
                 results.append(self._end_scoring(segment))
                 continue
-            active = self._active[segment.key[:-2]]
+            active = self._generating.pop(segment.key)
             assert active.run is not None
             drew_naive, drawn = active.run.naive, active.drawn
             drawn.token_ids += segment.token_ids
@@ -216,6 +225,12 @@ class Relay:
         self._waiting = deque(item for item in self._waiting if item.attempt.key != key)
         self._known = [item for item in self._known if item.attempt.key != key]
         return self._end_attempt(self._active[key]) if key in self._active else None
+
+    def disband(self, family: str) -> None:
+        """No further attempt of this family will come: its sessions go."""
+        for keys in self._spare.pop(family, {}).values():
+            for key in keys:
+                self._engine.release(key)
 
     def _admit(self) -> None:
         while self._waiting and len(self._active) < self._slots:
@@ -244,19 +259,34 @@ class Relay:
         attempt, run, token_ids = active.attempt, active.run, active.drawn.token_ids
         assert run is not None
         prompt = attempt.naive_prompt if run.naive else attempt.expert_prompt
+        session = self._session(active, run.naive)
+        self._generating[session] = active
+        last = not active.plan.may_draw(run.naive, len(token_ids) + run.length)
         self._engine.extend(
-            _side_key(attempt.key, run.naive),
+            session,
             [*prompt, *token_ids],
             run.length,
             attempt.sampling(len(token_ids)),
-            last=not active.plan.may_draw(run.naive, len(token_ids) + run.length),
+            last=last and not attempt.family,
         )
 
+    def _session(self, active: _Active, naive: bool) -> str:
+        """The session of one side: its own, a spare one of the family, or a new one."""
+        if naive not in active.sessions:
+            attempt = active.attempt
+            spare = self._spare.get(attempt.family, {}).get(naive)
+            own = f"{attempt.key}/n" if naive else f"{attempt.key}/e"
+            active.sessions[naive] = spare.pop() if spare else own
+        return active.sessions[naive]
+
     def _end_attempt(self, active: _Active) -> Drawn:
-        key = active.attempt.key
-        for naive in (True, False):
-            self._engine.release(_side_key(key, naive))
-        del self._active[key]
+        family = active.attempt.family
+        for naive, session in active.sessions.items():
+            if self._generating.pop(session, None) is None and family:
+                self._spare.setdefault(family, {}).setdefault(naive, []).append(session)
+            else:
+                self._engine.release(session)
+        del self._active[active.attempt.key]
         self._free_blocks += active.blocks
         return self._drawn(active)
 
@@ -296,7 +326,3 @@ class Relay:
                 f"{key}: needs {blocks} KV blocks, the engine has {self._engine.num_blocks}; "
                 "raise engine.kv_cache_gib (engine.gpu_memory_utilization on a GPU)"
             )
-
-
-def _side_key(key: str, naive: bool) -> str:
-    return f"{key}/n" if naive else f"{key}/e"

@@ -206,6 +206,8 @@ class RolloutActor:
         """Go on after a verdict: the next attempt, the winner, or what is left without one."""
         if job.order.may_start and not job.order.running:
             self._start(key, job)
+        if job.order.winner is not None or job.order.is_exhausted:
+            self._relay.disband(key)
         if job.order.winner is not None:
             self._choose(key, job, job.candidates[job.order.winner])
         elif job.order.is_exhausted:
@@ -213,7 +215,7 @@ class RolloutActor:
 
     def _start(self, key: str, job: _Job) -> None:
         number = job.order.start()
-        attempt = self._targets.attempt(f"{key}/{number}", job.work, job.fact, number, job.tree)
+        attempt = self._targets.attempt(key, job.work, job.fact, number, job.tree)
         if attempt is None:
             job.candidates[number] = self._targets.canonical(job.work, job.fact, number)
             job.order.finish(number, accepted=True)

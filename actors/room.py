@@ -45,14 +45,6 @@ class Generating:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A session between two runs: tokens in its cache, and the blocks they fill."""
-
-    num_cached: int
-    blocks: int
-
-
 class Room:
     """Counts blocks and requests.
 
@@ -67,7 +59,8 @@ class Room:
         self.block_size = block_size
         self._max_requests = max_requests
         self.generating: dict[str, Generating] = {}
-        self.waiting: dict[str, Waiting] = {}
+        # Sessions between two runs, and the blocks they fill.
+        self.waiting: dict[str, int] = {}
         self._claimed = 0
 
     def blocks_for(self, num_tokens: int) -> int:
@@ -76,35 +69,35 @@ class Room:
 
     def begin(
         self, key: str, num_context: int, num_tokens: int, continues: bool, seed: int | None
-    ) -> Waiting | None:
-        """``key`` generates up to ``num_tokens``; what it had kept, if it was waiting."""
+    ) -> bool:
+        """``key`` generates up to ``num_tokens``; whether it was waiting."""
         assert key not in self.generating, f"{key} is still generating"
         blocks = self.blocks_for(num_context + num_tokens)
         self.generating[key] = Generating(num_context, blocks, continues, seed)
         self._claimed += blocks
-        waiting = self.waiting.pop(key, None)
-        if waiting is not None:
-            self._claimed -= waiting.blocks
-        return waiting
+        waited = key in self.waiting
+        self._claimed -= self.waiting.pop(key, 0)
+        return waited
 
-    def end(self, key: str) -> Waiting | None:
-        """``key`` has generated; what it keeps, if it continues."""
+    def end(self, key: str) -> bool:
+        """``key`` has generated; whether it waits to continue."""
         request = self.generating.pop(key)
         self._claimed -= request.blocks
-        if not request.continues:
-            return None
-        # The last token drawn has not been computed yet.
-        num_cached = request.num_context + len(request.token_ids) - 1
-        waiting = self.waiting[key] = Waiting(num_cached, self.blocks_for(num_cached))
-        self._claimed += waiting.blocks
-        return waiting
+        if request.continues:
+            # The last token drawn has not been computed yet.
+            blocks = self.blocks_for(request.num_context + len(request.token_ids) - 1)
+            self.waiting[key] = blocks
+            self._claimed += blocks
+        return request.continues
 
     def forget(self, key: str) -> bool:
         """Whether ``key`` was here; it no longer is."""
-        held = self.generating.pop(key, None) or self.waiting.pop(key, None)
-        if held is None:
+        if key in self.generating:
+            self._claimed -= self.generating.pop(key).blocks
+        elif key in self.waiting:
+            self._claimed -= self.waiting.pop(key)
+        else:
             return False
-        self._claimed -= held.blocks
         return True
 
     def surplus(self) -> str | None:

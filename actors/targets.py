@@ -49,9 +49,12 @@ class Targets:
         return AttemptTree(settings.tree_tokens)
 
     def attempt(
-        self, key: str, work: Work, fact: Fact, number: int, tree: AttemptTree | None
+        self, family: str, work: Work, fact: Fact, number: int, tree: AttemptTree | None
     ) -> Attempt | None:
-        """The given attempt, beginning with what ``tree`` knows; None if y* is to be taken."""
+        """The given attempt, beginning with what ``tree`` knows; None if y* is to be taken.
+
+        Its key is ``family/number``.
+        """
         target, settings = self._target(number), self._settings
         if isinstance(target, Canonical):
             return None
@@ -70,7 +73,7 @@ class Targets:
         picks = draw_picks(*identity, target.mix_rate, settings.max_tokens)
         hook = protects if target.protect_answer else None
         return Attempt(
-            key,
+            f"{family}/{number}",
             self._prompts.naive(fact),
             self._prompts.expert(fact),
             picks,
@@ -78,6 +81,7 @@ class Targets:
             known=Tokens() if tree is None else tree.walk(Plan(picks, hook)),
             protects=hook,
             settled=self._settles(fact, number),
+            family=family if self.limit > 1 else "",
         )
 
     def accepts(self, drawn: Drawn, fact: Fact) -> bool:

@@ -164,6 +164,46 @@ def test_a_protected_token_is_drawn_by_the_expert_though_the_naive_side_was_pick
     assert engine.released == ["a/n", "a/e"]
 
 
+def test_an_attempt_takes_up_the_sessions_of_its_family_until_it_is_disbanded():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=1)
+    for key in "ab":
+        relay.submit(attempt(key, [1, 0], family="f"))
+        drain(relay)
+    assert engine.extended == 2 * [
+        ("a/n", [1, 2], 1, 0, False),
+        ("a/e", [1, 2, 3, 10], 1, 1, False),
+    ]
+    relay.submit(attempt("c", [1], family="g"))
+    drain(relay)
+    assert (engine.extended[-1][0], engine.released) == ("c/n", [])
+    for family in ("f", "f", "g", "unknown"):
+        relay.disband(family)
+    assert engine.released == ["a/n", "a/e", "c/n"]
+
+
+def test_attempts_of_a_family_at_once_have_sessions_of_their_own():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=2)
+    for key in "ab":
+        relay.submit(attempt(key, [1, 0], family="f"))
+    drain(relay)
+    assert [key for key, *_ in engine.extended] == ["a/n", "b/n", "a/e", "b/e"]
+
+
+def test_a_cancelled_attempt_leaves_its_family_the_session_that_waits():
+    engine = FakeEngine()
+    relay = Relay(engine, slots=1)
+    relay.submit(attempt("a", [1, 0, 1], family="f"))
+    relay.step()
+    relay.cancel("a")  # while the expert draws
+    engine.step()
+    assert engine.released == ["a/e"]
+    relay.submit(attempt("b", [1, 0], family="f"))
+    drain(relay)
+    assert [key for key, *_ in engine.extended[2:]] == ["a/n", "b/e"]
+
+
 def test_scoring_shares_a_step_by_tokens():
     relay = Relay(FakeEngine(), slots=2)
     relay.submit(attempt("a", [1, 0]))

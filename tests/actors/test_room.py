@@ -6,12 +6,13 @@ from actors.room import Room
 
 def test_a_session_keeps_the_blocks_of_what_it_has_computed():
     room = Room(num_blocks=10, block_size=4, max_requests=9)
-    assert room.begin("a", num_context=6, num_tokens=3, continues=True, seed=None) is None
+    assert not room.begin("a", num_context=6, num_tokens=3, continues=True, seed=None)
     room.generating["a"].token_ids += [1, 2, 3]
-    kept = room.end("a")
-    assert (kept.num_cached, kept.blocks) == (8, 2)  # 6 + 3 tokens, the last not computed
-    assert room.begin("a", 9, 2, continues=False, seed=None) == kept
-    assert room.end("a") is None
+    assert room.end("a")
+    assert room.waiting == {"a": 2}  # 6 + 3 tokens, the last not computed
+    assert room.begin("a", 9, 2, continues=False, seed=None)
+    assert not room.end("a")
+    assert room.waiting == {}
 
 
 def test_the_longest_waiting_session_goes_first_when_blocks_are_short():

@@ -80,6 +80,8 @@ def roll(model, prompts):
             seed=0,
         )
         actor.run()
+        # Sessions that further attempts took up are gone too.
+        assert engine.num_free_blocks == engine.num_blocks
         return queue, actor.snapshot()
 
     yield roll
