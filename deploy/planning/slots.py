@@ -1,8 +1,8 @@
 """What one simulated engine has in flight: attempts by the iteration that ends them.
 
 Mirrors ``actors.rollout`` and ``actors.relay`` as far as time goes: a slot holds a fact from
-its lease to its insert; an attempt takes an iteration a token; a rollout that was chosen is
-scored in the next iteration.
+its lease to its insert; an attempt takes an iteration a token; a further one finds the prompts
+in the sessions of the one before; a rollout that was chosen is scored in the next iteration.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from collections import defaultdict
 from common.sections import RolloutSettings
 from deploy.planning.roofline import Drawing, EngineModel, score_tokens
 from deploy.planning.workload import Item, Workload
-
-# Prompt tokens that a further attempt computes again: half a block of each side's prefix.
-_RETRY_PREFILL = 16
 
 
 class Slots:
@@ -74,7 +71,7 @@ class Slots:
         for item, attempt, hope in self._fresh:
             self._ends[self._iteration + item.target].append((item, attempt, hope))
             self._decoded += self._passes[item.target]
-            prefill += self._drawing.prefill(item) if attempt == 0 else _RETRY_PREFILL
+            prefill += self._drawing.prefill(item) if attempt == 0 else 0
         self._rows += len(self._fresh)
         self._fresh = []
         scored = sum(score_tokens(item, self._workload) for item in self._chosen)
