@@ -28,7 +28,9 @@ class EngineSettings(Settings):
     num_blocks: int | None = Field(None, ge=4, description="KV blocks; overrides the size")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     tensor_parallel_size: int = Field(1, ge=1)
-    enforce_eager: bool = Field(True, description="no torch.compile, no CUDA graphs")
+    enforce_eager: bool = Field(
+        True, description="no torch.compile, no CUDA graphs: starts sooner, runs slower"
+    )
     sessions: bool | Literal["auto"] = Field(
         "auto", description="resumable requests; auto: where this vLLM's were tested"
     )

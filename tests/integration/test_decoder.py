@@ -96,6 +96,13 @@ def test_a_random_models_tokens_are_the_oracles_at_any_prompt_length(
     engine.close()
 
 
+def test_a_compiled_engine_draws_the_oracles_tokens(folder, expected_of_tiny):
+    """Steps of any size through torch.compile, as on a GPU but for its graphs."""
+    engine = open_engine(folder, enforce_eager=False)
+    assert_oracle(expected_of_tiny, engine, lambda rate: random_attempts(100, rate))
+    engine.close()
+
+
 def test_the_likeliest_tokens_of_a_text_read_in_parts_are_those_of_transformers(folder):
     import torch
     from transformers import AutoModelForCausalLM
