@@ -45,6 +45,10 @@ def read(run: RunDir) -> dict[str, Any]:
             status["cause"] = f"no space left in {run.root}; free some and the run goes on"
         elif time.time() - status["updated"] > _STALE_S:
             status["state"] = "interrupted"
+    elif status["state"] != "interrupted":
+        # The last word is written while the roles still stand.
+        for role in status["roles"].values():
+            role["state"] = "done" if role["state"] == "done" else "ended"
     results = evaluations(run)
     status["scores"] = {f"step_{result['step']}": result["scores"] for result in results}
     status["analyses"] = {f"step_{result['step']}": result["analyses"] for result in results}

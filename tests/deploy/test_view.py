@@ -93,6 +93,15 @@ def test_the_line_for_logs_holds_the_same_figures():
     )
 
 
+def test_no_role_of_a_run_that_has_ended_is_up(tmp_path):
+    run = RunDir(tmp_path)
+    roles = {name: {"state": state} for name, state in (("replay", "up"), ("learner", "done"))}
+    for state, shown in (("finished", "ended"), ("interrupted", "up")):
+        run.status.write_text(json.dumps(_status(state=state, roles=roles)))
+        found = view.read(run)["roles"]
+        assert (found["replay"]["state"], found["learner"]["state"]) == (shown, "done")
+
+
 def test_speed_is_taken_over_the_last_ten_steps(tmp_path):
     run = RunDir(tmp_path)
     # Eleven steps: the first, slow one is outside the window.
