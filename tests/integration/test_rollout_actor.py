@@ -119,6 +119,14 @@ def test_attempts_in_flight_change_no_rollout(roll, plain):
     assert metrics["mixsd_attempts_total"] >= plain[1]["mixsd_attempts_total"]
 
 
+def test_above_temperature_0_a_retry_draws_the_same_in_whatever_session(roll):
+    in_turn, metrics = roll(temperature=1.0)
+    at_once, _ = roll(temperature=1.0, attempts_in_flight=6)
+    assert drawn(at_once) == drawn(in_turn)
+    assert at_once.exhausted == in_turn.exhausted
+    assert metrics["mixsd_attempts_total"] > 2 * 6  # facts
+
+
 def test_log_probabilities_and_scores_agree_where_the_naive_side_drew(roll):
     queue, metrics = roll(score_fraction=1.0, max_retries=1, on_exhausted="keep")
     assert len(queue.rollouts) == 6
