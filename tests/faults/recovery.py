@@ -45,7 +45,8 @@ class Killer:
 
     def pid(self, role: str) -> int | None:
         """The process in a role; None where it has none, or is done."""
-        return _pid(view.read(self.run), role)
+        found = view.read(self.run)
+        return None if found["state"] == "finished" else _pid(found, role)
 
     def kill(self, role: str, how: signal.Signals = signal.SIGKILL) -> float | None:
         """Kill the process in ``role``, or stop it; seconds until its work went on.
@@ -62,7 +63,8 @@ class Killer:
             time.sleep(0.005)
         goes_on = self._goes_on(role, pid, killed)
         while not goes_on(found := view.read(self.run)):
-            if found["roles"].get(ROLES[role], {}).get("state") == "done":
+            is_done = found["roles"].get(ROLES[role], {}).get("state") == "done"
+            if is_done or found["state"] == "finished":
                 return None
             assert found["state"] not in view.ENDED, found["cause"]
             assert time.monotonic() - began < self._patience_s, f"{role} did not recover: {found}"

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from common.rundir import RunDir, read_jsonl
-from tests.faults.recovery import ROLES, Killer
+from tests.faults.recovery import Killer
 from tests.faults.running import FACTS, exactly_once, small_run, wait_step
 from tests.integration.runs import call, command, counts, status, wait
 
@@ -33,9 +33,11 @@ def test_a_run_outlives_every_one_of_its_processes(tmp_path, tiny_model):
         # A hang: it answers nothing, and is replaced after cluster.stall_s.
         killer.kill("rollout", signal.SIGSTOP)
         assert list(run.logs.glob("rollout-0.*.stack"))
-        for role in ROLES:
-            if killer.pid(role) is not None:
-                killer.kill(role)
+        # All while most of the training is still to be done, the slowest to come back last.
+        for role in ("rollout", "queue", "controller", "learner"):
+            assert killer.kill(role) is not None, f"the {role} was done before it was killed"
+        if killer.pid("evaluator") is not None:
+            killer.kill("evaluator")
         assert any("took over" in event["text"] for event in read_jsonl(run.events))
         wait(tmp_path, "battered", lambda f: f["state"] == "finished", 300)
     finally:
