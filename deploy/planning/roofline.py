@@ -45,22 +45,25 @@ class EngineModel:
     settings: EngineSettings
 
     def iteration(
-        self, rows: int, decoded: float, context: float, prefill: float = 0.0, scored: float = 0.0
+        self, rows: float, decoded: float, context: float, prefill: float = 0.0, scored: float = 0.0
     ) -> float:
         """Seconds of one engine iteration.
 
         ``rows`` requests draw a token each and compute ``decoded`` tokens for it;
         beside them ``prefill`` tokens are read, ``scored`` of them through the head.
-        Each token attends to ``context`` positions.
+        Each token attends to ``context`` positions. A CPU core reads the weights and
+        multiplies by turns; a GPU does both at once.
         """
         arch, device, tp = self.architecture, self.device, self.settings.tensor_parallel_size
         width = bytes_each(self.settings.dtype)
         arithmetic = device.slowdown(self.settings.dtype) * (
-            arch.forward_flops(decoded, rows, context) / device.decode_flops
-            + arch.forward_flops(prefill, scored, context) / device.prefill_flops
+            arch.forward_flops(decoded + prefill, 0, context) / device.body_flops
+            + arch.forward_flops(0, rows, 0) / device.draw_flops
+            + arch.forward_flops(0, scored, 0) / device.score_flops
         )
         traffic = arch.parameters * width + rows * context * arch.kv_bytes(width)
-        seconds = max(arithmetic, traffic / device.bandwidth) / tp
+        reading = traffic / device.bandwidth
+        seconds = (arithmetic + reading if device.is_cpu else max(arithmetic, reading)) / tp
         if tp > 1:
             exchanged = 2 * (tp - 1) / tp * (decoded + prefill) * arch.hidden * width
             seconds += 2 * arch.layers * (_ALLREDUCE_S + exchanged / device.link)

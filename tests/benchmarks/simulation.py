@@ -94,8 +94,9 @@ def simulated(config: RunConfig, first: Measured, cores: int, speed: float = 1.0
     device = devices.find("cpu", cores)
     device = replace(
         device,
-        decode_flops=speed * device.decode_flops,
-        prefill_flops=speed * device.prefill_flops,
+        body_flops=speed * device.body_flops,
+        draw_flops=speed * device.draw_flops,
+        score_flops=speed * device.score_flops,
     )
     system = planner.system_of(config, device, target_tokens=round(first.tokens_an_attempt))
     workload = replace(system.workload, acceptance=acceptance(system, first.attempts_a_fact))

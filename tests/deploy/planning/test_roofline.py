@@ -55,7 +55,26 @@ def test_prefill_on_a_gpu_is_bound_by_arithmetic(system):
     engine = system("8b", device="h100").engine
     flops = engine.architecture.forward_flops(8192, 0, 0)
     seconds = engine.iteration(0, 0, 0, 8192) - engine.device.iteration_s
-    assert seconds == pytest.approx(flops / engine.device.prefill_flops)
+    assert seconds == pytest.approx(flops / engine.device.body_flops)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "steps", "computed", "drawn", "seconds"),
+    [
+        ("bfloat16", 50, 3_799, 1_810, 5.0),  # plain decoding
+        ("bfloat16", 52, 7_456, 2_104, 6.8),  # mixed
+        ("bfloat16", 137, 19_729, 7_380, 19.7),  # mixed, with retries
+        ("float32", 50, 3_829, 1_840, 13.6),
+        ("float32", 52, 7_465, 2_103, 18.8),
+    ],
+)
+def test_the_cpu_row_gives_what_was_measured_on_the_packaged_model(
+    system, dtype, steps, computed, drawn, seconds
+):
+    engine = system("smoke", f"engine.dtype={dtype}", device="cpu").engine
+    # Contexts were 30 to 130 tokens.
+    foretold = steps * engine.iteration(drawn / steps, computed / steps, 80)
+    assert foretold == pytest.approx(seconds, rel=0.1)
 
 
 def test_the_learner_packs_the_batch_as_the_real_one_does(system):
