@@ -125,9 +125,9 @@ class Engine:
         num_kept = keep_shared(self.scheduler, key, context) if waited else 0
         if waited:
             self._unpark(key)
-        if not num_kept:
-            if waited:
+            if not num_kept:
                 self._core.abort_requests([key])
+        if not num_kept:
             self._add(key, context, params, resumable=continues)
             return
         # The last token a session sampled is not in its cache, so the chunk begins there.

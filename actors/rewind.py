@@ -19,12 +19,10 @@ def keep_shared(scheduler: Any, key: str, context: Sequence[int]) -> int:
     """
     session = scheduler.requests[key]
     token_ids = session._all_token_ids
-    most = min(session.num_computed_tokens, len(context) - 1)
-    if token_ids[:most] == context[:most]:
-        shared = most
-    else:
-        pairs = zip(token_ids, context, strict=False)
-        shared = next(at for at, (held, wanted) in enumerate(pairs) if held != wanted)
+    shared = min(session.num_computed_tokens, len(context) - 1)
+    if token_ids[:shared] != context[:shared]:
+        apart = (at for at in range(shared) if token_ids[at] != context[at])
+        shared = next(apart, shared)
     return shared if shared == session.num_computed_tokens else rewind(scheduler, session, shared)
 
 

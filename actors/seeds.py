@@ -31,7 +31,9 @@ class StepSeeds:
         """Seed the next draw of these requests; those not met yet have it from their params."""
         requests = self.model_runner.requests
         for key, seed in seeds.items():
-            if key in requests:
+            # One that was aborted is still here until the next step; a new one of its key
+            # has its first seed from its params, whether or not the old one drew greedily.
+            if key in requests and requests[key].generator is not None:
                 requests[key].generator.manual_seed(seed)
 
 

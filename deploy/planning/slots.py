@@ -71,7 +71,8 @@ class Slots:
         for item, attempt, hope in self._fresh:
             self._ends[self._iteration + item.target].append((item, attempt, hope))
             self._decoded += self._passes[item.target]
-            prefill += self._drawing.prefill(item) if attempt == 0 else 0
+            if attempt == 0:
+                prefill += self._drawing.prefill(item)
         self._rows += len(self._fresh)
         self._fresh = []
         scored = sum(score_tokens(item, self._workload) for item in self._chosen)
