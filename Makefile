@@ -71,7 +71,7 @@ soak: setup
 # Files that are committed and made from code; tests compare.
 generated: setup
 	$(BIN)/python -m common.metrics > docs/metrics.md
-	$(BIN)/python -m deploy.grafana.panels deploy/grafana/dashboards
+	$(BIN)/python -m deploy.observability.grafana.panels deploy/observability/grafana/dashboards
 	$(BIN)/python -m deploy.kuberay.folder
 
 # Measures the learner against TRL and plain PyTorch: about six minutes on one core.

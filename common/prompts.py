@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from common.errors import UserError
 from common.records import EvalItem, Fact, TokenIds
-from common.verify import Mode, normalise, number_in
+from common.verification.verifier import Mode, normalise, number_in
 
 
 class Tokenizer(Protocol):

@@ -3,7 +3,7 @@
 ``config.yaml``    resolved configuration
 ``replay.sqlite``  the ledger
 ``checkpoints/``   ``step_N/``, immutable, complete once ``manifest.json`` is there
-``eval/``          results by step, weights and suite (``actors.results``)
+``eval/``          results by step, weights and suite (``actors.evaluation.results``)
 ``metrics.jsonl``  one line a second while the run goes
 ``steps.jsonl``    one line a training step
 ``status.json``    what ``mixsd-cluster status`` shows; rewritten each second
@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -141,3 +142,12 @@ def append_jsonl(path: Path, value: dict[str, Any]) -> None:
             # What is left of a line would spoil the next one.
             file.truncate(end)
             raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes fit", str(path))
+
+
+def finite(value: Any) -> Any:
+    """``value`` without NaN and infinities, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

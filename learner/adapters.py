@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from common.config.sections import LoraSettings
 from common.errors import UserError
-from common.sections import LoraSettings
 
 _NAME = "default"
 

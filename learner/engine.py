@@ -18,19 +18,19 @@ from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import distributed, nn
 
+from common.config.sections import LearnerSettings
 from common.errors import UserError
 from common.methods import Divergence, Loss
 from common.rundir import read_json
-from common.sections import LearnerSettings
 from learner import adapters
 from learner.allocator import keep_freed_memory
 from learner.attention import Layout
 from learner.checkpoint import STATE, Snapshot
 from learner.divergences import ScoredTeacher, Teacher
-from learner.lessons import Lesson, Reading
 from learner.model import Student
 from learner.packing import Block, Row
 from learner.teacher import Reference
+from learner.teacher_inputs import Lesson, Reading
 from learner.unsharded import MOMENTS, Unsharded
 
 
@@ -291,7 +291,7 @@ def _backend(student: Student, settings: LearnerSettings) -> Backend:
         )
     if settings.zero_stage == 0:
         return Unsharded(student, groups, settings)
-    from learner.sharded import Sharded
+    from learner.deepspeed_adapter import Sharded
 
     return Sharded(student, groups, settings)
 

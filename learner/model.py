@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from common.config.sections import LearnerSettings
 from common.methods import Loss
-from common.sections import LearnerSettings
 from learner import attention, norms
 from learner.adapters import Adapter, adapt
 from learner.divergences import Teacher

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.sections import LearnerSettings
-from learner.prefixes import Path, Piece, shared_paths
+from common.config.sections import LearnerSettings
+from learner.shared_prefix import Path, Piece, shared_paths
 
 Example = tuple[Sequence[int], Sequence[int]]
 Span = tuple[int, int]

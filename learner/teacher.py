@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from common.sections import LearnerSettings
+from common.config.sections import LearnerSettings
 from learner.attention import Layout
 from learner.divergences import WholeTeacher
-from learner.lessons import Reading
 from learner.model import load_reference
 from learner.packing import Row
+from learner.teacher_inputs import Reading
 
 
 class Reference:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from common.config.sections import LearnerSettings
 from common.errors import UserError
 from common.rundir import RunDir
-from common.sections import LearnerSettings
 
 
 class Trackers:

@@ -14,7 +14,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common.sections import LearnerSettings
+from common.config.sections import LearnerSettings
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from common.config.sections import LearnerSettings
 from common.metrics import Snapshot
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
-from common.sections import LearnerSettings
 from learner import checkpoint
-from learner.lessons import Lesson, Tutor
 from learner.packing import Row, rows_of_rank
 from learner.schedule import learning_rate
+from learner.teacher_inputs import Lesson, Tutor
 from learner.tracking import Trackers
 
 _POLL_S = 0.2

@@ -6,11 +6,11 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from actors.engine import Engine
-from actors.picks import draw_picks, sampling_seed
-from actors.relay import Attempt, Drawn, Relay
-from actors.segments import Sampling
-from common.sections import EngineSettings
+from actors.decoding.mixed_decoder import Attempt, Drawn, Relay
+from actors.decoding.picks import draw_picks, sampling_seed
+from actors.inference.engine import Engine
+from actors.inference.requests import Sampling
+from common.config.sections import EngineSettings
 
 MAX_TOKENS = 24
 VOCABULARY = 64

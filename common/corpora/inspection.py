@@ -15,7 +15,7 @@ from common.corpora import folder, messages, sources
 from common.corpora.messages import Scan
 from common.errors import UserError
 from common.records import EvalItem, Fact
-from common.verify import normalise
+from common.verification.verifier import normalise
 
 
 @dataclass(frozen=True, slots=True)

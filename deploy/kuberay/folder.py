@@ -7,13 +7,13 @@ from pathlib import Path
 
 import yaml
 
-from common import config as configuration
-from common.config import RunConfig
+from common.config import run_config as configuration
+from common.config.run_config import RunConfig
 from deploy.kuberay import manifests
 from deploy.kuberay.manifests import Site
 
 _SHIPPED = Path(__file__).parent
-_RULES = _SHIPPED.parent / "prometheus" / "rules"
+_RULES = _SHIPPED.parent / "observability" / "prometheus" / "rules"
 
 
 def write(config: RunConfig, site: Site, out: Path) -> None:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.errors import UserError
 
 METRICS_PORT = 9464

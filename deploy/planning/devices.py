@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.errors import UserError
 
 _GIB = 2**30

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from common import config as configuration
-from common.config import RunConfig
+from common.config import run_config as configuration
+from common.config.run_config import RunConfig
 from common.errors import UserError
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device

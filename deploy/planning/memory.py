@@ -1,6 +1,6 @@
 """What each role's process fills, part by part, in bytes.
 
-Engines reserve what ``actors.relay`` reserves: a naive and an expert context for
+Engines reserve what ``actors.decoding.mixed_decoder`` reserves: a naive and an expert context for
 each slot. The learner's parts are DeepSpeed's. Fragmentation is not counted.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
+from common.config.sections import LearnerSettings
 from common.methods import Divergence, Loss
-from common.sections import LearnerSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.roofline import LearnerModel, bytes_each

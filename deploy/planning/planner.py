@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from deploy.planning import architecture, devices, workload
 from deploy.planning.devices import Device
 from deploy.planning.fitting import Changes, Machine, changed, num_gpus

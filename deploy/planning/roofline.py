@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.benchmarks import SUITES
-from common.evaluation import EvaluatorSettings
-from common.sections import EngineSettings, LearnerSettings
+from actors.evaluation.benchmarks import SUITES
+from common.config.evaluation import EvaluatorSettings
+from common.config.sections import EngineSettings, LearnerSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.workload import Item, Workload

@@ -1,8 +1,9 @@
 """A run as a discrete-event model: actors, queue, limiter, learner, evaluator.
 
 Each role is a process that waits for what the real one waits for (see
-``actors.rollout``, ``actors.replay``, ``learner.worker``, ``actors.evaluator``) and
-works as long as ``roofline`` says. Restarts and failures are not modelled.
+``actors.rollout.mixed``, ``actors.replay.queue``, ``learner.worker``,
+``actors.evaluation.evaluator``) and works as long as ``roofline`` says. Restarts and failures are
+not modelled.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from deploy.planning.devices import Device
 from deploy.planning.events import Call, Compute, Loop, Process, Server, Sleep
 from deploy.planning.roofline import ROLLOUT_BYTES_A_TOKEN, EngineModel, LearnerModel

@@ -1,8 +1,9 @@
 """What one simulated engine has in flight: attempts by the iteration that ends them.
 
-Mirrors ``actors.rollout`` and ``actors.relay`` as far as time goes: a slot holds a fact from
-its lease to its insert; an attempt takes an iteration a token; a further one finds the prompts
-in the sessions of the one before; a rollout that was chosen is scored in the next iteration.
+Mirrors ``actors.rollout.mixed`` and ``actors.decoding.mixed_decoder`` as far as time goes: a slot
+holds a fact from its lease to its insert; an attempt takes an iteration a token; a further one
+finds the prompts in the sessions of the one before; a rollout that was chosen is scored in the
+next iteration.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
-from common.sections import RolloutSettings
+from common.config.sections import RolloutSettings
 from deploy.planning.roofline import Drawing, EngineModel, score_tokens
 from deploy.planning.workload import Item, Workload
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from actors.benchmarks.text import PROSE
-from actors.teaching import scored_top
+from actors.decoding.teacher_top_k import scored_top
+from actors.evaluation.benchmarks.text import PROSE
 from common import corpora
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.methods import Divergence, Mixed, Student
 from common.prompts import Prompts, preset
 from common.records import Fact

@@ -63,8 +63,8 @@ def ours(share_prompts: bool = True) -> dict[str, float]:
     Its operations are those of the tokens it computes: what prompts begin with alike
     is useful in each example and computed once.
     """
+    from common.config.sections import LearnerSettings
     from common.methods import NLL
-    from common.sections import LearnerSettings
     from learner.engine import TrainingEngine
     from learner.packing import rows_of_rank
 

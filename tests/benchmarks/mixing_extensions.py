@@ -13,17 +13,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from actors.engine import Engine
-from actors.relay import Relay
-from actors.replay import Grant
-from actors.rollout import RolloutActor
+from actors.decoding.mixed_decoder import Relay
+from actors.inference.engine import Engine
+from actors.replay.queue import Grant
+from actors.rollout.mixed import RolloutActor
 from common import models
+from common.config.sections import EngineSettings, RolloutSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.estimates import Score, mean_nll
 from common.methods import MixSD
 from common.prompts import PRESETS, Prompts
 from common.records import Rollout, Work, unpack_rollout
-from common.sections import EngineSettings, RolloutSettings
 
 RATES = (0.1, 0.3, 0.5)
 NUM_FACTS = 24

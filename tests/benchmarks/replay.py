@@ -23,13 +23,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import config as configuration
-from common.config import RunConfig
+from common.config import run_config as configuration
+from common.config.run_config import RunConfig
 from common.ledger import Accepted, Ledger
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
-from deploy import cluster, roles
-from deploy.remote import REPLAY, RemoteQueue
+from deploy.cluster import ray_cluster as cluster
+from deploy.control import roles
+from deploy.control.queue_client import REPLAY, RemoteQueue
 
 TOKENS, PROMPT_TOKENS, CHUNK, BATCH = 100, 40, 64, 20
 # A later epoch of a large ledger is sampled in part.

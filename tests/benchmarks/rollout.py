@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from actors.engine import Engine
+from actors.inference.engine import Engine
 from common import models
+from common.config.sections import EngineSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.prompts import PRESETS, Prompts
 from common.records import Fact
-from common.sections import EngineSettings
 from tests.benchmarks.ways import (
     SLOTS,
     Item,

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from actors.engine import Engine
+from actors.inference.engine import Engine
 from common import models
+from common.config.sections import EngineSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.prompts import PRESETS, Prompts
-from common.sections import EngineSettings
 from tests.benchmarks.rollout import fact_items, random_items
 from tests.benchmarks.ways import MIX_RATE, SLOTS, Regime, ours, plain, warm_up
 from tests.tiny import make_model

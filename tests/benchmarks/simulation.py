@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.config import RunConfig, parse
+from common.config.run_config import RunConfig, parse
 from common.rundir import RunDir, read_jsonl
 from deploy.planning import devices, planner
 from deploy.planning.simulation import Outcome, System, simulate
@@ -57,7 +57,7 @@ def configuration(actors: int) -> RunConfig:
 def run_for_real(config: RunConfig, runs: Path) -> Measured:
     path = runs / f"{config.name}.json"
     path.write_text(config.model_dump_json())
-    command = [sys.executable, "-m", "deploy.cli"]
+    command = [sys.executable, "-m", "deploy.cli.main"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(
         [*command, "up", str(path), "--runs", str(runs)],

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.engine import Engine
-from actors.engine_arguments import set_environment, vllm_arguments
-from actors.picks import draw_picks
-from actors.relay import Attempt, Drawn, Relay
-from actors.replay import Grant
-from actors.rollout import RolloutActor
-from actors.segments import Sampling
+from actors.decoding.mixed_decoder import Attempt, Drawn, Relay
+from actors.decoding.picks import draw_picks
+from actors.inference.arguments import set_environment, vllm_arguments
+from actors.inference.engine import Engine
+from actors.inference.requests import Sampling
+from actors.replay.queue import Grant
+from actors.rollout.mixed import RolloutActor
+from common.config.sections import EngineSettings, RolloutSettings
 from common.methods import MixSD
 from common.prompts import Prompts
 from common.records import Fact, Work
-from common.sections import EngineSettings, RolloutSettings
-from common.verify import accepts
+from common.verification.verifier import accepts
 
 MIX_RATE = 0.3
 SLOTS = 64

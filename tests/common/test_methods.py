@@ -1,6 +1,6 @@
 import pytest
 
-from common.config import parse
+from common.config.run_config import parse
 from common.errors import UserError
 from common.methods import (
     METHODS,

@@ -64,7 +64,10 @@ def test_the_simulated_run_of_the_tests_moves_every_metric():
 
 def test_every_metric_of_the_catalogue_is_set_by_some_role():
     root = DOCS.parent
-    setters = [root / "deploy" / "journal.py", root / "deploy" / "foldermetrics.py"]
+    setters = [
+        root / "deploy" / "control" / "journal.py",
+        *(root / "deploy" / "observability").glob("*.py"),
+    ]
     setters += [*(root / "actors").rglob("*.py"), *(root / "learner").rglob("*.py")]
     text = "".join(path.read_text() for path in setters)
     for spec in CATALOGUE:

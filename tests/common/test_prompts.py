@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.config import RunConfig, dump, parse
+from common.config.run_config import RunConfig, dump, parse
 from common.errors import UserError
 from common.prompts import (
     PRESETS,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common import config as configuration
+from common.config import run_config as configuration
 
 ROOT = Path(__file__).parents[2]
 DOCKER, SLURM = ROOT / "deploy" / "docker", ROOT / "deploy" / "slurm" / "run.sbatch"
@@ -43,7 +43,9 @@ def test_the_settings_of_compose_and_slurm_are_settings(services):
 
 def test_prometheus_in_compose_has_the_layout_of_its_configuration(services):
     mounted = {volume.split(":")[1] for volume in services["prometheus"]["volumes"]}
-    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    config = yaml.safe_load(
+        (ROOT / "deploy" / "observability" / "prometheus" / "prometheus.yml").read_text()
+    )
     for pattern in [
         *config["rule_files"],
         *config["scrape_configs"][0]["file_sd_configs"][0]["files"],

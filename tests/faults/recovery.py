@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from common.rundir import RunDir, read_jsonl
-from deploy import process, view
+from deploy.cluster import process
+from deploy.observability import status as view
 
 # What people call a role, and the name of its actor.
 ROLES = {

@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from deploy import view
+from deploy.observability import status as view
 from tests.faults.recovery import ROLES, Killer
 from tests.faults.running import exactly_once, small_run
 from tests.integration.runs import call

@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from common.config.sections import LearnerSettings
 from common.methods import NLL, ContextDistill
 from common.records import Rollout
-from common.sections import LearnerSettings
 from learner import checkpoint
 from learner.engine import TrainingEngine
-from learner.lessons import Lesson, reader
 from learner.packing import Row, rows_of_rank
+from learner.teacher_inputs import Lesson, reader
 
 # Two examples share a prompt; one is alone in its row at any packing.
 EXAMPLES = [

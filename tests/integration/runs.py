@@ -15,7 +15,7 @@ import yaml
 
 
 def command(runs: Path, *arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "deploy.cli", *map(str, arguments), "--runs", str(runs)]
+    return [sys.executable, "-m", "deploy.cli.main", *map(str, arguments), "--runs", str(runs)]
 
 
 def call(runs: Path, *arguments: str | Path) -> str:

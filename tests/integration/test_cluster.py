@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from common.config.sections import ClusterSettings
 from common.rundir import RunDir
-from common.sections import ClusterSettings
-from deploy import cluster
+from deploy.cluster import ray_cluster as cluster
 from tests.integration.runs import command, status, write_config
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from actors.engine import Engine
-from actors.picks import draw_picks
-from actors.relay import Attempt
+from actors.decoding.mixed_decoder import Attempt
+from actors.decoding.picks import draw_picks
+from actors.inference.engine import Engine
 from common import models
 from common.corpora.kgfact import KGFactSpec, build
 from common.prompts import PRESETS, Prompts

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from actors.engine_arguments import EngineError
-from actors.relay import Relay
-from actors.segments import Sampling
+from actors.decoding.mixed_decoder import Relay
+from actors.inference.arguments import EngineError
+from actors.inference.requests import Sampling
 from tests.decoding import (
     VOCABULARY,
     decode,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from torch import distributed
 
-from actors.replay import ReplayQueue
-from actors.targets import Targets
-from common import config as configuration
+from actors.replay.queue import ReplayQueue
+from actors.rollout.target_builder import Targets
 from common import corpora, models
+from common.config import run_config as configuration
 from common.ledger import Ledger
 from common.records import pack_rollout
 from common.rundir import RunDir, read_jsonl
-from deploy.report import summary
-from deploy.wiring import prompts_for, tutor_for
+from deploy.control.factories import prompts_for, tutor_for
+from deploy.report.summary import summary
 from learner.engine import TrainingEngine
 from learner.worker import Batch, Learner
 from tests.tiny import make_chat_model

@@ -73,7 +73,7 @@ def _write(path: Path, settings: dict, model: Path) -> None:
 def _call(desk: Path, model: Path, words: list[str]) -> None:
     words = [str(model) if word == "packaged" else word for word in words]
     result = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", *words],
+        [sys.executable, "-m", "deploy.cli.main", *words],
         cwd=desk,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.rundir import RunDir, read_jsonl
-from deploy.report import summary
+from deploy.report.summary import summary
 from tests.integration.runs import call, wait, write_config
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def _call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", "eval", *map(str, arguments)],
+        [sys.executable, "-m", "deploy.cli.main", "eval", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

@@ -24,13 +24,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from common.config.sections import MetricsSettings
 from common.rundir import RunDir
-from common.sections import MetricsSettings
-from deploy import monitor
-from deploy.cli import main
-from deploy.endpoint import Endpoint
-from deploy.grafana.boards import BOARDS
-from deploy.prometheus import targets
+from deploy.cli.main import main
+from deploy.observability import monitor
+from deploy.observability.endpoint import Endpoint
+from deploy.observability.grafana.boards import BOARDS
+from deploy.observability.prometheus import targets
 from tests.simulation import series
 
 pytestmark = pytest.mark.skipif(
@@ -207,7 +207,7 @@ def test_a_real_run_joins_moves_and_leaves(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     prometheus = Prometheus(monitor.start_prometheus(folder, port))
-    command = [sys.executable, "-m", "deploy.cli"]
+    command = [sys.executable, "-m", "deploy.cli.main"]
     runs = ["--runs", str(tmp_path)]
     try:
         subprocess.run([*command, "up", str(path), "--detach", *runs], check=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.engine import Engine
-from common.sections import EngineSettings
+from actors.inference.engine import Engine
+from common.config.sections import EngineSettings
 from tests.tiny import make_model
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from actors import rewind as module
-from actors.segments import Sampling
+from actors.inference import session_rewind as module
+from actors.inference.requests import Sampling
 from tests.decoding import VOCABULARY, open_engine
 from tests.tiny import make_model
 

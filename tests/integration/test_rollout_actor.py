@@ -6,16 +6,16 @@ import random
 
 import pytest
 
-from actors.engine import Engine
-from actors.relay import Relay
-from actors.replay import Grant
-from actors.rollout import RolloutActor
+from actors.decoding.mixed_decoder import Relay
+from actors.inference.engine import Engine
+from actors.replay.queue import Grant
+from actors.rollout.mixed import RolloutActor
 from common import models
+from common.config.sections import EngineSettings, RolloutSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.methods import MixSD
 from common.prompts import PRESETS, Prompts
 from common.records import Work, unpack_rollout
-from common.sections import EngineSettings, RolloutSettings
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from actors.targets import Targets
+from actors.rollout.target_builder import Targets
 from common import corpora, models
-from common.config import load, parse_data
+from common.config.run_config import load, parse_data
 from common.ledger import open_view
 from common.prompts import check_tokens
 from common.records import Work, unpack_rollout
 from common.rundir import RunDir
-from deploy.wiring import prompts_for
+from deploy.control.factories import prompts_for
 from tests.integration.runs import call, command, counts, status, wait, write_config
 from tests.tiny import make_chat_model
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from common.config.sections import LearnerSettings
 from common.methods import NLL
-from common.sections import LearnerSettings
 from learner import attention
 from learner.attention import Layout, attend
 from learner.model import Student

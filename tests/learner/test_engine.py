@@ -9,8 +9,8 @@ import torch
 from torch import distributed
 from transformers import AutoModelForCausalLM
 
+from common.config.sections import LearnerSettings
 from common.methods import NLL
-from common.sections import LearnerSettings
 from learner.checkpoint import Writer, existing
 from learner.engine import TrainingEngine
 from learner.packing import pack

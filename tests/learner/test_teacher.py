@@ -7,12 +7,12 @@ import torch
 from torch import distributed
 from transformers import AutoModelForCausalLM
 
+from common.config.sections import LearnerSettings
 from common.methods import ContextDistill
 from common.records import Rollout
-from common.sections import LearnerSettings
 from learner.engine import TrainingEngine
-from learner.lessons import Scores, reader
 from learner.packing import rows_of_rank
+from learner.teacher_inputs import Scores, reader
 
 EXAMPLES = [([1, 2, 3], [4, 5, 6]), ([1, 2, 3], [9]), ([10], [11, 12, 13])]
 EXPERT = {"0": [1, 2, 3, 20, 21], "1": [1, 2, 3, 20, 21], "2": [10, 22, 23, 24, 25, 26]}

@@ -2,9 +2,9 @@ import sys
 
 import pytest
 
+from common.config.sections import LearnerSettings
 from common.errors import UserError
 from common.rundir import RunDir
-from common.sections import LearnerSettings
 from learner.tracking import Trackers
 
 

@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
+from common.config.sections import LearnerSettings
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
-from common.sections import LearnerSettings
 from learner.checkpoint import Snapshot, existing
 from learner.worker import Batch, Learner
 

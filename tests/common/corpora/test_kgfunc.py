@@ -14,7 +14,7 @@ from common.corpora.kgfunc import KGFunc, build, check, check_facts
 from common.corpora.kgfunc.check import evaluate
 from common.corpora.kgfunc.operations import TRAINED, UNSEEN, digits, solve
 from common.errors import UserError
-from common.verify import last_boxed
+from common.verification.verifier import last_boxed
 
 
 @pytest.fixture(scope="module")

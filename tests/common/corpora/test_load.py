@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from common.config import parse_data
+from common.config.run_config import parse_data
 from common.corpora import Corpus, folder, inspection, load
 from common.errors import UserError
 from common.records import EvalItem, Fact

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from common import config as configuration
+from common.config import run_config as configuration
 from common.errors import UserError
-from deploy.cli import main
+from deploy.cli.main import main
 from deploy.kuberay import folder, manifests
 from deploy.kuberay.manifests import METRICS_PORT, Site
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common import config
+from common.config import run_config as config
 from deploy.planning import devices, planner
 
 CONFIGS = Path(__file__).parents[3] / "configs"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.sections import LearnerSettings
+from common.config.sections import LearnerSettings
 from deploy.planning.architecture import resolve
 from deploy.planning.memory import (
     CHUNK_NUMBERS,

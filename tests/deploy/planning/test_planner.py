@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy.cli import main
-from deploy.commands.options import DEVICES
+from deploy.cli.main import main
+from deploy.cli.options import DEVICES
 from deploy.planning import devices, text
 from deploy.planning.fitting import Machine, changed
 from deploy.planning.planner import make_plan

@@ -1,0 +1,52 @@
+"""The analyses that an evaluator of a run does beside its suites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from actors.analysis.fisher_alignment import Alignment, BaseFisher, draw_examples
+from actors.analysis.nll_check import NllCheck
+from actors.evaluation.benchmarks.base import Materials, NotMeasured
+from actors.evaluation.evaluator import Evaluator
+from actors.evaluation.results import Results, Target
+from actors.evaluation.runner import Progress
+from actors.inference.batch import Completion, Engine
+from common.records import Rollout
+
+
+def add_analyses(
+    evaluator: Evaluator,
+    engine: Engine,
+    base: Target,
+    materials: Materials,
+    results: Results,
+    rollouts: Callable[[], list[Rollout]],
+    say: Callable[[str], None],
+) -> None:
+    """The check of the stored NLLs, and Fisher alignment where it is asked for.
+
+    Args:
+        engine: the evaluator's.
+        base: the reference weights.
+        materials: what the evaluator's suites are built from.
+        rollouts: reads the run's accepted rollouts.
+        say: told why Fisher alignment is not measured.
+    """
+    settings = materials.settings
+    completion = Completion(engine, settings.slots)
+    evaluator.analyses.append(
+        NllCheck(completion, evaluator.hold, base, results, rollouts, materials.seed)
+    )
+    if settings.fisher is None:
+        return
+    try:
+        examples = draw_examples(materials, settings.fisher)
+    except NotMeasured as reason:
+        say(f"Fisher alignment is not measured: {reason}")
+        return
+
+    def tell(done: int, total: int) -> None:
+        evaluator.count(Progress("fisher", done, total))
+
+    fisher = BaseFisher(base, examples, settings.fisher, tell)
+    evaluator.analyses.append(Alignment(fisher, base, results))

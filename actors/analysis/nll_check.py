@@ -1,0 +1,95 @@
+"""The stored NLL of targets under the base, against a second scoring pass.
+
+What rollout actors stored is what the report is made of; a sample of it, drawn by
+seed, is scored again by the evaluator's engine, and both numbers are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from actors.evaluation.results import Results, Target
+from actors.inference.batch import Completion
+from common.estimates import mean_nll
+from common.records import Rollout
+
+SAMPLE = 16
+
+
+class NllCheck:
+    """Scores a sample of the run's targets again, once there will be no more of them.
+
+    Args:
+        completion: of the evaluator's engine.
+        hold: puts a target's weights into that engine.
+        base: the reference weights.
+        results: where the result goes.
+        rollouts: reads the run's accepted rollouts.
+        seed: draws the sample.
+    """
+
+    name = "nll_check"
+
+    def __init__(
+        self,
+        completion: Completion,
+        hold: Callable[[Target], None],
+        base: Target,
+        results: Results,
+        rollouts: Callable[[], list[Rollout]],
+        seed: int,
+    ) -> None:
+        self._completion = completion
+        self._hold = hold
+        self._base = base
+        self._results = results
+        self._rollouts = rollouts
+        self._seed = seed
+        self._sample: list[Rollout] | None = None
+
+    def advance(self, targets: Sequence[Target], final: bool) -> tuple[bool, bool]:
+        """One piece of work: (whether one was done, whether others hold it)."""
+        if not final:
+            return False, False
+        if self._sample is None:
+            self._sample = draw(self._rollouts(), self._seed)
+        identity = [[r.prompt_ids, r.target_ids] for r in self._sample]
+        key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        wanted = (self._base, self.name, key)
+        if not self._sample or self._results.find(*wanted) is not None:
+            return False, False
+        with self._results.claim(*wanted) as held:
+            if held and self._results.find(*wanted) is None:
+                self._hold(self._base)
+                pairs = [(r.prompt_ids, r.target_ids) for r in self._sample]
+                scored = self._completion.score(pairs, lambda done: None)
+                found = compare([r.base_logprobs for r in self._sample], scored)
+                result = {"scores": {}, "analyses": {self.name: found}}
+                self._results.write(*wanted, result, [])
+            return held, not held
+
+
+def draw(rollouts: Sequence[Rollout], seed: int) -> list[Rollout]:
+    """Up to ``SAMPLE`` of the scored rollouts, whatever the order of their arrival."""
+    scored = sorted(
+        (r for r in rollouts if r.base_logprobs), key=lambda r: (r.fact_id, r.draw, r.attempt)
+    )
+    return random.Random(f"{seed}:nll").sample(scored, min(SAMPLE, len(scored)))
+
+
+def compare(stored: Sequence[list[float]], scored: Sequence[list[float]]) -> dict[str, Any]:
+    """Both means over the same tokens (nats/token), and by how much a target differs at most."""
+    first, second = mean_nll(stored), mean_nll(scored)
+    apart = [abs(sum(a) - sum(b)) / len(a) for a, b in zip(stored, scored, strict=True)]
+    return {
+        "stored": first.value,
+        "recomputed": second.value,
+        "difference": second.value - first.value,
+        "largest": max(apart),
+        "targets": len(stored),
+        "tokens": first.n,
+    }

@@ -1,0 +1,328 @@
+"""Mixed decoding: two sessions a rollout that hand over the pen.
+
+An attempt's picks are known ahead, so they form runs of equal picks. The side
+whose turn it is generates exactly its run; then the other side continues from
+the tokens it has not seen. Relay decides who generates next and from where,
+and admits an attempt only when the side that generates has room in the KV
+cache for all that it may draw; the waiting side's session lives in what is
+left, and the engine may drop it.
+
+Relay does not know facts, verdicts or retries.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from actors.decoding.picks import Plan, Run, Tokens
+from actors.inference.arguments import EngineError
+from actors.inference.requests import Sampling, Segment, Top
+
+
+class SegmentEngine(Protocol):
+    """What relay needs of :class:`actors.inference.engine.Engine`."""
+
+    num_blocks: int
+    max_model_len: int
+
+    def extend(
+        self,
+        key: str,
+        context: Sequence[int],
+        num_tokens: int,
+        sampling: Sampling,
+        *,
+        last: bool,
+    ) -> None: ...
+    def release(self, key: str) -> None: ...
+    def begin_score(self, key: str, token_ids: Sequence[int], top: int = 0) -> None: ...
+    def step(self) -> list[Segment]: ...
+    def ends(self, token_id: int) -> bool: ...
+    def blocks_for(self, num_tokens: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a target: a prompt a side and who draws which token.
+
+    ``sampling(position)`` tells how the run that begins there is drawn.
+    ``known`` is where the attempt begins: tokens that need not be drawn again.
+    ``protects`` is that of :class:`actors.decoding.picks.Plan`. ``settled`` is asked
+    at its start and after every run, with the tokens so far: True ends the attempt.
+    Attempts of one ``family`` have the same prompts and take up each other's
+    sessions, which stay until :meth:`Relay.disband`; empty: alone.
+    """
+
+    key: str
+    naive_prompt: Sequence[int]
+    expert_prompt: Sequence[int]
+    picks: Sequence[bool]
+    sampling: Callable[[int], Sampling]
+    known: Tokens = field(default_factory=Tokens)
+    protects: Callable[[Sequence[int]], bool] | None = None
+    settled: Callable[[Sequence[int]], bool] | None = None
+    family: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A finished attempt; ``complete`` if a stop token ended it.
+
+    The first ``num_known`` of its tokens were known before.
+    """
+
+    key: str
+    token_ids: list[int]
+    logprobs: list[float]
+    naive: list[int]
+    complete: bool
+    num_known: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Log-probabilities of a target's tokens given prompt and prefix, nats.
+
+    ``top``: the likeliest tokens there, where they were asked for.
+    """
+
+    key: str
+    logprobs: list[float]
+    top: Top | None = None
+
+
+@dataclass(slots=True)
+class _Active:
+    attempt: Attempt
+    plan: Plan
+    blocks: int
+    drawn: Tokens
+    run: Run | None = None
+    # Side -> the key of its session.
+    sessions: dict[bool, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    key: str
+    token_ids: list[int]
+    num_prompt: int
+    blocks: int
+    top: int
+
+
+class Relay:
+    """Keeps up to ``slots`` attempts in flight on one engine.
+
+    Scoring requests wait until no attempt does, so that they fill idle slots
+    instead of delaying decoding.
+    """
+
+    def __init__(self, engine: SegmentEngine, slots: int) -> None:
+        self._engine = engine
+        self._slots = slots
+        self._free_blocks = engine.num_blocks
+        self._waiting: deque[_Active] = deque()
+        # Attempts that ended with what was known; they take no slot.
+        self._known: list[_Active] = []
+        self._to_score: deque[_Scoring] = deque()
+        self._active: dict[str, _Active] = {}
+        # By the session that generates.
+        self._generating: dict[str, _Active] = {}
+        # Family -> side -> sessions that no attempt uses.
+        self._spare: dict[str, dict[bool, list[str]]] = {}
+        self._scoring: dict[str, _Scoring] = {}
+        # Of the tokens that the last step computed, the part that scoring asked for.
+        self.scoring_share = 0.0
+
+    @property
+    def num_attempts(self) -> int:
+        """Attempts submitted and not finished."""
+        return len(self._waiting) + len(self._active) + len(self._known)
+
+    @property
+    def num_requests(self) -> int:
+        """Attempts and scorings submitted and not finished."""
+        return self.num_attempts + len(self._to_score) + len(self._scoring)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is submitted that has not come out."""
+        return self.num_requests == 0
+
+    def submit(self, attempt: Attempt) -> None:
+        """Queue an attempt.
+
+        Raises:
+            EngineError: it could not run even alone.
+        """
+        longest = max(len(attempt.naive_prompt), len(attempt.expert_prompt)) + len(attempt.picks)
+        self._check_context(attempt.key, longest)
+        known = attempt.known
+        drawn = Tokens(list(known.token_ids), list(known.logprobs), list(known.naive))
+        plan = Plan(attempt.picks, attempt.protects)
+        # One side generates at a time, and only a side that may draw; the
+        # engine may drop the other's session.
+        blocks = max(
+            (
+                self._engine.blocks_for(len(prompt) + len(attempt.picks))
+                for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt))
+                if plan.may_draw(naive, len(drawn.token_ids))
+            ),
+            default=0,
+        )
+        self._check_blocks(attempt.key, blocks)
+        active = _Active(attempt, plan, blocks, drawn)
+        active.run = self._next_run(active)
+        if active.run is None:
+            self._known.append(active)
+        else:
+            self._waiting.append(active)
+
+    def submit_score(
+        self, key: str, prompt: Sequence[int], target: Sequence[int], top: int = 0
+    ) -> None:
+        """Queue a scoring pass over ``target`` given ``prompt``; ``top`` likeliest tokens too.
+
+        Raises:
+            EngineError: it could not run even alone.
+        """
+        token_ids = [*prompt, *target]
+        self._check_context(key, len(token_ids) + 1)
+        blocks = self._engine.blocks_for(len(token_ids) + 1)
+        self._check_blocks(key, blocks)
+        self._to_score.append(_Scoring(key, token_ids, len(prompt), blocks, top))
+
+    def step(self) -> list[Drawn | Scored]:
+        """Admit what has room, run one engine iteration, return what finished."""
+        self._admit()
+        scored = sum(len(scoring.token_ids) for scoring in self._scoring.values())
+        self.scoring_share = scored / max(1, scored + len(self._active))
+        results: list[Drawn | Scored] = [self._drawn(active) for active in self._known]
+        self._known.clear()
+        for segment in self._engine.step() if self._active or self._scoring else ():
+            if segment.key in self._scoring:
+                results.append(self._end_scoring(segment))
+                continue
+            active = self._generating.pop(segment.key)
+            assert active.run is not None
+            drew_naive, drawn = active.run.naive, active.drawn
+            drawn.token_ids += segment.token_ids
+            drawn.logprobs += segment.logprobs
+            drawn.naive += [int(drew_naive)] * len(segment.token_ids)
+            active.run = self._next_run(active)
+            if active.run is None:
+                results.append(self._end_attempt(active))
+            else:
+                self._generate(active)
+        return results
+
+    def cancel(self, key: str) -> Drawn | None:
+        """Drop an attempt wherever it stands; returns what an admitted one has drawn."""
+        self._waiting = deque(item for item in self._waiting if item.attempt.key != key)
+        self._known = [item for item in self._known if item.attempt.key != key]
+        return self._end_attempt(self._active[key]) if key in self._active else None
+
+    def disband(self, family: str) -> None:
+        """No further attempt of this family will come: its sessions go."""
+        for keys in self._spare.pop(family, {}).values():
+            for key in keys:
+                self._engine.release(key)
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._active) < self._slots:
+            if self._waiting[0].blocks > self._free_blocks:
+                return
+            active = self._waiting.popleft()
+            self._free_blocks -= active.blocks
+            self._active[active.attempt.key] = active
+            self._generate(active)
+        while self._to_score and len(self._active) + len(self._scoring) < self._slots:
+            if self._to_score[0].blocks > self._free_blocks:
+                return
+            scoring = self._to_score.popleft()
+            self._free_blocks -= scoring.blocks
+            self._scoring[scoring.key] = scoring
+            self._engine.begin_score(scoring.key, scoring.token_ids, scoring.top)
+
+    def _next_run(self, active: _Active) -> Run | None:
+        """What the attempt draws next; None where it ends."""
+        token_ids, settled = active.drawn.token_ids, active.attempt.settled
+        if self._is_complete(token_ids) or (settled is not None and settled(token_ids)):
+            return None
+        return active.plan.next_run(token_ids)
+
+    def _generate(self, active: _Active) -> None:
+        attempt, run, token_ids = active.attempt, active.run, active.drawn.token_ids
+        assert run is not None
+        prompt = attempt.naive_prompt if run.naive else attempt.expert_prompt
+        session = self._session(active, run.naive)
+        self._generating[session] = active
+        last = not active.plan.may_draw(run.naive, len(token_ids) + run.length)
+        self._engine.extend(
+            session,
+            [*prompt, *token_ids],
+            run.length,
+            attempt.sampling(len(token_ids)),
+            last=last and not attempt.family,
+        )
+
+    def _session(self, active: _Active, naive: bool) -> str:
+        """The session of one side: its own, a spare one of the family, or a new one."""
+        if naive not in active.sessions:
+            attempt = active.attempt
+            spare = self._spare.get(attempt.family, {}).get(naive)
+            own = f"{attempt.key}/n" if naive else f"{attempt.key}/e"
+            active.sessions[naive] = spare.pop() if spare else own
+        return active.sessions[naive]
+
+    def _end_attempt(self, active: _Active) -> Drawn:
+        family = active.attempt.family
+        for naive, session in active.sessions.items():
+            if self._generating.pop(session, None) is None and family:
+                self._spare.setdefault(family, {}).setdefault(naive, []).append(session)
+            else:
+                self._engine.release(session)
+        del self._active[active.attempt.key]
+        self._free_blocks += active.blocks
+        return self._drawn(active)
+
+    def _drawn(self, active: _Active) -> Drawn:
+        drawn, attempt = active.drawn, active.attempt
+        return Drawn(
+            attempt.key,
+            drawn.token_ids,
+            drawn.logprobs,
+            drawn.naive,
+            self._is_complete(drawn.token_ids),
+            len(attempt.known.token_ids),
+        )
+
+    def _is_complete(self, token_ids: Sequence[int]) -> bool:
+        return bool(token_ids) and self._engine.ends(token_ids[-1])
+
+    def _end_scoring(self, segment: Segment) -> Scored:
+        scoring = self._scoring.pop(segment.key)
+        self._free_blocks += scoring.blocks
+        # Entry i scores token i + 1 of the sequence.
+        first, top = scoring.num_prompt - 1, segment.prompt_top
+        if top is not None:
+            top = Top(top.ids_TN[first:], top.logprobs_TN[first:])
+        return Scored(scoring.key, segment.prompt_logprobs[first:], top)
+
+    def _check_context(self, key: str, num_tokens: int) -> None:
+        if num_tokens > self._engine.max_model_len:
+            raise EngineError(
+                f"{key}: {num_tokens} tokens (prompt and rollout.max_tokens) exceed the context "
+                f"engine.max_model_len={self._engine.max_model_len}; raise it or shorten the prompt"
+            )
+
+    def _check_blocks(self, key: str, blocks: int) -> None:
+        if blocks > self._engine.num_blocks:
+            raise EngineError(
+                f"{key}: needs {blocks} KV blocks, the engine has {self._engine.num_blocks}; "
+                "raise engine.kv_cache_gib (engine.gpu_memory_utilization on a GPU)"
+            )

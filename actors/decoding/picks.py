@@ -1,0 +1,121 @@
+"""Who draws which token: picks b_t, and the runs of equal picks. Pure.
+
+Picks, seeds and the choice of what is scored are functions of (run seed, fact,
+draw, attempt), so they do not depend on how many actors run, in which order,
+or on which machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A stretch of tokens that one side draws."""
+
+    naive: bool
+    length: int
+
+
+@dataclass(slots=True)
+class Tokens:
+    """What an attempt has drawn so far; three lists of one length.
+
+    ``logprobs`` are under the side that drew the token, nats; ``naive`` is 1
+    where that was the naive side.
+    """
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    naive: list[int] = field(default_factory=list)
+
+
+class Plan:
+    """The runs of an attempt, decided as its text grows.
+
+    Args:
+        picks: who draws each token, as drawn ahead; their number is the longest
+            the attempt may become.
+        protects: whether the token after the given ones is the expert's whatever
+            was picked. A naive run is then cut to one token, since the next may
+            already stand under protection.
+    """
+
+    def __init__(
+        self, picks: Sequence[bool], protects: Callable[[Sequence[int]], bool] | None = None
+    ) -> None:
+        self._picks = picks
+        self._protects = protects
+        # Position -> where its run ends.
+        self._ends: list[int] = []
+        for run in runs_of(picks):
+            self._ends += [len(self._ends) + run.length] * run.length
+
+    @property
+    def num_tokens(self) -> int:
+        """The longest that the attempt may become."""
+        return len(self._picks)
+
+    def draws_naive(self, token_ids: Sequence[int]) -> bool:
+        """Who draws the token after ``token_ids``."""
+        picked = self._picks[len(token_ids)]
+        return picked and not (self._protects is not None and self._protects(token_ids))
+
+    def next_run(self, token_ids: Sequence[int]) -> Run | None:
+        """The run after ``token_ids``; None where the attempt is as long as it may become."""
+        position = len(token_ids)
+        if position == len(self._picks):
+            return None
+        naive = self.draws_naive(token_ids)
+        if naive != self._picks[position] or (naive and self._protects is not None):
+            return Run(naive, 1)
+        return Run(naive, self._ends[position] - position)
+
+    def may_draw(self, naive: bool, position: int) -> bool:
+        """Whether a side may draw a token at ``position`` or later."""
+        if position >= len(self._picks):
+            return False
+        if not naive and self._protects is not None:
+            return True
+        # Either its turn is now, or it comes with the end of this run.
+        return self._picks[position] == naive or self._ends[position] < len(self._picks)
+
+
+def _digest(seed: int, fact_id: str, draw: int, attempt: int, purpose: str) -> int:
+    text = f"{seed}\x00{fact_id}\x00{draw}\x00{attempt}\x00{purpose}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
+
+
+def draw_picks(
+    seed: int, fact_id: str, draw: int, attempt: int, mix_rate: float, num_tokens: int
+) -> list[bool]:
+    """b_1 … b_n ~ Bernoulli(``mix_rate``), independent; True takes the naive conditional."""
+    bits = np.random.Philox(key=_digest(seed, fact_id, draw, attempt, "picks"))
+    uniform = np.random.Generator(bits).random(num_tokens)
+    return [bool(value) for value in uniform < mix_rate]
+
+
+def is_scored(seed: int, fact_id: str, draw: int, fraction: float) -> bool:
+    """Whether the target of (``fact_id``, ``draw``) belongs to the scored ``fraction``."""
+    return _digest(seed, fact_id, draw, 0, "score") < fraction * 2**128
+
+
+def sampling_seed(seed: int, fact_id: str, draw: int, attempt: int, position: int) -> int:
+    """Seed of the sampler for the run that begins at ``position``; 63 bits."""
+    return _digest(seed, fact_id, draw, attempt, f"tokens {position}") % 2**63
+
+
+def student_seed(seed: int, fact_id: str, draw: int, version: int) -> int:
+    """Seed of the student's sample ``draw`` of a fact under weights of ``version``; 63 bits."""
+    return _digest(seed, fact_id, draw, version, "student") % 2**63
+
+
+def runs_of(picks: Sequence[bool]) -> list[Run]:
+    """Group equal neighbours; the lengths sum to ``len(picks)``."""
+    return [Run(naive, len(list(group))) for naive, group in itertools.groupby(picks)]

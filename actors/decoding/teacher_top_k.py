@@ -1,0 +1,36 @@
+"""The reference engine as a teacher: its likeliest tokens at each position of a target, given x+.
+
+Pure: turns a scoring pass into the bytes that a rollout carries, after checking that
+they speak of the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actors.decoding.mixed_decoder import Scored
+from common.methods import Divergence, Method
+
+
+def scored_top(method: Method) -> int:
+    """How many tokens an engine must score at each position; 0 where none is the teacher."""
+    loss = method.loss
+    return loss.top_k if isinstance(loss, Divergence) and loss.teacher == "engine" else 0
+
+
+def teacher_scores(scored: Scored, target_ids: Sequence[int]) -> bytes:
+    """What ``Rollout.teacher_scores`` holds.
+
+    Raises:
+        RuntimeError: the pass scored other tokens than these, or not all of them.
+    """
+    assert scored.top is not None, "asked for"
+    found = scored.top.ids_TN[:, 0].tolist()
+    if found != list(target_ids):
+        raise RuntimeError(
+            f"{scored.key}: the teacher scored {len(found)} tokens that are not the "
+            f"{len(target_ids)} which were drawn"
+        )
+    ids, logprobs = scored.top.ids_TN[:, 1:], scored.top.logprobs_TN[:, 1:]
+    packed: bytes = ids.astype("<i4").tobytes() + logprobs.astype("<f4").tobytes()
+    return packed

@@ -1,0 +1,47 @@
+"""Benchmarks by name, and the suites that group them.
+
+Add one: a module here that builds a :class:`~actors.evaluation.benchmarks.base.Benchmark`,
+its name below and in ``common.config.evaluation.Suite``, and known-answer tests of its grader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from actors.evaluation.benchmarks import choice, humaneval, ifeval, in_domain, maths, mmlu, text
+from actors.evaluation.benchmarks.base import Benchmark, Materials
+
+BUILDERS: dict[str, Callable[[Materials], Benchmark]] = {
+    "recall": in_domain.recall,
+    "retrieval": in_domain.retrieval,
+    **{name: partial(in_domain.split, name) for name in in_domain.SPLITS},
+    "mmlu": mmlu.build,
+    "gsm8k": maths.gsm8k,
+    "math500": maths.math500,
+    "aime24": maths.aime24,
+    "humaneval": humaneval.build,
+    "arc_easy": choice.arc_easy,
+    "piqa": choice.piqa,
+    "wikitext2": text.wikitext2,
+    "ifeval": ifeval.build,
+    "text_nll": text.text_nll,
+}
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "in_domain": ("recall", "paraphrased", "retrieval", "two_hop", "test", "unseen"),
+    "general": ("mmlu", "gsm8k", "math500", "aime24", "humaneval"),
+    "small": ("arc_easy", "piqa", "wikitext2", "ifeval", "retrieval"),
+    "editing": ("recall", "multi_hop"),
+}
+
+
+def members(suite: str, materials: Materials) -> tuple[str, ...]:
+    """Names of a suite's benchmarks; a benchmark's own name is a suite of one.
+
+    Splits that the run's corpus does not have are no part of ``in_domain``.
+    """
+    if suite != "in_domain":
+        return SUITES.get(suite, (suite,))
+    absent = set(in_domain.SPLITS) - in_domain.splits(materials).keys()
+    return tuple(name for name in SUITES[suite] if name not in absent)

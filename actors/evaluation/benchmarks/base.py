@@ -1,0 +1,151 @@
+"""What a benchmark is: questions with a grader, choices to rank, or text to score.
+
+A benchmark is data and a pure verdict. It knows no engine, no checkpoint and no
+file of results; where its rows come from is in ``sources``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from common.config.evaluation import EvaluatorSettings
+from common.corpora import Corpus
+from common.prompts import Prompts
+
+Row = TypeVar("Row")
+
+
+class NotMeasured(Exception):
+    """A benchmark that cannot be measured here; the message is the reason for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How responses are drawn: longest response in tokens, temperature, samples a question."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    samples: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One prompt (token ids) and what is needed to judge its response.
+
+    ``text`` is what was asked, as people read it; ``data`` is the grader's own.
+    """
+
+    id: str
+    prompt: list[int]
+    text: str
+    answer: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``extracted`` is the answer found in the response, None where there is none."""
+
+    right: bool
+    extracted: str | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Questions that are answered in free text.
+
+    ``grading_threads`` above 1 where a verdict waits for other processes.
+    """
+
+    name: str
+    questions: Sequence[Question]
+    grade: Callable[[Question, str], Verdict]
+    protocol: Protocol
+    grading_threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A context and its possible continuations, one of which is right."""
+
+    id: str
+    text: str
+    choices: tuple[str, ...]
+    gold: int
+
+
+@dataclass(frozen=True, slots=True)
+class MultipleChoice:
+    """Answers ranked by the model's log-likelihood of each continuation."""
+
+    name: str
+    items: Sequence[Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class TextNLL:
+    """Text in windows of (first token, rest); each token of a rest is scored once."""
+
+    name: str
+    windows: Sequence[tuple[list[int], list[int]]]
+
+
+Benchmark = Generation | MultipleChoice | TextNLL
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What benchmarks are built from. ``seed`` picks the subset that ``limit`` leaves."""
+
+    prompts: Prompts
+    encode: Callable[[str], list[int]]
+    corpus: Corpus
+    settings: EvaluatorSettings
+    seed: int
+
+    def subset(self, name: str, rows: Sequence[Row]) -> list[Row]:
+        """The rows to measure, in their order: all, or ``evaluator.limit`` drawn by seed."""
+        limit = self.settings.limit
+        if limit is None or limit >= len(rows):
+            return list(rows)
+        chosen = random.Random(f"{self.seed}:{name}").sample(range(len(rows)), limit)
+        return [rows[index] for index in sorted(chosen)]
+
+    def protocol(self, paper: Protocol) -> Protocol:
+        """The protocol of a benchmark outside the corpus, from the paper's."""
+        settings = self.settings
+        greedy = settings.protocol == "greedy"
+        tokens = settings.benchmark_tokens
+        return Protocol(
+            paper.max_tokens if tokens is None else tokens,
+            0.0 if greedy else paper.temperature,
+            1 if greedy else paper.samples,
+        )
+
+
+def fingerprint(benchmark: Benchmark) -> str:
+    """Hash of everything that decides a score besides the weights and this code."""
+    digest = hashlib.sha256(benchmark.name.encode())
+
+    def add(*parts: Any) -> None:
+        digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
+
+    if isinstance(benchmark, Generation):
+        add(asdict(benchmark.protocol))
+        for question in benchmark.questions:
+            digest.update(array("I", question.prompt).tobytes())
+            add(question.id, question.answer, question.data)
+    elif isinstance(benchmark, MultipleChoice):
+        for item in benchmark.items:
+            add(asdict(item))
+    else:
+        for first, rest in benchmark.windows:
+            digest.update(array("I", [*first, *rest]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,117 @@
+"""HumanEval: a function to write, judged by running its tests in the sandbox."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+
+from actors.evaluation.benchmarks.base import (
+    Generation,
+    Materials,
+    NotMeasured,
+    Protocol,
+    Question,
+    Verdict,
+)
+from actors.evaluation.benchmarks.sources import Source, read
+from actors.evaluation.sandbox.sandbox import Sandbox, SandboxError
+
+SOURCE = Source(
+    "humaneval", "HumanEval", "openai/openai_humaneval", "openai_humaneval/test-*.parquet"
+)
+
+_REQUEST = (
+    "Complete the following Python function. Answer with the whole function, imports included, "
+    "in one Python code block.\n\n```python\n{prompt}```"
+)
+_RESPONSE_TOKENS = 16_384
+_BLOCK = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL | re.I)
+
+
+def build(materials: Materials) -> Generation:
+    """All 164 tasks; needs a sandbox that works here."""
+    rows = list(enumerate(read(SOURCE, materials.settings.data_root)))
+    settings = materials.settings
+    try:
+        sandbox = Sandbox(timeout_s=settings.code_timeout_s, unsafe=settings.unsafe_code)
+    except SandboxError as error:
+        raise NotMeasured(str(error)) from error
+    try:
+        questions = [
+            Question(
+                row["task_id"],
+                materials.prompts.user(_REQUEST.format(prompt=row["prompt"])),
+                row["prompt"],
+                row["canonical_solution"],
+                {key: row[key] for key in ("prompt", "test", "entry_point")},
+            )
+            for _, row in materials.subset("humaneval", rows)
+        ]
+    except (KeyError, TypeError) as error:
+        raise NotMeasured(f"humaneval: rows have other fields than expected ({error!r})") from error
+    return Generation(
+        "humaneval",
+        questions,
+        partial(grade, sandbox),
+        materials.protocol(Protocol(_RESPONSE_TOKENS, 1.0)),
+        grading_threads=min(8, os.cpu_count() or 1),
+    )
+
+
+def grade(sandbox: Sandbox, question: Question, response: str) -> Verdict:
+    """Whether the function in the response passes the task's tests."""
+    code = program(question, response)
+    if code is None:
+        return Verdict(False, None)
+    outcome = sandbox.run(code)
+    return Verdict(outcome.passed, code, outcome.detail)
+
+
+def program(question: Question, response: str) -> str | None:
+    """Source that defines the function and checks it; None where a response has no code.
+
+    The code is the last block that defines the function, else the response from
+    its definition on, else a body that continues the prompt. What the prompt has
+    before the function (imports, other functions) comes first.
+    """
+    prompt, name = question.data["prompt"], question.data["entry_point"]
+    defined = re.compile(rf"^(?:async )?def {re.escape(name)}\b", re.MULTILINE)
+    blocks = _BLOCK.findall(response)
+    with_function = [block for block in blocks if defined.search(block)]
+    if with_function:
+        code = _header(prompt, name) + with_function[-1]
+    elif defined.search(response) and not blocks:
+        code = _header(prompt, name) + _from_definition(response, name)
+    else:
+        body = blocks[-1] if blocks else response
+        if not re.match(r"(?:\s*\n)*[ \t]+\S", body):
+            return None
+        code = prompt + body
+    return f"{code}\n{question.data['test']}\ncheck({name})\n"
+
+
+def _header(prompt: str, name: str) -> str:
+    """What stands before the task's function."""
+    return prompt[: prompt.rindex(f"def {name}")]
+
+
+def _from_definition(response: str, name: str) -> str:
+    """The response from its first import or definition on, up to the first line of prose."""
+    lines = response.splitlines()
+    begins = re.compile(r"(?:import|from|def|async def|class|@)\b|@")
+    start = next(index for index, line in enumerate(lines) if begins.match(line))
+    kept = []
+    for line in lines[start:]:
+        if line and not line[0].isspace() and not begins.match(line) and not _is_code(line):
+            break
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def _is_code(line: str) -> bool:
+    try:
+        compile(line, "line", "exec")
+    except (SyntaxError, ValueError):
+        return line.startswith((")", "]", "}", "#", "else", "elif", "except", "finally"))
+    return True

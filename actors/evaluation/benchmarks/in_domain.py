@@ -1,0 +1,87 @@
+"""Questions of the run's own corpus: trained facts, and what its splits ask.
+
+Greedy, in the run's own prompt format and verdict (paper: in-domain at T = 0).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from actors.evaluation.benchmarks.base import (
+    Generation,
+    Materials,
+    NotMeasured,
+    Protocol,
+    Question,
+    Verdict,
+)
+from common.prompts import Prompts
+from common.records import Fact
+from common.verification.verifier import Mode, accepts, last_boxed
+
+# Splits that some corpora have; those a corpus lacks are no part of its suite.
+SPLITS = ("paraphrased", "two_hop", "test", "unseen", "multi_hop")
+
+
+def recall(materials: Materials) -> Generation:
+    """The trained questions, without any context; with an answer's aliases where known."""
+    items = splits(materials).get("recall")
+    if items is None:
+        facts = materials.subset("recall", materials.corpus.facts)
+        return _generation("recall", materials, [_asked(materials.prompts, fact) for fact in facts])
+    return _split("recall", materials, items)
+
+
+def retrieval(materials: Materials) -> Generation:
+    """Questions about untrained facts that stand in the context among distractors."""
+    if not materials.corpus.retrieval:
+        raise NotMeasured("the corpus has no retrieval items")
+    return _split("retrieval", materials, materials.corpus.retrieval)
+
+
+def split(name: str, materials: Materials) -> Generation:
+    """A further split of the corpus."""
+    items = splits(materials).get(name)
+    if not items:
+        raise NotMeasured(f"the corpus has no split {name}")
+    return _split(name, materials, items)
+
+
+def splits(materials: Materials) -> dict[str, Any]:
+    """The corpus' splits by name; a corpus may have none."""
+    return getattr(materials.corpus, "splits", {})
+
+
+def grade(mode: Mode, question: Question, response: str) -> Verdict:
+    """Whether the response gives the answer or one of its aliases."""
+    extracted = last_boxed(response) if mode == "boxed" else response.strip() or None
+    spellings = (question.answer, *question.data.get("aliases", ()))
+    return Verdict(any(accepts(mode, response, spelling) for spelling in spellings), extracted)
+
+
+def _split(name: str, materials: Materials, items: Any) -> Generation:
+    return _generation(
+        name,
+        materials,
+        [_question(materials.prompts, item) for item in materials.subset(name, items)],
+    )
+
+
+def _generation(name: str, materials: Materials, questions: list[Question]) -> Generation:
+    protocol = Protocol(materials.settings.max_tokens)
+    return Generation(name, questions, partial(grade, materials.prompts.mode), protocol)
+
+
+def _asked(prompts: Prompts, fact: Fact) -> Question:
+    return Question(fact.id, prompts.naive(fact), fact.question, fact.answer)
+
+
+def _question(prompts: Prompts, item: Any) -> Question:
+    if item.context:
+        prompt = prompts.retrieval(item)
+    else:
+        prompt = prompts.naive(Fact(item.id, item.question, item.answer))
+    aliases = list(getattr(item, "aliases", ()))
+    text = "\n".join((*item.context, item.question))
+    return Question(item.id, prompt, text, item.answer, {"aliases": aliases} if aliases else {})

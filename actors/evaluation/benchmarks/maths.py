@@ -1,0 +1,152 @@
+"""GSM8K, MATH-500 and AIME 2024: worked answers, the result in a box.
+
+Numbers are compared by value; MATH-500's answers by math-verify.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+
+from actors.evaluation.benchmarks.base import (
+    Generation,
+    Materials,
+    NotMeasured,
+    Protocol,
+    Question,
+    Verdict,
+)
+from actors.evaluation.benchmarks.sources import Row, Source, read
+from common.verification import math_equality as math_verdict
+from common.verification.verifier import last_boxed
+
+GSM8K = Source("gsm8k", "test", "openai/gsm8k", "main/test-*.parquet")
+MATH500 = Source("math500", "test", "HuggingFaceH4/MATH-500", "test.jsonl")
+AIME24 = Source("aime24", "aime24", "HuggingFaceH4/aime_2024", "data/train-*.parquet")
+
+_REQUEST = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+_RESPONSE_TOKENS = 16_384
+_AIME_SAMPLES = 16
+
+_NUMBER = re.compile(
+    r"(?<![\w.,^])[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+)?"
+    r"(?![\d^]|[.,]\d)"
+)
+_UNITS = re.compile(
+    r"\\(?:text|mathrm|textbf|mbox)\{[^{}]*\}|\\[,;:!%$]|[$%€£°]|\\left|\\right|\\circ|\s"
+)
+
+
+def gsm8k(materials: Materials) -> Generation:
+    """GSM8K test, 1,319 word problems."""
+    return _build("gsm8k", materials, GSM8K, _gsm8k_answer, by_number)
+
+
+def math500(materials: Materials) -> Generation:
+    """MATH-500."""
+    return _build("math500", materials, MATH500, lambda row: row["answer"], by_expression)
+
+
+def aime24(materials: Materials) -> Generation:
+    """AIME 2024 I and II, 30 problems."""
+    return _build(
+        "aime24", materials, AIME24, lambda row: str(int(row["answer"])), by_number, _AIME_SAMPLES
+    )
+
+
+def by_number(question: Question, response: str) -> Verdict:
+    """The last box, or without one what follows ``####``, or the last number."""
+    box = last_boxed(response)
+    if box is None:
+        marked = response.rpartition("####")[2] if "####" in response else response
+        found = last_number(marked)
+    else:
+        found = number(box)
+    extracted = box if found is None else str(found)
+    return Verdict(found is not None and found == number(question.answer), extracted)
+
+
+def by_expression(question: Question, response: str) -> Verdict:
+    """The last box, or without one what the response ends with, equal by math-verify."""
+    box = last_boxed(response)
+    if box is not None:
+        # Answers that are no mathematics (a name, a word) are equal as they stand.
+        same = _plain(box) == _plain(question.answer)
+        right = same or math_verdict.equal(f"\\boxed{{{box}}}", question.answer)
+        return Verdict(right, box)
+    if not response.strip():
+        return Verdict(False, None)
+    right = math_verdict.equal(response, question.answer)
+    found = last_number(response)
+    return Verdict(right, question.answer if right else None if found is None else str(found))
+
+
+def number(text: str) -> Decimal | None:
+    """Value of a text that is one number, units and LaTeX dress aside."""
+    bare = _UNITS.sub("", text.replace("{,}", ",")).rstrip(".")
+    bare = bare.rpartition("=")[2]
+    fraction = re.fullmatch(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}", bare)
+    if fraction is not None and int(fraction[3]):
+        value = Decimal(int(fraction[2])) / int(fraction[3])
+        return -value if fraction[1] else value
+    match = _NUMBER.fullmatch(bare)
+    if match is not None:
+        return _value(bare)
+    worded = re.fullmatch(r"([-+]?[\d,]*\.?\d+)[A-Za-z]+", bare)
+    return _value(worded[1]) if worded is not None else None
+
+
+def last_number(text: str) -> Decimal | None:
+    """Value of the last number in a text."""
+    for found in reversed(_NUMBER.findall(text.replace("{,}", ","))):
+        if any(map(str.isdigit, found)):
+            return _value(found)
+    return None
+
+
+def _value(digits: str) -> Decimal | None:
+    try:
+        return Decimal(digits.replace(",", "").replace("\u2212", "-"))
+    except InvalidOperation:
+        return None
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}", r"\1", text)
+    return re.sub(r"\\left|\\right|\\[,;:! ]|\s|\$", "", text).rstrip(".").replace("dfrac", "frac")
+
+
+def _gsm8k_answer(row: Row) -> str:
+    answer: str = row["answer"].rpartition("####")[2].strip()
+    return answer
+
+
+def _build(
+    name: str,
+    materials: Materials,
+    source: Source,
+    answer: Callable[[Row], str],
+    grade: Callable[[Question, str], Verdict],
+    samples: int = 1,
+) -> Generation:
+    rows = list(enumerate(read(source, materials.settings.data_root)))
+    try:
+        questions = [
+            Question(
+                f"{name}-{index}",
+                materials.prompts.user(_asked(row) + _REQUEST),
+                _asked(row),
+                answer(row),
+            )
+            for index, row in materials.subset(name, rows)
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotMeasured(f"{name}: rows have other fields than expected ({error!r})") from error
+    protocol = materials.protocol(Protocol(_RESPONSE_TOKENS, 1.0, samples))
+    return Generation(name, questions, grade, protocol)
+
+
+def _asked(row: Row) -> str:
+    text: str = row["question"] if "question" in row else row["problem"]
+    return text.strip()

@@ -1,0 +1,113 @@
+"""MMLU: 57 subjects, four choices, five worked examples in the one user turn.
+
+The model answers in text; the letter is read from what it wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from actors.evaluation.benchmarks.base import (
+    Generation,
+    Materials,
+    NotMeasured,
+    Protocol,
+    Question,
+    Verdict,
+)
+from actors.evaluation.benchmarks.sources import Row, Source, read
+from common.verification.verifier import last_boxed, normalise
+
+TEST = Source("mmlu", "test", "cais/mmlu", "all/test-*.parquet")
+DEV = Source("mmlu", "dev", "cais/mmlu", "all/dev-*.parquet")
+
+LETTERS = "ABCD"
+SHOTS = 5
+_REQUEST = "End your answer with a line of the form: The answer is (X)."
+
+_LETTER = r"\s*(?:option|choice)?\s*[*_\"'$(\[{\s]*([A-D])(?![\w'’])"
+_ANSWER = re.compile(
+    r"\banswer\b[*_]*(?:\s+(?:is|would be|must be|should be)|\s*[:=])?[*_:]*" + _LETTER, re.I
+)
+_OPTION = re.compile(r"\b(?:option|choice)" + _LETTER, re.I)
+_ALONE = re.compile(r"[\s*_\"'$(\[{]*([A-D])[\s*_\"'$)\]}.]*", re.IGNORECASE)
+_LED = re.compile(r"[\s*_\"'$(\[]*([A-D])[*_\"'$]*(?:[).:\],]|\s*$)")
+
+
+def build(materials: Materials) -> Generation:
+    """The test split (14,042 questions)."""
+    root = materials.settings.data_root
+    try:
+        examples = defaultdict(list)
+        for row in read(DEV, root):
+            examples[row["subject"]].append(_block(row, letter_of(row)))
+        questions = [
+            _question(materials, number, row, examples[row["subject"]][:SHOTS])
+            for number, row in materials.subset("mmlu", list(enumerate(read(TEST, root))))
+        ]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise NotMeasured(f"mmlu: rows have other fields than expected ({error!r})") from error
+    return Generation("mmlu", questions, grade, materials.protocol(Protocol(1024, 1.0)))
+
+
+def grade(question: Question, response: str) -> Verdict:
+    """Whether the letter that the response settles on is the right one."""
+    found = chosen(response, question.data["choices"])
+    return Verdict(found == question.answer, found)
+
+
+def chosen(response: str, choices: Sequence[str] = ()) -> str | None:
+    """The letter that a response gives, or None.
+
+    In this order: the last box; the last "answer is X"; a response, or its last
+    line, that is nothing but a letter; a response that begins with "X)" or "X.";
+    the only option named; the text of one choice as the whole response or box.
+    """
+    box = last_boxed(response)
+    text = response if box is None else re.sub(r"\\(?:text|mathrm|textbf)", "", box)
+    if box is None:
+        # A small letter after these words is an article more often than a choice.
+        said = [found for found in _ANSWER.findall(text) if found.isupper()]
+        if said:
+            return str(said[-1])
+    lines = text.strip().splitlines() or [""]
+    for candidate in (text, lines[-1]):
+        alone = _ALONE.fullmatch(candidate)
+        if alone is not None:
+            return alone[1].upper()
+    led = _LED.match(text)
+    if led is not None:
+        return led[1]
+    named = {found for found in _OPTION.findall(text) if found.isupper()}
+    if len(named) == 1:
+        return str(named.pop())
+    same = [index for index, choice in enumerate(choices) if normalise(choice) == normalise(text)]
+    return LETTERS[same[0]] if len(same) == 1 else None
+
+
+def letter_of(row: Row) -> str:
+    """The right letter: given as a letter, or as an index from 0."""
+    answer = str(row["answer"])
+    return answer if answer in tuple(LETTERS) else LETTERS[int(answer)]
+
+
+def _block(row: Row, letter: str) -> str:
+    lines = [f"({name}) {choice}" for name, choice in zip(LETTERS, row["choices"], strict=True)]
+    shown = f"Question: {row['question'].strip()}\n" + "\n".join(lines)
+    return f"{shown}\nThe answer is ({letter})." if letter else shown
+
+
+def _question(materials: Materials, number: int, row: Row, examples: Sequence[str]) -> Question:
+    topic = row["subject"].replace("_", " ")
+    intro = f"These are multiple-choice questions about {topic}. {_REQUEST}"
+    asked = _block(row, "")
+    text = "\n\n".join((intro, *examples, asked))
+    return Question(
+        f"mmlu-{number}",
+        materials.prompts.user(text),
+        asked,
+        letter_of(row),
+        {"choices": list(row["choices"])},
+    )

@@ -1,0 +1,213 @@
+"""The evaluator role: measures the base model and every checkpoint, newest first as a rule.
+
+Waits for checkpoints and blocks nobody; evaluators share the work by claims on
+files, and what is measured once is never measured again (``results``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from actors.evaluation.benchmarks.base import Materials
+from actors.evaluation.results import Results, Target
+from actors.evaluation.runner import Meter, Progress, Suite, build_suite
+from actors.inference import batch as completion
+from common.config.evaluation import EvaluatorSettings
+from common.corpora import Corpus
+from common.errors import UserError
+from common.metrics import Snapshot
+from common.models import Model
+from common.prompts import Prompts
+
+_POLL_S = 0.5
+
+
+class EvalEngine(completion.Engine, Protocol):
+    """What the evaluator needs of :class:`actors.inference.engine.Engine`."""
+
+    def load_weights(self, model_dir: Path) -> None: ...
+
+
+class Analysis(Protocol):
+    """Measured when no suite is open, piece by piece, so that a new checkpoint waits for little."""
+
+    def advance(self, targets: Sequence[Target], final: bool) -> tuple[bool, bool]:
+        """One piece of work: (whether one was done, whether others hold some).
+
+        ``final``: there will be no more checkpoints or rollouts.
+        """
+        ...
+
+
+class Evaluator:
+    """Measures the targets that ``find`` lists.
+
+    Args:
+        engine: a warm engine; its weights are replaced as needed.
+        loaded: hash of the weights that it holds.
+        materials: what the suites are built from.
+        results: where results go.
+        find: the targets there are now, in any order.
+        on_progress: told of every item.
+        newest_first: which of several open checkpoints is next; a decision that waits for
+            them in their order is made soonest if they are taken in it.
+    """
+
+    def __init__(
+        self,
+        engine: EvalEngine,
+        loaded: str,
+        materials: Materials,
+        results: Results,
+        find: Callable[[], list[Target]],
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        newest_first: bool = True,
+    ) -> None:
+        self._engine = engine
+        self._loaded = loaded
+        self._materials = materials
+        self._results = results
+        self._find = find
+        self._on_progress = on_progress
+        self._newest_first = newest_first
+        self._suites: list[Suite] | None = None
+        self.analyses: list[Analysis] = []
+        self._draining = threading.Event()
+        self._items = 0
+        self._waiting = ""
+        self._metrics: dict[str, float] = {"mixsd_eval_seconds_total": 0.0}
+        self._meter = Meter(engine, materials, self.count)
+
+    @property
+    def progress(self) -> float:
+        """Items measured by this process."""
+        return self._items
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for, or empty."""
+        return self._waiting
+
+    def drain(self) -> None:
+        """No more checkpoints will come: return once all are measured."""
+        self._draining.set()
+
+    def snapshot(self) -> Snapshot:
+        """Current metrics; called from another thread."""
+        return dict(self._metrics)
+
+    def run(self) -> int:
+        """Measure until told that no more will come; returns suites measured here."""
+        done = 0
+        while True:
+            last_look = self._draining.is_set()
+            self._waiting = ""
+            worked, held_elsewhere = self._measure_one()
+            if not worked:
+                worked, held_too = self._analyse_one(last_look)
+                held_elsewhere |= held_too
+            done += worked
+            if worked:
+                continue
+            # What another evaluator holds may come back if that one dies.
+            if last_look and not held_elsewhere:
+                return done
+            self._waiting = "another evaluator" if held_elsewhere else "a checkpoint"
+            (threading.Event() if last_look else self._draining).wait(_POLL_S)
+
+    def _measure_one(self) -> tuple[bool, bool]:
+        """Measure the next open suite: (whether one was, whether others hold some)."""
+        if self._suites is None:
+            names = dict.fromkeys(self._materials.settings.suites)
+            self._suites = [build_suite(name, self._materials) for name in names]
+        held_elsewhere = False
+        targets = sorted(self._find(), key=lambda one: one.step, reverse=self._newest_first)
+        for target in targets:
+            for suite in self._suites:
+                wanted = (target, suite.name, suite.key)
+                if self._results.find(*wanted) is not None:
+                    continue
+                with self._results.claim(*wanted) as held:
+                    if not held:
+                        held_elsewhere = True
+                    # It may have been finished between our look and our claim.
+                    elif self._results.find(*wanted) is None:
+                        twin = self._results.find_twin(*wanted)
+                        if twin is None:
+                            self._measure(target, suite)
+                        else:
+                            self._copy(target, suite, twin)
+                        return True, held_elsewhere
+        return False, held_elsewhere
+
+    def _analyse_one(self, final: bool) -> tuple[bool, bool]:
+        held_elsewhere, targets = False, self._find()
+        for analysis in self.analyses:
+            began = time.monotonic()
+            worked, held = analysis.advance(targets, final)
+            held_elsewhere |= held
+            if worked:
+                self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
+                return True, held_elsewhere
+        return False, held_elsewhere
+
+    def hold(self, target: Target) -> None:
+        """Put a target's weights into the engine, unless it has them."""
+        if self._loaded != target.weights:
+            self._engine.load_weights(target.folder)
+            self._loaded = target.weights
+
+    def _measure(self, target: Target, suite: Suite) -> None:
+        began = time.monotonic()
+        self.hold(target)
+        result, responses = self._meter.measure(suite)
+        self._results.write(target, suite.name, suite.key, result, responses)
+        self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
+
+    def _copy(self, target: Target, suite: Suite, twin: dict[str, Any]) -> None:
+        """The same weights at another step have the same scores."""
+        kept = {key: twin[key] for key in ("seconds", "scores")}
+        responses = self._results.responses(twin)
+        self._results.write(target, suite.name, suite.key, kept, responses)
+
+    def count(self, progress: Progress) -> None:
+        """An item of a benchmark or an analysis is done."""
+        self._items += 1
+        self._metrics["mixsd_eval_items_done"] = progress.done
+        self._metrics["mixsd_eval_items"] = progress.total
+        self._on_progress(progress)
+
+
+def materials_for(
+    model: Model, prompts: Prompts, corpus: Corpus, settings: EvaluatorSettings, seed: int
+) -> Materials:
+    """What a model's benchmarks are built from."""
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = model.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    return Materials(prompts, encode, corpus, settings, seed)
+
+
+def check_retrieval(
+    prompts: Prompts, corpus: Corpus, settings: EvaluatorSettings, context: int
+) -> None:
+    """Refuse retrieval items that cannot fit the context.
+
+    Raises:
+        UserError: names the longest item's length and the bound.
+    """
+    measured = {"in_domain", "small", "retrieval"} & set(settings.suites)
+    if not settings.actors or not measured or not corpus.retrieval:
+        return
+    longest = max(len(prompts.retrieval(item)) for item in corpus.retrieval) + settings.max_tokens
+    if longest > context:
+        raise UserError(
+            f"a retrieval question takes {longest} tokens, more than engine.max_model_len="
+            f"{context}; raise it or lower data.kgfact.distractors"
+        )

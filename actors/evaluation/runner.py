@@ -1,0 +1,233 @@
+"""A benchmark and an engine in, a score and every response out.
+
+Generation runs in the engine's batches, log-likelihoods in scoring batches.
+Knows nothing of checkpoints or files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from actors.evaluation import benchmarks
+from actors.evaluation.benchmarks import base, choice
+from actors.evaluation.benchmarks.base import (
+    Benchmark,
+    Generation,
+    Materials,
+    MultipleChoice,
+    NotMeasured,
+    Question,
+    TextNLL,
+    Verdict,
+)
+from actors.evaluation.benchmarks.shares import mean_share, proportion
+from actors.evaluation.taxonomy import Entities, classify
+from actors.inference.batch import Completion, Engine
+from actors.inference.requests import Sampling
+from common.estimates import Score, mean_nll
+
+# Raise with a change of a prompt or grader: what was measured before is another score.
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Benchmarks that are measured together, and why some of them cannot be.
+
+    ``key`` is a hash of all that decides the scores besides the weights.
+    """
+
+    name: str
+    benchmarks: tuple[Benchmark, ...]
+    missing: dict[str, str]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Items done of a benchmark."""
+
+    benchmark: str
+    done: int
+    total: int
+
+
+def build_suite(name: str, materials: Materials) -> Suite:
+    """Build a suite's benchmarks from their data."""
+    built: list[Benchmark] = []
+    missing = {}
+    for member in benchmarks.members(name, materials):
+        try:
+            built.append(benchmarks.BUILDERS[member](materials))
+        except NotMeasured as reason:
+            missing[member] = str(reason)
+    parts = [VERSION, materials.prompts.mode, missing, [base.fingerprint(one) for one in built]]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return Suite(name, tuple(built), missing, key)
+
+
+class Meter:
+    """Measures benchmarks on whatever weights the engine holds.
+
+    Args:
+        engine: nobody else may use it meanwhile.
+        materials: what the benchmarks were built from.
+        on_progress: told of every item.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        materials: Materials,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self._context = engine.max_model_len
+        self._completion = Completion(engine, materials.settings.slots)
+        self._materials = materials
+        self._entities = Entities(materials.corpus.facts)
+        self._on_progress = on_progress
+
+    def measure(self, suite: Suite) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The result of a suite as it is kept, and its responses."""
+        began = time.monotonic()
+        scores: dict[str, Any] = {}
+        responses: list[dict[str, Any]] = []
+        for benchmark in suite.benchmarks:
+            started = time.monotonic()
+            try:
+                score, answered = self._measure(benchmark)
+            except NotMeasured as reason:
+                score, answered = {"not_measured": str(reason)}, []
+            score["seconds"] = round(time.monotonic() - started, 3)
+            scores[benchmark.name] = score
+            responses += [{"benchmark": benchmark.name, **one} for one in answered]
+        scores |= {name: {"not_measured": why} for name, why in suite.missing.items()}
+        seconds = round(time.monotonic() - began, 3)
+        return {"seconds": seconds, "scores": scores}, responses
+
+    def _measure(self, benchmark: Benchmark) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        if isinstance(benchmark, Generation):
+            return self._generation(benchmark)
+        if isinstance(benchmark, MultipleChoice):
+            return self._choice(benchmark)
+        return self._text(benchmark)
+
+    def _generation(self, benchmark: Generation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        protocol = benchmark.protocol
+        asked = [question for question in benchmark.questions for _ in range(protocol.samples)]
+        self._check_context(benchmark.name, [len(q.prompt) + 1 for q in benchmark.questions])
+        bounds = [min(protocol.max_tokens, self._context - len(q.prompt)) for q in asked]
+        rng = random.Random(f"{self._materials.seed}:{benchmark.name}")
+        samplings = [
+            Sampling(
+                protocol.temperature, seed=rng.getrandbits(31) if protocol.temperature else None
+            )
+            for _ in asked
+        ]
+        generated = self._completion.generate(
+            [question.prompt for question in asked],
+            bounds,
+            samplings,
+            lambda done: self._tell(benchmark.name, done, len(asked)),
+        )
+        texts = [self._materials.prompts.text(ids) for ids in generated]
+        with ThreadPoolExecutor(benchmark.grading_threads) as pool:
+            verdicts = list(pool.map(benchmark.grade, asked, texts))
+        cut = [len(ids) >= bound for ids, bound in zip(generated, bounds, strict=True)]
+        answered = [
+            self._response(question, text, verdict, was_cut)
+            for question, text, verdict, was_cut in zip(asked, texts, verdicts, cut, strict=True)
+        ]
+        right = [verdict.right for verdict in verdicts]
+        return {
+            **asdict(_share(right, protocol.samples)),
+            "samples": protocol.samples,
+            "temperature": protocol.temperature,
+            "max_tokens": protocol.max_tokens,
+            "cut_off": sum(cut),
+            "errors": dict(Counter(one["error"] for one in answered if "error" in one)),
+        }, answered
+
+    def _response(
+        self, question: Question, text: str, verdict: Verdict, cut_off: bool
+    ) -> dict[str, Any]:
+        response = {
+            "id": question.id,
+            "question": question.text,
+            "answer": question.answer,
+            "response": text,
+            "extracted": verdict.extracted,
+            "right": verdict.right,
+            "cut_off": cut_off,
+        }
+        if verdict.detail:
+            response["detail"] = verdict.detail
+        if not verdict.right:
+            asked = f"{question.text}\n{question.data.get('prompt', '')}"
+            response["error"] = classify(text, asked, verdict.extracted, self._entities)
+        return response
+
+    def _choice(self, benchmark: MultipleChoice) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        pairs = [choice.pairs(item, self._materials.encode) for item in benchmark.items]
+        flat = [pair for of_item in pairs for pair in of_item]
+        self._check_context(benchmark.name, [len(a) + len(b) + 1 for a, b in flat])
+        total = len(benchmark.items)
+        scored = self._completion.score(
+            flat, lambda done: self._tell(benchmark.name, done * total // len(flat), total)
+        )
+        answered, plain, at = [], 0, 0
+        for item in benchmark.items:
+            logprobs = scored[at : at + len(item.choices)]
+            at += len(item.choices)
+            sums = [sum(of) for of in logprobs]
+            chosen = choice.likeliest(item.choices, logprobs)
+            plain += sums.index(max(sums)) == item.gold
+            answered.append(
+                {
+                    "id": item.id,
+                    "question": item.text,
+                    "answer": item.choices[item.gold],
+                    "response": item.choices[chosen],
+                    "logprobs": [round(of, 4) for of in sums],
+                    "right": chosen == item.gold,
+                }
+            )
+        score = _share([bool(one["right"]) for one in answered], 1)
+        return {**asdict(score), "not_normalised": plain / total}, answered
+
+    def _text(self, benchmark: TextNLL) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        windows = benchmark.windows
+        self._check_context(benchmark.name, [len(rest) + 2 for _, rest in windows])
+        scored = self._completion.score(
+            windows, lambda done: self._tell(benchmark.name, done, len(windows))
+        )
+        answered = [
+            {"id": f"{benchmark.name}-{number}", "nll": -sum(of) / len(of), "tokens": len(of)}
+            for number, of in enumerate(scored)
+        ]
+        return asdict(mean_nll(scored)), answered
+
+    def _check_context(self, name: str, lengths: Sequence[int]) -> None:
+        if max(lengths) > self._context:
+            raise NotMeasured(
+                f"an item of {name} takes {max(lengths)} tokens, more than engine.max_model_len="
+                f"{self._context}; raise it"
+            )
+
+    def _tell(self, benchmark: str, done: int, total: int) -> None:
+        self._on_progress(Progress(benchmark, done, total))
+
+
+def _share(right: Sequence[bool], samples: int) -> Score:
+    if samples == 1:
+        return proportion(sum(right), len(right))
+    starts = range(0, len(right), samples)
+    return mean_share([sum(right[start : start + samples]) / samples for start in starts])

@@ -1,0 +1,94 @@
+"""What the settings of an engine come to as vLLM's arguments and environment.
+
+Pure: imports no runtime. ``engine`` hands the result to vLLM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from common.config.sections import EngineSettings
+
+_log = logging.getLogger(__name__)
+
+# Resumable requests are young and private to vLLM's engine core; these are the
+# versions whose behaviour the tests have seen.
+TESTED_VLLM = ("0.32.0",)
+
+
+class EngineError(RuntimeError):
+    """The engine cannot do what was asked; the message says what to change."""
+
+
+def use_sessions(wanted: bool | str, version: str) -> bool:
+    """What ``engine.sessions`` comes to with this vLLM."""
+    tested = version.split("+")[0] in TESTED_VLLM
+    names = " or ".join(TESTED_VLLM)
+    if wanted is True and not tested:
+        raise EngineError(
+            f"engine.sessions=true needs vLLM {names}, found {version}; "
+            "set engine.sessions=auto to use plain requests with other versions"
+        )
+    if wanted == "auto" and not tested:
+        _log.warning(
+            "engine.sessions=auto: vLLM %s is not %s; decoding with plain requests", version, names
+        )
+    return tested and bool(wanted)
+
+
+def set_environment(settings: EngineSettings) -> None:
+    """What vLLM reads from the environment; must come before its import."""
+    # One process: on CPU vLLM else moves the worker into another.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    if settings.resolved_device == "cpu":
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
+
+
+def vllm_arguments(
+    settings: EngineSettings,
+    max_requests: int,
+    speculative_tokens: int = 0,
+    receives_weights: bool = False,
+) -> dict[str, Any]:
+    """vLLM's engine arguments for these settings."""
+    arguments: dict[str, Any] = {
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": max_requests,
+        "max_num_batched_tokens": max(settings.max_batched_tokens, max_requests),
+        "enforce_eager": settings.enforce_eager,
+        "enable_prefix_caching": True,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "trust_remote_code": settings.trust_remote_code,
+        "seed": 0,
+        # Raw log-probabilities: before temperature, top-k and top-p.
+        "logprobs_mode": "raw_logprobs",
+        # A session's next chunk depends on the tokens of the last one.
+        "async_scheduling": False,
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+        "skip_tokenizer_init": True,
+        "worker_extension_cls": "actors.inference.worker_extension.Inside",
+    }
+    if settings.resolved_device == "cpu":
+        arguments["block_size"] = 32
+        arguments["distributed_executor_backend"] = "uni"
+    else:
+        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    if speculative_tokens:
+        arguments["speculative_config"] = {
+            "method": "ngram",
+            "num_speculative_tokens": speculative_tokens,
+            "prompt_lookup_max": 4,
+            "prompt_lookup_min": 2,
+        }
+    if receives_weights:
+        arguments["weight_transfer_config"] = {"backend": "nccl"}
+    if settings.num_blocks is not None:
+        arguments["num_gpu_blocks_override"] = settings.num_blocks
+    return arguments

@@ -1,0 +1,343 @@
+"""The door to vLLM: one in-process engine, driven step by step.
+
+It drives vLLM's ``EngineCore`` itself instead of calling ``LLM.generate``, for
+the sake of *sessions*: a request that has generated its
+tokens keeps its KV cache and is continued later with tokens that somebody
+else drew (vLLM's ``resumable`` requests). Without sessions each continuation
+is a plain request on the whole context and prefix caching does the rest.
+
+A session is only a cache: where room is short the engine drops those that
+wait, oldest first, and computes them again when they continue. vLLM would
+never do so itself, and an engine full of them would wait for ever.
+
+The engine knows tokens only. Who generates next is decided in ``relay``.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.inference.arguments import set_environment, use_sessions, vllm_arguments
+from actors.inference.kv_budget import Generating, Room
+from actors.inference.requests import Chunk, Sampling, Segment, token_seed
+from actors.inference.session_rewind import keep_shared
+from common.config.sections import EngineSettings
+from common.metrics import Snapshot
+from common.weights import BitSum
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+
+class Engine:
+    """One vLLM engine of one model in this process.
+
+    Args:
+        model_dir: Hugging Face folder with safetensors.
+        settings: device, precision, context and cache sizes.
+        max_requests: requests alive at once, waiting sessions included.
+        stop_token_ids: tokens that end a generation; they are part of it.
+        speculative_tokens: guessed at once from what stands in the context; 0: none.
+        receives_weights: by vLLM's NCCL weight transfer, through :meth:`call_workers`.
+
+    Attributes:
+        num_blocks: KV blocks in all.
+        num_dropped: sessions dropped for want of room so far.
+
+    Raises:
+        EngineError: this vLLM cannot do what the settings ask for.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        settings: EngineSettings,
+        *,
+        max_requests: int,
+        stop_token_ids: Sequence[int],
+        speculative_tokens: int = 0,
+        receives_weights: bool = False,
+    ) -> None:
+        set_environment(settings)
+        from vllm import SamplingParams, __version__
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.core_client import InprocClient
+        from vllm.v1.executor.abstract import Executor
+        from vllm.v1.request import Request
+
+        self._sessions = use_sessions(settings.sessions, __version__)
+        self._new_params, self._new_request = SamplingParams, Request
+        arguments = vllm_arguments(settings, max_requests, speculative_tokens, receives_weights)
+        config = EngineArgs(model=str(model_dir), **arguments).create_engine_config()
+        self._core = InprocClient(config, Executor.get_class(config), log_stats=False)
+        self.scheduler = self._core.engine_core.scheduler
+        self._pool = self.scheduler.kv_cache_manager.block_pool
+        # vLLM's second model runner draws by (seed, position) of itself.
+        self._seed_draws = not config.use_v2_model_runner
+        if self._seed_draws:
+            self._core.collective_rpc("adopt_generators")
+        cache = config.cache_config
+        # One block is vLLM's null block; it is never handed out.
+        self.num_blocks = int(cache.num_gpu_blocks) - 1
+        # Guesses take room in the cache before they are known to be wrong.
+        self._ahead = speculative_tokens
+        self._room = Room(self.num_blocks, int(cache.block_size), max_requests)
+        self.max_model_len = int(config.model_config.max_model_len)
+        self._stop_token_ids = list(stop_token_ids)
+        self._stops = frozenset(stop_token_ids)
+        self._params: dict[tuple[int, float, int, float], SamplingParams] = {}
+        self.num_dropped = 0
+        self._to_abort: set[str] = set()
+        self._early: list[Segment] = []
+        self._serial = itertools.count()
+
+    # -- sessions ---------------------------------------------------------
+
+    def extend(
+        self,
+        key: str,
+        context: Sequence[int],
+        num_tokens: int,
+        sampling: Sampling,
+        *,
+        last: bool = False,
+    ) -> None:
+        """Let ``key`` generate up to ``num_tokens`` after ``context``.
+
+        Of a key that was extended before, what it has seen and ``context`` begins
+        with is kept; only the rest is computed. The result comes out of :meth:`step`
+        as one :class:`Segment`. ``last``: the key will not be extended again, so
+        nothing of it is kept.
+        """
+        continues = self._sessions and not last
+        if key in self._to_abort:
+            self._abort()
+        waited = self._room.begin(
+            key, len(context), num_tokens + self._ahead, continues, sampling.seed
+        )
+        params = self._params_for(num_tokens, sampling)
+        num_kept = keep_shared(self.scheduler, key, context) if waited else 0
+        if waited:
+            self._unpark(key)
+            if not num_kept:
+                self._core.abort_requests([key])
+        if not num_kept:
+            self._add(key, context, params, resumable=continues)
+            return
+        # The last token a session sampled is not in its cache, so the chunk begins there.
+        self.scheduler.add_request(Chunk(key, list(context[num_kept:]), num_tokens, params))
+        if last:
+            # vLLM then frees it as it frees any request that has finished.
+            self.scheduler.requests[key].resumable = False
+
+    def release(self, key: str) -> None:
+        """Forget ``key`` and free its cache; unknown keys are ignored."""
+        self._drop(key)
+        if self._early:
+            self._early = [segment for segment in self._early if segment.key != key]
+
+    def step(self) -> list[Segment]:
+        """One engine iteration; the segments that it completed."""
+        self._prepare_step()
+        done, self._early = self._early, []
+        for output in self._core.get_output().outputs:
+            request = self._room.generating.get(output.request_id)
+            if request is not None:
+                request.collect(output)
+                if output.finish_reason is not None:
+                    done.append(self._finished(output.request_id, request))
+        return done
+
+    def begin_score(self, key: str, token_ids: Sequence[int], top: int = 0) -> None:
+        """Compute the log-probability of every token, and of the ``top`` likeliest there.
+
+        Comes out of :meth:`step`; no more than ``engine.max_batched_tokens`` at a time.
+        """
+        if key in self._to_abort:
+            self._abort()
+        self._room.begin(key, len(token_ids), 1, continues=False, seed=None)
+        params = self._new_params(
+            temperature=0.0, max_tokens=1, prompt_logprobs=top, detokenize=False
+        )
+        self._add(key, token_ids, params)
+
+    def ends(self, token_id: int) -> bool:
+        """Whether a generation ends with this token."""
+        return token_id in self._stops
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """KV blocks that a request of this many tokens fills."""
+        return self._room.blocks_for(num_tokens + self._ahead)
+
+    @property
+    def num_free_blocks(self) -> int:
+        """KV blocks that no request holds; they may keep a prefix for later."""
+        self._abort()
+        return int(self._pool.get_num_free_blocks())
+
+    # -- whole requests ---------------------------------------------------
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, sampling: Sampling
+    ) -> list[list[int]]:
+        """Complete each prompt; returns generated ids, the stop token included.
+
+        Sessions go on meanwhile; their segments come out of the next :meth:`step`.
+        """
+        keys = [f"whole-{next(self._serial)}" for _ in prompts]
+        for key, prompt in zip(keys, prompts, strict=True):
+            self.extend(key, prompt, max_tokens, sampling, last=True)
+        return [segment.token_ids for segment in self._finish(keys)]
+
+    def score(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        """Log-probability (nats) of every target token given prompt and prefix.
+
+        Takes (prompt ids, target ids) pairs; returns one float per target token.
+        """
+        keys = [f"whole-{next(self._serial)}" for _ in sequences]
+        for key, (prompt, target) in zip(keys, sequences, strict=True):
+            self.begin_score(key, [*prompt, *target])
+        return [
+            segment.prompt_logprobs[len(prompt) - 1 :]
+            for segment, (prompt, _) in zip(self._finish(keys), sequences, strict=True)
+        ]
+
+    def load_weights(self, model_dir: Path) -> None:
+        """Replace the weights in place by those of ``model_dir``; forgets every cache."""
+        assert not self._room.generating, "weights cannot change while requests run"
+        self._core.collective_rpc("reload", args=(str(model_dir),))
+        self.forget()
+
+    def sum_weights(self, names: Sequence[str]) -> list[dict[str, BitSum]]:
+        """What each device holds of these weights; see :func:`common.weights.difference`."""
+        sums: list[dict[str, BitSum]] = self._core.collective_rpc("sum_weights", args=(names,))
+        return sums
+
+    def call_workers(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every vLLM worker; what each returned."""
+        return list(self._core.collective_rpc(method, args=arguments))
+
+    def forget(self) -> None:
+        """Empty every cache: waiting sessions and shared prefixes."""
+        for key in list(self._room.waiting):
+            self._drop(key)
+        self._abort()
+        self._core.reset_prefix_cache()
+
+    def snapshot(self) -> Snapshot:
+        """How full the engine is; called from another thread."""
+        scheduler = self._core.engine_core.scheduler
+        running, waiting = scheduler.get_request_counts()
+        idle = scheduler.num_waiting_for_streaming_input
+        return {
+            "mixsd_engine_kv_usage": scheduler.kv_cache_manager.usage,
+            "mixsd_engine_running": running,
+            "mixsd_engine_waiting": waiting - idle,
+            "mixsd_engine_idle_sessions": idle,
+            "mixsd_engine_preempted": sum(
+                request.num_preemptions for request in list(scheduler.requests.values())
+            ),
+        }
+
+    def close(self) -> None:
+        """Shut the engine down."""
+        self._core.shutdown()
+
+    # -- inside -----------------------------------------------------------
+
+    def _prepare_step(self) -> None:
+        while (dropped := self._room.surplus()) is not None:
+            self._drop(dropped)
+            self.num_dropped += 1
+        self._abort()
+        if self._seed_draws:
+            seeds = {
+                key: token_seed(request.seed, len(request.token_ids))
+                for key, request in self._room.generating.items()
+                if request.seed is not None
+            }
+            if seeds:
+                self._core.collective_rpc("seed_draws", args=(seeds,))
+
+    def _finished(self, key: str, request: Generating) -> Segment:
+        if self._room.end(key):
+            self._park(key)
+        return request.segment(key)
+
+    def _drop(self, key: str) -> None:
+        if key in self._room.waiting:
+            self._unpark(key)
+        if self._room.forget(key):
+            self._to_abort.add(key)
+
+    def _park(self, key: str) -> None:
+        """Take a waiting session out of vLLM's queue, which is walked in every step."""
+        session = self.scheduler.requests[key]
+        # Guesses that were right beyond the run's end are not part of it, though
+        # vLLM counts them as computed.
+        session.num_computed_tokens = session.num_tokens - 1
+        self.scheduler.kv_holding_waiting.remove_request(session)
+        self.scheduler.deferred_waiting.discard(session)
+        self.scheduler.num_waiting_for_streaming_input -= 1
+
+    def _unpark(self, key: str) -> None:
+        self.scheduler.num_waiting_for_streaming_input += 1
+        self.scheduler._enqueue_waiting_request(self.scheduler.requests[key])
+
+    def _abort(self) -> None:
+        if self._to_abort:
+            self._core.abort_requests(list(self._to_abort))
+            self._to_abort.clear()
+
+    def _finish(self, keys: Sequence[str]) -> list[Segment]:
+        missing, done, others = set(keys), {}, []
+        while missing:
+            for segment in self.step():
+                if segment.key in missing:
+                    missing.remove(segment.key)
+                    done[segment.key] = segment
+                else:
+                    others.append(segment)
+        self._early = others
+        return [done[key] for key in keys]
+
+    def _params_for(self, num_tokens: int, sampling: Sampling) -> SamplingParams:
+        kind = (num_tokens, sampling.temperature, sampling.top_k, sampling.top_p)
+        params = self._params.get(kind)
+        if params is None:
+            params = self._params[kind] = self._new_params(
+                max_tokens=num_tokens,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                stop_token_ids=self._stop_token_ids,
+                logprobs=0,
+                detokenize=False,
+            )
+        if sampling.seed is not None:
+            params = copy.copy(params)
+            params.seed = token_seed(sampling.seed, 0) if self._seed_draws else sampling.seed
+        return params
+
+    def _add(
+        self, key: str, token_ids: Sequence[int], params: SamplingParams, resumable: bool = False
+    ) -> None:
+        request = self._new_request(
+            request_id=key,
+            prompt_token_ids=list(token_ids),
+            sampling_params=params,
+            pooling_params=None,
+            arrival_time=0.0,
+            block_hasher=self._core.engine_core.request_block_hasher,
+            resumable=resumable,
+        )
+        if resumable:
+            # vLLM copies it into its batch at each continuation, five times
+            # faster from an array.
+            request.prompt_token_ids = array("q", token_ids)
+        self.scheduler.add_request(request)

@@ -1,0 +1,109 @@
+"""Which requests live in an engine, and who must go when room is short. Pure.
+
+A request *generates*, or it is a session that *waits* between two runs. Both
+claim KV blocks, each counted as if it shared none of them. Waiting sessions
+are only a cache: the longest waiting is dropped first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.inference.requests import Segment, Top
+
+
+@dataclass(slots=True)
+class Generating:
+    """A request that the engine works on, and the most blocks it may come to fill."""
+
+    num_context: int
+    blocks: int
+    continues: bool
+    seed: int | None
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_top: Top | None = None
+
+    def collect(self, output: Any) -> None:
+        """Take what a step gave: vLLM's ``EngineCoreOutput``."""
+        self.token_ids += output.new_token_ids
+        if output.new_logprobs is not None:
+            self.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
+        scored = output.new_prompt_logprobs_tensors
+        if scored is not None:
+            # They come whole, also of a prompt that was computed in parts.
+            self.prompt_logprobs += scored.logprobs[:, 0].tolist()
+            ids, logprobs = scored.logprob_token_ids.numpy(), scored.logprobs.numpy()
+            self.prompt_top = Top(ids, logprobs) if ids.shape[1] > 1 else None
+
+    def segment(self, key: str) -> Segment:
+        """What has been generated, under ``key``."""
+        return Segment(
+            key, self.token_ids, self.logprobs, self.prompt_logprobs, prompt_top=self.prompt_top
+        )
+
+
+class Room:
+    """Counts blocks and requests.
+
+    Args:
+        num_blocks: KV blocks to share out.
+        block_size: tokens a block.
+        max_requests: requests alive at once.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int, max_requests: int) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self._max_requests = max_requests
+        self.generating: dict[str, Generating] = {}
+        # Sessions between two runs, and the blocks they fill.
+        self.waiting: dict[str, int] = {}
+        self._claimed = 0
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """Blocks that so many tokens fill."""
+        return -(-num_tokens // self.block_size)
+
+    def begin(
+        self, key: str, num_context: int, num_tokens: int, continues: bool, seed: int | None
+    ) -> bool:
+        """``key`` generates up to ``num_tokens``; whether it was waiting."""
+        assert key not in self.generating, f"{key} is still generating"
+        blocks = self.blocks_for(num_context + num_tokens)
+        self.generating[key] = Generating(num_context, blocks, continues, seed)
+        self._claimed += blocks
+        waited = key in self.waiting
+        self._claimed -= self.waiting.pop(key, 0)
+        return waited
+
+    def end(self, key: str) -> bool:
+        """``key`` has generated; whether it waits to continue."""
+        request = self.generating.pop(key)
+        self._claimed -= request.blocks
+        if request.continues:
+            # The last token drawn has not been computed yet.
+            blocks = self.blocks_for(request.num_context + len(request.token_ids) - 1)
+            self.waiting[key] = blocks
+            self._claimed += blocks
+        return request.continues
+
+    def forget(self, key: str) -> bool:
+        """Whether ``key`` was here; it no longer is."""
+        if key in self.generating:
+            self._claimed -= self.generating.pop(key).blocks
+        elif key in self.waiting:
+            self._claimed -= self.waiting.pop(key)
+        else:
+            return False
+        return True
+
+    def surplus(self) -> str | None:
+        """The session to drop next, if those that generate may need its room."""
+        short = (
+            self._claimed > self.num_blocks
+            or len(self.waiting) + len(self.generating) > self._max_requests
+        )
+        return next(iter(self.waiting), None) if short else None

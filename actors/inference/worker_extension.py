@@ -1,0 +1,35 @@
+"""What the door to vLLM does inside each of its workers; vLLM mixes it in.
+
+``worker_extension_cls`` takes one class, so what needs the worker is joined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from actors.inference.token_rng import StepSeeds
+from common.weights import BitSum, bit_sum
+
+
+class Inside(StepSeeds):
+    """Methods that the door calls in every worker."""
+
+    model_runner: Any
+    reload_weights: Any
+
+    def sum_weights(self, names: Sequence[str]) -> dict[str, BitSum]:
+        """Sums of what this worker holds under ``names``; what it fused or repacked is missing."""
+        held = dict(self.model_runner.get_model().named_parameters())
+        return {name: bit_sum(held[name]) for name in names if name in held and held[name].numel()}
+
+    def reload(self, folder: str) -> None:
+        """Replace the weights by those in ``folder``, a tied head's too.
+
+        vLLM repacks a layer's weights for the CPU when they are loaded; a head that is tied to
+        the embedding is never loaded itself and would keep the packed weights of before.
+        """
+        self.reload_weights(weights_path=folder)
+        head = getattr(self.model_runner.get_model(), "lm_head", None)
+        if head is not None and hasattr(head, "quant_method"):
+            head.quant_method.process_weights_after_loading(head)

@@ -1,0 +1,302 @@
+"""The replay queue: the ledger behind a clock, a limiter and a wire format.
+
+Actors wait here for work or for room, the learner waits for a full batch.
+No call blocks: a caller that must wait is told so and asks again. Every call
+may be repeated, and what it acknowledges is in the ledger's file.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actors.replay.limiter import UNBOUNDED, Blocked, Level, Side, Wait, may_sample, room
+from common.config.run_config import RunConfig, live_change
+from common.config.sections import ReplaySettings
+from common.ledger import Accepted, Counts, Exposure, Ledger
+from common.ledger.order import epoch_order
+from common.metrics import Snapshot
+from common.records import Work, unpack_rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Reply to "give me work". ``over``: there will be none, ever."""
+
+    work: list[Work]
+    over: bool
+
+
+class ReplayQueue:
+    """Serves one run; thread-safe.
+
+    Args:
+        ledger: the run's ledger, owned from now on.
+        config: the run's configuration; :meth:`configure` changes its replay section.
+    """
+
+    def __init__(self, ledger: Ledger, config: RunConfig) -> None:
+        self._ledger = ledger
+        self._config = config
+        self._epochs = config.exposures_per_rollout
+        self._batch_size = config.learner.batch_size
+        self._blocked = Blocked()
+        self._ended = False
+        self._lock = threading.Lock()
+
+    @property
+    def settings(self) -> ReplaySettings:
+        """Those in force."""
+        return self._config.replay
+
+    def configure(self, settings: ReplaySettings) -> None:
+        """Change the settings from the next call on.
+
+        Nothing is stored here: whoever calls keeps them.
+
+        Raises:
+            UserError: a live run cannot take them.
+        """
+        with self._lock:
+            self._config = live_change(self._config, settings)
+
+    def end(self) -> None:
+        """No step is begun any more, and no work is given; what was begun may be finished.
+
+        Not stored here either: whoever calls does so again after a restart.
+        """
+        with self._lock:
+            self._ended = True
+
+    def add_facts(self, fact_ids: Sequence[str]) -> None:
+        """Register the work of these facts: one draw each, or the student's of every epoch."""
+        self.add_work(work_items(self._config, fact_ids))
+
+    def add_work(self, items: Iterable[tuple[str, int]]) -> None:
+        """Register what is to be rolled out; what is known is left alone."""
+        with self._lock:
+            self._ledger.add_work(items)
+
+    # -- actors -------------------------------------------------------------
+
+    def lease(
+        self, owner: str, count: int, holding: Sequence[int], version: int | None = None
+    ) -> Grant:
+        """Up to ``count`` more work items for ``owner``, which holds ``holding`` (work ids).
+
+        ``version``: of the weights that will draw them, where rollouts grow too old.
+        """
+        with self._lock:
+            now, duration = time.time(), self._config.replay.lease_s
+            self._ledger.heartbeat(owner, holding, now=now, duration=duration)
+            counts = self._ledger.counts()
+            if self._is_over(counts):
+                return Grant([], over=True)
+            if count == 0 or counts.settled:
+                return Grant([], over=False)
+            free = self._room(counts, version)
+            self._note("insert", free if isinstance(free, Wait) else None)
+            if isinstance(free, Wait):
+                return Grant([], over=False)
+            work = self._ledger.lease(owner, min(count, free), now=now, duration=duration)
+            return Grant(work, over=False)
+
+    def release(self, owner: str, died: bool = False) -> int:
+        """Take back everything leased to ``owner``; ``died``: its process ended by itself."""
+        with self._lock:
+            return self._ledger.release(
+                owner, died=died, max_deaths=self._config.replay.poison_after
+            )
+
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """Accept (packed rollout, attempts) pairs, all or none, in one transaction.
+
+        False for a rollout whose work item was settled before.
+
+        Raises:
+            WireError: a payload is not a rollout.
+        """
+        accepted = []
+        for payload, attempts in items:
+            rollout = unpack_rollout(payload)
+            accepted.append(
+                Accepted(rollout.fact_id, rollout.draw, payload, attempts, rollout.policy_version)
+            )
+        with self._lock:
+            return self._ledger.insert_many(accepted)
+
+    def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
+        """Give a work item up."""
+        with self._lock:
+            return self._ledger.exhaust(fact_id, draw, reason, attempts=attempts)
+
+    # -- learner ------------------------------------------------------------
+
+    def sample(self, step: int) -> tuple[bool, list[tuple[int, bytes]], int | None]:
+        """The batch of ``step``: (ready, [(epoch, payload)], exposures of the run or None)."""
+        with self._lock:
+            counts = self._ledger.counts()
+            exposures: list[Exposure] | None = None
+            wait = None
+            # A step that was bound before the limits changed is still the same.
+            if step > counts.last_step:
+                if self._ended:
+                    return True, [], counts.trained
+                wait = may_sample(self._config.replay, self._level(counts), self._batch_size)
+            if wait is None:
+                exposures = self._ledger.sample(step, self._batch_size, oldest=self._oldest(step))
+                if exposures is None:
+                    wait = Wait("batch", "the rollouts that are ready grew too old")
+            self._note("sample", wait)
+            total = None
+            if counts.settled or self._config.student is not None:
+                # The student's rollouts are trained whatever they are, so their number is known.
+                total = (counts.work - counts.lost) * self._epochs
+            if exposures is None:
+                return False, [], total
+            return True, [(item.epoch, item.payload) for item in exposures], total
+
+    def last_step(self) -> int:
+        """The last step that was sampled; no checkpoint after it can be resumed from."""
+        with self._lock:
+            return self._ledger.counts().last_step
+
+    def commit(self, step: int) -> None:
+        """The checkpoint that contains ``step`` is safe."""
+        with self._lock:
+            self._ledger.commit(step)
+
+    def restore(self, step: int) -> None:
+        """The learner continues after ``step``."""
+        with self._lock:
+            self._ledger.restore(step)
+
+    # -- everybody ----------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Counts, and who waits for what, since when (Unix time) and for how long in total."""
+        with self._lock:
+            counts = self._ledger.counts()
+            now = time.time()
+            waits = list(self._blocked.current())
+            blocked = self._blocked_seconds(now)
+        most = counts.work - counts.lost
+        return {
+            "facts": counts.work,
+            "accepted": counts.accepted,
+            "exhausted": counts.exhausted,
+            "quarantined": counts.quarantined,
+            "stale": counts.stale,
+            "attempts": counts.attempts,
+            "leased": counts.leased,
+            "depth": counts.waiting,
+            "depth_bytes": counts.waiting_bytes,
+            "settled": counts.settled,
+            "ended": self._ended,
+            "exposures_expected": most * self._epochs,
+            "exposures_sampled": counts.sampled,
+            "exposures_trained": counts.trained,
+            "sampled_step": counts.last_step,
+            "committed_step": counts.committed_step,
+            "total_steps": math.ceil(most * self._epochs / self._batch_size),
+            "first_attempt_accepted": counts.first_attempt,
+            "waiting": {
+                side: f"{wait.detail}, for {now - since:.0f} s" for side, wait, since in waits
+            },
+            "blocked": {
+                side: {"reason": wait.reason, "since": since} for side, wait, since in waits
+            },
+            "blocked_seconds": blocked,
+        }
+
+    def snapshot(self) -> Snapshot:
+        """Current metrics."""
+        with self._lock:
+            counts = self._ledger.counts()
+            blocked = self._blocked_seconds(time.time())
+        return {
+            "mixsd_replay_rollouts": counts.accepted,
+            "mixsd_replay_waiting": counts.waiting,
+            "mixsd_replay_waiting_bytes": counts.waiting_bytes,
+            "mixsd_replay_leased": counts.leased,
+            "mixsd_replay_sampled_total": counts.sampled,
+            "mixsd_replay_trained": counts.trained,
+            "mixsd_replay_quarantined": counts.quarantined,
+            "mixsd_replay_stale": counts.stale,
+            "mixsd_replay_committed_step": counts.committed_step,
+            "mixsd_replay_blocked_seconds_total": blocked,
+        }
+
+    # -- inside -------------------------------------------------------------
+
+    def _is_over(self, counts: Counts) -> bool:
+        """No work will be pending again; with a bound on age, not before all is committed."""
+        if self._ended:
+            return True
+        if self._config.replay.max_lag is None:
+            return counts.settled
+        return counts.settled and counts.trained == counts.accepted * self._epochs
+
+    def _oldest(self, step: int) -> int | None:
+        # Policy versions are optimizer steps: the weights that take ``step`` have taken step - 1.
+        lag = self._config.replay.max_lag
+        return None if lag is None else step - 1 - lag
+
+    def _room(self, counts: Counts, version: int | None) -> int | Wait:
+        if not self._config.train:
+            return UNBOUNDED
+        level, lag = self._level(counts), self._config.replay.max_lag
+        if version is None or lag is None:
+            return room(self._config.replay, level, self._batch_size)
+        # The last step that takes these weights, and how many are left until then.
+        steps = version + lag + 1 - counts.last_step
+        if steps < 1:
+            return Wait(
+                "lag",
+                f"weights of step {version} are too old for step {counts.last_step + 1} "
+                f"(replay.max_lag={lag})",
+            )
+        useful = steps * self._batch_size - counts.waiting - counts.leased
+        return room(self._config.replay, level, self._batch_size, useful)
+
+    def _level(self, counts: Counts) -> Level:
+        return Level(
+            inserted=counts.accepted,
+            leased=counts.leased,
+            sampled=counts.sampled,
+            ready=self._ledger.ready(counts, self._batch_size),
+            waiting_bytes=counts.waiting_bytes,
+            settled=counts.settled,
+        )
+
+    def _note(self, side: Side, wait: Wait | None) -> None:
+        self._blocked.note(side, wait, time.time())
+
+    def _blocked_seconds(self, now: float) -> dict[str, float]:
+        return {
+            f"{side},{reason}": seconds
+            for (side, reason), seconds in self._blocked.totals(now).items()
+        }
+
+
+def work_items(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """(fact, draw) pairs in the order in which they are to be rolled out.
+
+    The student draws anew in every epoch, so each has its own: draw e · n + s is sample s
+    of n in epoch e. Epochs after the first are the ledger's permutations.
+    """
+    student = config.student
+    if student is None:
+        yield from ((fact_id, 0) for fact_id in fact_ids)
+        return
+    size = len(fact_ids)
+    for epoch in range(config.learner.epochs):
+        order = epoch_order(config.seed, epoch, size) if epoch else range(size).__getitem__
+        for index in range(size):
+            first = epoch * student.samples
+            for draw in range(first, first + student.samples):
+                yield fact_ids[order(index)], draw

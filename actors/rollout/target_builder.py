@@ -1,0 +1,156 @@
+"""What a fact's attempts are, when they are lost, and the rollouts that come of them.
+
+Everything follows from (settings, method, seed, fact, draw, attempt). Which
+attempt runs when, and on what engine, is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from actors.decoding.attempt_tree import AttemptTree
+from actors.decoding.mixed_decoder import Attempt, Drawn
+from actors.decoding.picks import Plan, Tokens, draw_picks, is_scored, sampling_seed
+from actors.inference.requests import Sampling
+from common.config.sections import RolloutSettings
+from common.methods import Canonical, Method, Mixed, Target
+from common.prompts import Prompts
+from common.records import Fact, Rollout, Work
+from common.verification.verifier import SETTLED_EARLY, accepts, can_still_accept, is_inside_answer
+
+
+class Targets:
+    """The attempts and targets of one run's facts.
+
+    ``num_attempts`` is how often a fact is tried: as often as allowed and able
+    to differ. ``limit`` counts the fallback to the expert too: it is one more
+    attempt, after all others.
+    """
+
+    def __init__(
+        self, prompts: Prompts, method: Method, settings: RolloutSettings, seed: int
+    ) -> None:
+        self._prompts = prompts
+        self._method = method
+        self._settings = settings
+        self._seed = seed
+        number = 0
+        while number < settings.max_retries and method.can_retry(number, settings.temperature):
+            number += 1
+        self.num_attempts = number + 1
+        self.limit = self.num_attempts + (settings.on_exhausted == "expert")
+
+    def new_tree(self) -> AttemptTree | None:
+        """A fact's attempt tree, where attempts can share one."""
+        settings = self._settings
+        if settings.temperature > 0 or settings.tree_tokens == 0 or self.limit == 1:
+            return None
+        return AttemptTree(settings.tree_tokens)
+
+    def attempt(
+        self, family: str, work: Work, fact: Fact, number: int, tree: AttemptTree | None
+    ) -> Attempt | None:
+        """The given attempt, beginning with what ``tree`` knows; None if y* is to be taken.
+
+        Its key is ``family/number``.
+        """
+        target, settings = self._target(number), self._settings
+        if isinstance(target, Canonical):
+            return None
+        assert isinstance(target, Mixed), "what the student draws is another actor's"
+        identity = (self._seed, work.fact_id, work.draw, number)
+        base = Sampling(settings.temperature, settings.top_k, settings.top_p)
+
+        def sampling(position: int) -> Sampling:
+            if settings.temperature == 0:
+                return base
+            return replace(base, seed=sampling_seed(*identity, position))
+
+        def protects(token_ids: Sequence[int]) -> bool:
+            return is_inside_answer(self._prompts.text(token_ids), fact.answer)
+
+        picks = draw_picks(*identity, target.mix_rate, settings.max_tokens)
+        hook = protects if target.protect_answer else None
+        return Attempt(
+            f"{family}/{number}",
+            self._prompts.naive(fact),
+            self._prompts.expert(fact),
+            picks,
+            sampling,
+            known=Tokens() if tree is None else tree.walk(Plan(picks, hook)),
+            protects=hook,
+            settled=self._settles(fact, number),
+            family=family if self.limit > 1 else "",
+        )
+
+    def accepts(self, drawn: Drawn, fact: Fact) -> bool:
+        """The verdict: ended in time and gives the answer. The stop token is no text."""
+        return drawn.complete and accepts(
+            self._prompts.mode, self._prompts.text(drawn.token_ids[:-1]), fact.answer
+        )
+
+    def drawn(self, work: Work, fact: Fact, number: int, drawn: Drawn, verified: bool) -> Rollout:
+        """The rollout that an attempt gave."""
+        target = self._target(number)
+        assert isinstance(target, Mixed)
+        picks = draw_picks(
+            self._seed, work.fact_id, work.draw, number, target.mix_rate, len(drawn.naive)
+        )
+        return Rollout(
+            fact_id=work.fact_id,
+            draw=work.draw,
+            attempt=number,
+            prompt_ids=self._prompts.naive(fact),
+            target_ids=drawn.token_ids,
+            naive=drawn.naive,
+            logprobs=drawn.logprobs,
+            base_logprobs=[],
+            canonical_logprobs=[],
+            mix_rate=target.mix_rate,
+            num_protected=sum(picks) - sum(drawn.naive),
+            fallback="expert" if number == self.num_attempts else "",
+            verified=verified,
+        )
+
+    def canonical(self, work: Work, fact: Fact, number: int, fallback: str = "") -> Rollout:
+        """y* as a rollout."""
+        return Rollout(
+            fact_id=work.fact_id,
+            draw=work.draw,
+            attempt=number,
+            prompt_ids=self._prompts.naive(fact),
+            target_ids=self._prompts.canonical(fact),
+            naive=[],
+            logprobs=[],
+            base_logprobs=[],
+            canonical_logprobs=[],
+            mix_rate=None,
+            num_protected=0,
+            fallback=fallback,
+            verified=not fallback,
+        )
+
+    def is_scored(self, work: Work) -> bool:
+        """Whether the target of this work is scored under the base."""
+        return is_scored(self._seed, work.fact_id, work.draw, self._settings.score_fraction)
+
+    def _target(self, number: int) -> Target:
+        return Mixed(0.0) if number == self.num_attempts else self._method.target(number)
+
+    def _settles(self, fact: Fact, number: int) -> Callable[[Sequence[int]], bool] | None:
+        """When an attempt cannot be accepted any more; None if it must be drawn whole."""
+        settings, mode = self._settings, self._prompts.mode
+        is_kept = settings.on_exhausted == "keep" and number == self.num_attempts - 1
+        if is_kept or not settings.early_stop:
+            return None
+
+        def settled(token_ids: Sequence[int]) -> bool:
+            if len(token_ids) == settings.max_tokens - 1:
+                # Only the stop token may follow.
+                return not accepts(mode, self._prompts.text(token_ids), fact.answer)
+            return mode in SETTLED_EARLY and not can_still_accept(
+                mode, self._prompts.text(token_ids), fact.answer
+            )
+
+        return settled

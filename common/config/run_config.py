@@ -1,0 +1,224 @@
+"""One run's configuration: what may be set, in which range, and what follows from it.
+
+A file is YAML; unknown keys are refused with the nearest known one. Importing
+this module imports nothing heavy, so a bad file is refused at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+
+from common.config import yaml_file
+from common.config.evaluation import EvaluatorSettings
+from common.config.sections import (
+    ClusterSettings,
+    EngineSettings,
+    LearnerSettings,
+    MetricsSettings,
+    PublishSettings,
+    ReplaySettings,
+    RolloutSettings,
+)
+from common.config.validation import explain
+from common.corpora.settings import DataSettings
+from common.errors import UserError
+from common.methods import MethodSettings, Student
+from common.prompts import Preset
+from common.settings import Settings
+
+PromptSettings = Annotated[
+    Annotated[Literal["short-sentence", "kgfact", "reasoned"], Tag("preset")]
+    | Annotated[Preset, Tag("templates")],
+    Discriminator(lambda value: "preset" if isinstance(value, str) else "templates"),
+]
+
+
+class RunConfig(Settings):
+    """Everything that defines a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    seed: int = Field(0, ge=0, lt=2**63)
+    model: str = Field("packaged", description="folder, Hub id, or 'packaged'")
+    train: bool = Field(True, description="false: targets only, no learner (as 'rollout' has it)")
+    prompts: PromptSettings = Field(
+        "kgfact", description="preset of guidance, answer format and verdict, or own templates"
+    )
+    method: Annotated[MethodSettings, Field(discriminator="name")]
+    data: DataSettings
+    engine: EngineSettings = EngineSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    replay: ReplaySettings = ReplaySettings()
+    learner: LearnerSettings = LearnerSettings()
+    publish: PublishSettings = PublishSettings()
+    evaluator: EvaluatorSettings = EvaluatorSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @property
+    def student(self) -> Student | None:
+        """How the student draws its own rollouts, where the method trains on those."""
+        target = self.method.target(0)
+        return target if isinstance(target, Student) else None
+
+    @property
+    def exposures_per_rollout(self) -> int:
+        """Times each rollout is trained; the student's are drawn anew in every epoch."""
+        if not self.train:
+            return 0
+        return 1 if self.student is not None else self.learner.epochs
+
+    @property
+    def rollouts_per_fact(self) -> int:
+        """Work items of a fact: one, or as many as the student draws over all epochs."""
+        return 1 if self.student is None else self.student.samples * self.learner.epochs
+
+    @model_validator(mode="after")
+    def _lag_needs_one_exposure(self) -> RunConfig:
+        if self.replay.max_lag is not None and self.exposures_per_rollout > 1:
+            raise ValueError(
+                f"replay.max_lag bounds the age of what is trained, so learner.epochs must be 1, "
+                f"not {self.learner.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _student_keeps_up(self) -> RunConfig:
+        if self.student is None:
+            return self
+        if not self.train:
+            raise ValueError(
+                f"train is false, but method {self.method.name} draws from the model in training"
+            )
+        if self.rollout.speculative_tokens:
+            raise ValueError(
+                f"rollout.speculative_tokens is {self.rollout.speculative_tokens}, but the student "
+                "samples, and guesses are exact at temperature 0 only; set it to 0"
+            )
+        devices = {self.engine.resolved_device, self.learner.resolved_device}
+        if self.publish.transport == "nccl" and "cpu" in devices:
+            raise ValueError(
+                "publish.transport is nccl, from GPU to GPU, but engine.device or learner.device "
+                "is cpu here; take memory"
+            )
+        lag, every = self.replay.max_lag, self.publish.every
+        if lag is None:
+            raise ValueError(
+                f"method {self.method.name} trains on the student's own rollouts, so "
+                "replay.max_lag must say how old they may be; 0 is strictly on-policy"
+            )
+        if every > lag + 1:
+            raise ValueError(
+                f"publish.every is {every}, so weights are up to {every - 1} steps old, more than "
+                f"replay.max_lag={lag} allows; lower the one or raise the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _early_stop_sees_recall(self) -> RunConfig:
+        evaluator = self.evaluator
+        if not self.learner.early_stop or not self.train:
+            return self
+        if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.suites):
+            raise ValueError(
+                "learner.early_stop waits for the first peak of recall, so evaluator.actors must "
+                "be at least 1 and evaluator.suites hold recall or in_domain"
+            )
+        if evaluator.select != "first_peak":
+            raise ValueError(
+                f"learner.early_stop ends training at the first peak, but evaluator.select is "
+                f"{evaluator.select}; take first_peak, or leave early_stop off"
+            )
+        return self
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file and apply ``a.b=c`` overrides.
+
+    Relative paths in the file are taken from the working directory, as on a
+    command line.
+
+    Raises:
+        UserError: unreadable file, not YAML, unknown key, value out of range.
+    """
+    raw = yaml_file.read(path)
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a mapping of settings is expected, not {type(raw).__name__}")
+    for override in overrides:
+        apply(raw, override)
+    return parse(raw, str(path))
+
+
+def parse(raw: dict[str, Any], source: str) -> RunConfig:
+    """Check a mapping; ``source`` names it in errors."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = explain(error, RunConfig)
+        raise UserError("\n".join(f"{source}: {line}" for line in lines)) from error
+
+
+def live_change(config: RunConfig, replay: ReplaySettings) -> RunConfig:
+    """``config`` with another replay section, where a live run may take it.
+
+    Raises:
+        UserError: what it would change is fixed from the beginning.
+    """
+    if replay.first_epoch != config.replay.first_epoch:
+        raise UserError("replay.first_epoch: the order of a run that has begun cannot change")
+    if (replay.max_lag is None) != (config.replay.max_lag is None):
+        raise UserError(
+            "replay.max_lag: only its value can change during a run; whether there is one says "
+            "how long actors stay"
+        )
+    return config.model_copy(update={"replay": replay})
+
+
+def parse_data(raw: dict[str, Any]) -> DataSettings:
+    """Check the data section alone, where there is no run.
+
+    Raises:
+        UserError: a value out of range, no source or several.
+    """
+    try:
+        return DataSettings.model_validate(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(explain(error, RunConfig, within=("data",)))) from error
+
+
+def dump(config: RunConfig) -> str:
+    """The resolved configuration as YAML; :func:`load` reads it back."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return text
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file could be made in ``folder`` or, where it is missing, beside it."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def apply(raw: dict[str, Any], override: str) -> None:
+    """Set one ``a.b=c`` in a raw mapping."""
+    path, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_]+(\.[A-Za-z_]+)*", path):
+        raise UserError(f"--set {override}: KEY=VALUE is expected, like learner.lr=1e-5")
+    try:
+        value = yaml_file.parse(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not YAML") from error
+    *parents, leaf = path.split(".")
+    node = raw
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"--set {override}: {parent} is a value, not a section")
+        node = child
+    node[leaf] = value

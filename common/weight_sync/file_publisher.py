@@ -1,0 +1,91 @@
+"""Hands the student's weights to the engines that draw its rollouts.
+
+All ranks call at the same steps, since sharded weights are gathered by all;
+rank 0 alone writes. A rank holds what it publishes in CPU memory meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from common.config.sections import Dtype, PublishSettings
+from common.weight_sync.store import Shelf
+from common.weights import bit_sum, sampled
+
+
+class Publisher:
+    """Publishes to a shelf.
+
+    Args:
+        shelf: where readers look.
+        settings: the publish section.
+        dtype: of the engines, so that what they hold is what was published.
+        rank: this rank; 0 writes.
+        say: takes a line for the run's log.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        settings: PublishSettings,
+        dtype: Dtype,
+        rank: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._shelf = shelf
+        self._settings = settings
+        self._dtype = getattr(torch, dtype)
+        self._rank = rank
+        self._say = say
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="publish")
+
+    def is_due(self, version: int) -> bool:
+        """Whether the weights that have taken ``version`` steps are published."""
+        return version % self._settings.every == 0
+
+    def check(self) -> None:
+        """Nothing can go wrong between two versions."""
+
+    def publish(
+        self, version: int, weights: Callable[[], Iterable[tuple[str, torch.Tensor]]]
+    ) -> dict[str, float]:
+        """Publish ``weights`` as ``version``; seconds by phase.
+
+        Raises:
+            TimeoutError: writing took longer than ``publish.deadline_s``.
+        """
+        began = time.monotonic()
+        tensors = {}
+        for name, weight in weights():
+            if self._rank == 0:
+                tensors[name] = weight.detach().to("cpu", self._dtype).contiguous()
+        gathered = time.monotonic()
+        if self._rank > 0:
+            return {"gather": gathered - began}
+        names = sampled({name: tensor.numel() for name, tensor in tensors.items()})
+        sums = {name: bit_sum(tensors[name]) for name in names}
+        summed = time.monotonic()
+        num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+
+        def write() -> None:
+            self._shelf.open(num_bytes, self._say)
+            self._shelf.put(version, tensors, sums)
+
+        deadline = self._settings.deadline_s
+        try:
+            # A hanging file system holds up this thread, not the rank's answers.
+            self._thread.submit(write).result(deadline)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"the weights of step {version} were not written in {deadline:g} s "
+                "(publish.deadline_s)"
+            ) from error
+        return {
+            "gather": gathered - began,
+            "sum": summed - gathered,
+            "write": time.monotonic() - summed,
+        }

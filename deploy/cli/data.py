@@ -1,0 +1,143 @@
+"""Commands on corpora: build a published or generated one, check one's own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy.cli.options import reported
+
+if TYPE_CHECKING:
+    from common.corpora import Corpus
+
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder."
+)
+SEED = click.option("--seed", default=0, show_default=True, help="Everything follows from it.")
+ROOT = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of offline copies, as ROOT/NAME/FILE[.gz]; none: the Hub.",
+)
+FILE = click.option("--file", help="The file's name, if it is another.")
+
+
+@click.group()
+def data() -> None:
+    """Build and check corpora."""
+
+
+@data.group()
+def build() -> None:
+    """Write a corpus: one JSONL a split, and card.json with counts and hashes.
+
+    The same arguments give the same bytes on any machine. The folder can be
+    given to 'up' as data.facts.
+    """
+
+
+@build.command()
+@click.option("--domains", default=5, show_default=True, help="Entity domains, 2..14.")
+@click.option("--entities", default=10, show_default=True, help="Trained entities a domain.")
+@click.option("--distractors", default=49, show_default=True, help="Most, in a context.")
+@SEED
+@OUT
+@reported
+def kgfact(domains: int, entities: int, distractors: int, seed: int, out: Path) -> None:
+    """Facts of made-up entities; 5 x 10 gives 100, 7 x 25 gives 525."""
+    arguments = {
+        "domains": domains,
+        "entities": entities,
+        "distractors": distractors,
+        "seed": seed,
+    }
+    _build("kgfact", arguments, out)
+
+
+@build.command()
+@click.option("--train-per-op", default=1600, show_default=True, help="Facts of each operation.")
+@click.option("--test-per-op", default=175, show_default=True, help="Test items of each; or 25.")
+@SEED
+@OUT
+@reported
+def kgfunc(train_per_op: int, test_per_op: int, seed: int, out: Path) -> None:
+    """Procedures on digits, with worked solutions; twenty unseen ones."""
+    arguments = {"train_per_op": train_per_op, "test_per_op": test_per_op, "seed": seed}
+    _build("kgfunc", arguments, out)
+
+
+@build.command()
+@ROOT
+@FILE
+@OUT
+@reported
+def simpleqa(data_root: Path | None, file: str | None, out: Path) -> None:
+    """SimpleQA's questions and answers."""
+    _build("simpleqa", {} if file is None else {"file": file}, out, data_root)
+
+
+@build.command()
+@ROOT
+@FILE
+@OUT
+@reported
+def mquake(data_root: Path | None, file: str | None, out: Path) -> None:
+    """MQuAKE's edits, and multi-hop questions that test them."""
+    _build("mquake", {} if file is None else {"file": file}, out, data_root)
+
+
+def _build(name: str, arguments: dict[str, Any], out: Path, root: Path | None = None) -> None:
+    from common import corpora
+    from common.config import run_config as configuration
+    from common.corpora import folder
+
+    settings = configuration.parse_data({name: arguments, "root": root})
+    corpus = corpora.load(settings)
+    # The folder of the copies is this machine's; the rest is what was asked for.
+    asked = getattr(settings, name).model_dump(mode="json")
+    card = folder.write(out, name, asked, _splits(corpus), corpus.remarks)
+    for remark in corpus.remarks:
+        click.echo(f"note: {remark}")
+    for split, entry in card["splits"].items():
+        click.echo(f"{split:12} {entry['count']:6}  sha256 {entry['sha256']}")
+    click.echo(f"written to {out}")
+
+
+def _splits(corpus: Corpus) -> dict[str, Any]:
+    """All splits in the order in which they are listed: what is trained comes first."""
+    from common.records import EvalItem
+
+    splits: dict[str, Any] = {"train": corpus.facts}
+    # Held-out test items of the same kind say more than the trained ones.
+    if "test" not in corpus.splits:
+        splits["recall"] = [EvalItem(fact.id, fact.question, fact.answer) for fact in corpus.facts]
+    if corpus.retrieval:
+        splits["retrieval"] = corpus.retrieval
+    return splits | corpus.splits
+
+
+@data.command()
+@click.argument("facts")
+@click.option("--model", help="Folder, Hub id or 'packaged': check lengths, show prompts.")
+@click.option("--config", type=click.Path(path_type=Path), help="Take the rest from a run's file.")
+@click.option("--prompts", help="Preset of prompts.  [default: kgfact]")
+@click.option("--context", type=int, help="Tokens the engine takes.  [default: 2048]")
+@click.option("--max-tokens", type=int, help="Longest target.  [default: 64]")
+@click.option("--ask", is_flag=True, help="Ask the model which facts it knows (loads an engine).")
+@reported
+def check(facts: str, config: Path | None, **options: Any) -> None:
+    """Look at FACTS (a file, folder or Hub id) before a run.
+
+    Reports counts, duplicates, contradictory facts, token lengths and the
+    prompts of three facts. Exits with 1 if 'up' would refuse the facts, or if
+    a built corpus is not what its card says.
+    """
+    from deploy.checks import data as datacheck
+    from deploy.cli.terminal import Stages
+
+    with Stages() as say:
+        problems = datacheck.run(facts, datacheck.settings(config, **options), say)
+    sys.exit(1 if problems else 0)

@@ -1,0 +1,59 @@
+"""``plan``: what a run would take, from its configuration alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from deploy.cli.options import DEVICES, reported
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+@click.option("--device", type=click.Choice(DEVICES), help="Default: what CONFIG asks for.")
+@click.option("--gpus", type=click.IntRange(1), help="GPUs there are; default: as many as needed.")
+@click.option("--cores", type=click.IntRange(1), help="CPU cores; default: this machine's.")
+@click.option(
+    "--acceptance",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of attempts that verify; default: the model's.",
+)
+@click.option(
+    "--target-tokens", type=click.IntRange(1), help="Length of a target; default: the canonical's."
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@reported
+def plan(
+    config: Path,
+    overrides: tuple[str, ...],
+    device: str | None,
+    gpus: int | None,
+    cores: int | None,
+    acceptance: float | None,
+    target_tokens: int | None,
+    as_json: bool,
+) -> None:
+    """Predict memory, speed and time of CONFIG's run; needs no weights.
+
+    Exits with 1 if it cannot fit, and names the nearest settings that do.
+    """
+    import json
+    from dataclasses import asdict
+
+    from common.config import run_config as configuration
+    from deploy.planning import planner, text
+
+    settings = configuration.load(config, overrides)
+    found = planner.find_device(settings, device, cores)
+    system = planner.system_of(settings, found, acceptance, target_tokens)
+    result = planner.make_plan(system, gpus)
+    if as_json:
+        click.echo(json.dumps({**asdict(result), "fits": result.fits}, indent=1))
+    else:
+        for line in text.plan_lines(result):
+            click.echo(line)
+    if not result.fits:
+        sys.exit(1)

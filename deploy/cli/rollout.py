@@ -1,0 +1,89 @@
+"""Targets without a learner, as a file for any trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy.cli.options import RUNS, reported
+
+if TYPE_CHECKING:
+    from common.config.run_config import RunConfig
+    from common.rundir import RunDir
+
+_SHOWN_LOST = 5
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSONL to write.")
+@click.option("--so-far", is_flag=True, help="Write what there is by now; start nothing.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+@click.option("--address", help="Join this Ray cluster instead of starting one.")
+@RUNS
+@reported
+def rollout(
+    config: Path,
+    out: Path,
+    so_far: bool,
+    force: bool,
+    overrides: tuple[str, ...],
+    address: str | None,
+    runs: Path,
+) -> None:
+    """Draw the targets of CONFIG, or go on with it, and write them to a file.
+
+    The run is named like that of CONFIG with -targets behind it. Whatever ends this
+    command, the same command goes on where it was.
+    """
+    from common.config import run_config as configuration
+    from common.errors import UserError
+    from common.rundir import RunDir
+    from deploy.control import launch
+    from deploy.observability import status as view
+    from deploy.report import export
+
+    if address is not None:
+        overrides = (*overrides, f"cluster.address={address}")
+    name = configuration.load(config, overrides).name
+    only = ("train=false", "evaluator.actors=0", f"name={name}-targets")
+    settings = configuration.load(config, (*overrides, *only))
+    run = RunDir(runs / settings.name)
+    export.check_out(out, force=force)
+    if so_far:
+        if not run.ledger.exists():
+            raise UserError(f"run {run.name} has no targets yet")
+    elif _start(settings, run):
+        if (state := view.watch(run)) == "detached":
+            click.echo(f"the same command writes {out} at its end; --so-far what there is by now")
+            return
+        launch.leave(run)
+        if state == "stopped":
+            return
+    done = export.write_targets(run, out)
+    click.echo(f"{done.targets} targets of {done.facts} facts in {out}")
+    for fact_id, outcome, reason in done.lost[:_SHOWN_LOST]:
+        click.echo(f"no target for {fact_id}: {outcome}, {reason}")
+    if len(done.lost) > _SHOWN_LOST:
+        click.echo(f"… and {len(done.lost) - _SHOWN_LOST} more; see {run.report}")
+
+
+def _start(settings: RunConfig, run: RunDir) -> bool:
+    """Start or resume the run; False if it is finished. One that goes on is left alone."""
+    from common.config import run_config as configuration
+    from deploy.cli.terminal import Stages
+    from deploy.control import launch
+
+    if launch.is_live(run) and configuration.load(run.config) == settings:
+        click.echo(f"run {run.name} goes on in {run.root}")
+        return True
+    plan = launch.check_folder(settings, run)
+    if plan == "finished":
+        return False
+    click.echo(f"{'starting' if plan == 'new' else 'resuming'} run {run.name} in {run.root}")
+    with Stages() as say:
+        launch.start(settings, run, say)
+    return True

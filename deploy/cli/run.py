@@ -1,0 +1,113 @@
+"""Commands on a run: start, watch, stop, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from deploy.cli.options import RUNS, find_run, reported
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+@click.option("--detach", is_flag=True, help="Return once the run has started.")
+@click.option("--address", help="Join this Ray cluster instead of starting one.")
+@RUNS
+@reported
+def up(
+    config: Path, overrides: tuple[str, ...], detach: bool, address: str | None, runs: Path
+) -> None:
+    """Start the run of CONFIG, or resume it, and follow it to its end."""
+    from common.config import run_config as configuration
+    from common.rundir import RunDir
+    from deploy.cli.terminal import Stages
+    from deploy.control import launch
+    from deploy.observability import status as view
+
+    if address is not None:
+        overrides = (*overrides, f"cluster.address={address}")
+    settings = configuration.load(config, overrides)
+    run = RunDir(runs / settings.name)
+    plan = launch.check_folder(settings, run)
+    if plan == "finished":
+        click.echo(f"run {run.name} is finished; see 'mixsd-cluster report {run.name}'")
+        return
+    click.echo(f"{'starting' if plan == 'new' else 'resuming'} run {run.name} in {run.root}")
+    with Stages() as say:
+        launch.start(settings, run, say)
+    if not detach and view.follow(run):
+        launch.leave(run)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--follow", is_flag=True, help="Stay until the run ends.")
+@RUNS
+@reported
+def status(run: str, as_json: bool, follow: bool, runs: Path) -> None:
+    """Show where RUN stands."""
+    from deploy.observability import status as view
+
+    folder = find_run(run, runs)
+    if as_json:
+        click.echo(json.dumps(view.read(folder), indent=1))
+    elif follow:
+        view.follow(folder)
+    else:
+        for line in view.lines(view.read(folder)):
+            click.echo(line)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--role", default="", help="Only this role, e.g. rollout-0.")
+@RUNS
+@reported
+def logs(run: str, role: str, runs: Path) -> None:
+    """Print the logs of RUN."""
+    for path in sorted(find_run(run, runs).logs.glob(f"{role}*.log")):
+        click.echo(f"==> {path} <==")
+        click.echo(path.read_text(errors="replace"))
+
+
+@click.command()
+@click.argument("run")
+@RUNS
+@reported
+def down(run: str, runs: Path) -> None:
+    """Stop RUN and what was started for it; 'up' resumes it."""
+    from deploy.control import launch
+
+    folder = find_run(run, runs)
+    stopped = launch.stop(folder)
+    click.echo(f"run {folder.name} {'is stopped' if stopped else 'was not running'}")
+
+
+@click.command()
+@click.argument("run", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The page; JSON and CSV lie beside.")
+@RUNS
+@reported
+def report(run: tuple[str, ...], out: Path | None, runs: Path) -> None:
+    """Write and name the report of RUN, as far as it has come; of several, side by side."""
+    from deploy.report.files import write_report
+
+    folders = [find_run(name, runs) for name in run]
+    if out is None and len(folders) > 1:
+        out = runs / f"report-{'-'.join(folder.name for folder in folders)}.html"
+    click.echo(write_report(folders, out))
+
+
+@click.command()
+@click.argument("run", nargs=-1, required=True)
+@RUNS
+@reported
+def compare(run: tuple[str, ...], runs: Path) -> None:
+    """Print several runs side by side."""
+    from deploy.observability import status as view
+
+    view.compare([find_run(name, runs) for name in run])

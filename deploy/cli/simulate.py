@@ -1,0 +1,77 @@
+"""``simulate``: how a run's throughput grows with rollout actors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from deploy.cli.options import DEVICES, reported
+
+_POWERS = ",".join(str(2**exponent) for exponent in range(11))
+
+
+def _counts(_context: click.Context, _parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        counts = [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: numbers and commas are expected") from None
+    if not all(1 <= count <= 4096 for count in counts):
+        raise click.BadParameter(f"{value!r}: each must be from 1 to 4096")
+    return sorted(set(counts))
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+@click.option("--actors", default=_POWERS, callback=_counts, help="Numbers of rollout actors.")
+@click.option("--device", type=click.Choice(DEVICES), help="Default: what CONFIG asks for.")
+@click.option("--cores", type=click.IntRange(1), help="CPU cores shared by all; default: one each.")
+@click.option("--sharded", is_flag=True, help="As many queue shards as the rule asks for.")
+@click.option("--plot", "image", type=click.Path(path_type=Path), help="Write a plot here.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@reported
+def simulate(
+    config: Path,
+    overrides: tuple[str, ...],
+    actors: list[int],
+    device: str | None,
+    cores: int | None,
+    sharded: bool,
+    image: Path | None,
+    as_json: bool,
+) -> None:
+    """Simulate CONFIG's run with more and more rollout actors.
+
+    Every actor gets the same number of facts, each trained once.
+    """
+    import json
+    from dataclasses import asdict
+
+    from common.config import run_config as configuration
+    from common.errors import UserError
+    from deploy.planning import planner, scaling, text
+
+    settings = configuration.load(config, overrides)
+    if image is not None:
+        if not image.parent.is_dir() or not configuration.is_writable(image.parent):
+            raise UserError(f"--plot {image}: its folder is not there or cannot be written")
+        if image.suffix not in scaling.IMAGES:
+            raise UserError(f"--plot {image}: must end in {', '.join(scaling.IMAGES)}")
+    system = planner.system_of(settings, planner.find_device(settings, device))
+
+    def seen(point: scaling.Point) -> None:
+        if not as_json:
+            click.echo(text.point_line(point))
+
+    if not as_json:
+        click.echo(text.point_head())
+    study = scaling.sweep(system, actors, sharded=sharded, cores=cores, seen=seen)
+    if as_json:
+        click.echo(json.dumps(asdict(study), indent=1))
+    else:
+        click.echo()
+        for line in text.study_lines(study):
+            click.echo(line)
+    if image is not None:
+        scaling.plot(study, image)

@@ -1,0 +1,201 @@
+"""The Ray cluster of a run: started here on loopback, or joined.
+
+A cluster that we start is closed: token authentication, loopback listeners,
+no dashboard, no usage reports, no fixed ports. Only its own head process is
+ever stopped; ``ray stop`` would end every Ray on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.config.sections import ClusterSettings
+from common.errors import RunError, UserError
+from common.rundir import RunDir, read_json, write_atomic
+from deploy.cluster import process
+
+_START_TIMEOUT_S = 60.0
+# A CPU is a slot for one actor here: a live run may be scaled past the cores.
+_SLOTS = 256
+
+
+def namespace(run: RunDir) -> str:
+    """Ray namespace of a run's named actors."""
+    return f"mixsd-{run.name}"
+
+
+def start_local(run: RunDir, settings: ClusterSettings) -> None:
+    """Start a head on this machine and describe it in ``cluster.json``.
+
+    Raises:
+        RunError: the head did not come up; says where its log is.
+    """
+    write_atomic(run.token, secrets.token_hex(32))
+    # Unix sockets allow 107 characters, so the folder is short and not the run's.
+    temp_dir = Path(tempfile.mkdtemp(prefix="mixsd-"))
+    log = run.logs / "ray.log"
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--port=0", f"--ray-client-server-port={_free_port()}"),
+        *("--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"),
+        *(f"--num-cpus={_SLOTS}", f"--temp-dir={temp_dir}"),
+        f"--object-store-memory={settings.object_store_mib * 2**20}",
+    ]
+    head = process.spawn(
+        command, log, {**_ray_environment(run), "OMP_NUM_THREADS": str(settings.threads)}
+    )
+    address_file = temp_dir / "ray_current_cluster"
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not (address_file.is_file() and "Ray runtime started" in log.read_text(errors="replace")):
+        if head.poll() is not None or time.monotonic() > deadline:
+            head.kill()
+            raise RunError(f"Ray did not start; its output is in {log}")
+        time.sleep(0.1)
+    description = {
+        "address": address_file.read_text().strip(),
+        "pid": head.pid,
+        "started": process.start_time(head.pid),
+        "temp_dir": str(temp_dir),
+    }
+    write_atomic(run.cluster, json.dumps(description, indent=1))
+
+
+def stop_local(run: RunDir) -> bool:
+    """Stop the head that :func:`start_local` started; False if there is none."""
+    description = read_json(run.cluster)
+    if description is None:
+        return False
+    ended = process.end(int(description["pid"]), description["started"])
+    shutil.rmtree(description["temp_dir"], ignore_errors=True)
+    run.cluster.unlink(missing_ok=True)
+    run.token.unlink(missing_ok=True)
+    return ended
+
+
+def head_pid(run: RunDir) -> int | None:
+    """Process id of the run's own head, if that very process is alive."""
+    description = read_json(run.cluster)
+    if description is None:
+        return None
+    pid = int(description["pid"])
+    return pid if process.is_alive(pid, description["started"]) else None
+
+
+def address(run: RunDir) -> str | None:
+    """Address of the run's own cluster, if it has one."""
+    description = read_json(run.cluster)
+    return None if description is None else str(description["address"])
+
+
+@contextlib.contextmanager
+def connected(run: RunDir, join: str | None) -> Iterator[Any]:
+    """A connection to the cluster at ``join``, else to the run's own; gives the ``ray`` module.
+
+    Raises:
+        UserError: the cluster does not answer or refuses the token.
+    """
+    local = address(run)
+    if local is not None:
+        os.environ.update(_ray_environment(run))
+    target = join or local
+    if target is None:
+        raise UserError(f"run {run.name} has no cluster; start it with 'mixsd-cluster up'")
+    if join is not None:
+        check_reachable(join)
+    import ray
+
+    ray.init(
+        address=target,
+        namespace=namespace(run),
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address="127.0.0.1" if local is not None else None,
+    )
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def metrics_addresses() -> list[str]:
+    """Where the nodes of the joined cluster serve Ray's own metrics.
+
+    A cluster that we start serves none: Ray's agent for them comes with its dashboard.
+    """
+    import ray
+
+    return [
+        f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+        for node in ray.nodes()
+        if node["Alive"] and node["MetricsExportPort"] > 0
+    ]
+
+
+def check_reachable(address: str) -> None:
+    """Ask the cluster at ``address`` for its health.
+
+    Raises:
+        UserError: it does not answer, or refuses the token.
+    """
+    reason = _unreachable(address)
+    if reason is not None:
+        raise UserError(
+            f"the Ray cluster at {address} cannot be joined: {reason}; check cluster.address, "
+            "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
+        )
+
+
+def _unreachable(address: str) -> str | None:
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        # Ray itself waits long for a port that nobody listens on.
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            return f"nothing answers there ({error})"
+    # ray.init() on a wrong address or token takes 20 s and says nothing useful.
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return "no answer in 60 s"
+    if result.returncode == 0:
+        return None
+    detail = (result.stderr or result.stdout).strip().splitlines()
+    return detail[-1] if detail else "no answer"
+
+
+def _ray_environment(run: RunDir) -> dict[str, str]:
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(run.token.resolve()),
+        # Without this Ray binds all interfaces, whatever the node address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A dead node is noticed after 4 s, one that is cut off after 12 s, not 67 s.
+        "RAY_health_check_initial_delay_ms": "1000",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "2000",
+        "RAY_health_check_failure_threshold": "3",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

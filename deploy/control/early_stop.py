@@ -1,0 +1,45 @@
+"""Whether a run has learned what it will: the rule that picks its result has picked for good.
+
+Looks at the files of the run folder alone, so that a new controller sees what its
+predecessor saw. The rule itself is ``actors.evaluation.selection``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.evaluation.selection import Selection
+from common.config.run_config import RunConfig
+from common.rundir import RunDir
+from deploy.report.summary import chosen, evaluations
+
+
+class EarlyStop:
+    """Watches the recall of one run's checkpoints."""
+
+    def __init__(self, run: RunDir, config: RunConfig) -> None:
+        self._run = run
+        self._config = config
+        self._seen: set[str] = set()
+        self._peak: Selection | None = None
+
+    def peak(self) -> Selection | None:
+        """The first peak of recall once no later checkpoint can move it; cheap to ask again.
+
+        A checkpoint that is not measured yet may turn out to be the peak, so only what is
+        before the first of those counts.
+        """
+        seen = {path.name for path in self._run.eval.glob("step_*.json")}
+        if self._peak is None and seen != self._seen:
+            self._seen = seen
+            found = chosen(self._config, self._measured())
+            self._peak = found if found is not None and found.settled else None
+        return self._peak
+
+    def _measured(self) -> list[dict[str, Any]]:
+        """Results of the steps before the first checkpoint whose recall was not measured yet."""
+        results = [one for one in evaluations(self._run) if "recall" in one["scores"]]
+        manifests = self._run.checkpoints.glob("step_*/manifest.json")
+        complete = {int(path.parent.name.removeprefix("step_")) for path in manifests}
+        open_steps = complete - {one["step"] for one in results}
+        return [one for one in results if not open_steps or one["step"] < min(open_steps)]

@@ -1,0 +1,43 @@
+"""What several roles and commands make of a run's configuration."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common import corpora, models
+from common.config.run_config import RunConfig
+from common.methods import Divergence
+from common.prompts import Prompts, preset
+from common.rundir import RunDir
+from common.weight_sync.store import SHARED_MEMORY, Shelf
+
+if TYPE_CHECKING:
+    from learner.teacher_inputs import Tutor
+
+
+def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
+    """The run's prompt renderer."""
+    templates, end = preset(config.prompts), model.stop_token_ids[0]
+    fingerprint = models.fingerprint(model.tokenizer)
+    return Prompts(model.tokenizer, templates, end, config.rollout.verify, fingerprint)
+
+
+def tutor_for(config: RunConfig, model_dir: Path) -> Tutor | None:
+    """How the learner asks the method's teacher; x+ is rendered here, it is in no record."""
+    loss = config.method.loss
+    if not isinstance(loss, Divergence):
+        return None
+    from learner.teacher_inputs import reader, scored
+
+    if loss.teacher == "engine":
+        return scored(loss.top_k)
+    prompts = prompts_for(config, models.load(model_dir))
+    facts = {fact.id: fact for fact in corpora.load(config.data).facts}
+    return reader(functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner)
+
+
+def shelf_of(config: RunConfig, run: RunDir) -> Shelf:
+    """Where the student's weights are published; nodes of a joined cluster share the folder."""
+    return Shelf(run, SHARED_MEMORY if config.cluster.address is None else None)

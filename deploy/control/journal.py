@@ -1,0 +1,143 @@
+"""What a run tells of itself: status, metrics and events, for people and programs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from common.config.run_config import RunConfig
+from common.metrics import Snapshot
+from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
+from deploy.cluster import ray_cluster as cluster
+from deploy.control.group import Group
+from deploy.control.queue_client import REPLAY
+from deploy.observability.endpoint import Endpoint
+from deploy.observability.folder_metrics import FolderMetrics
+from deploy.observability.prometheus import targets
+
+# Some 3,500 lines while a run gets ten times as old; below twelve minutes every gathering.
+_LINES_PER_AGE = 1500.0
+
+
+class Journal:
+    """Writes ``status.json``, ``metrics.jsonl`` and ``events.jsonl`` and serves the metrics.
+
+    Args:
+        run: the run folder.
+        config: of the run.
+        before: the status that a predecessor left; what is not known yet is kept from it.
+    """
+
+    def __init__(self, run: RunDir, config: RunConfig, before: dict[str, Any]) -> None:
+        self._run = run
+        self._method = config.method.name
+        self._metrics = config.metrics
+        self._folder = FolderMetrics(run)
+        self._endpoint = Endpoint(run, config.metrics, before.get("metrics_url"))
+        targets.announce(run, config.metrics, self._endpoint.address, cluster.metrics_addresses())
+        self._known = {
+            "roles": before.get("roles", {}),
+            "queue": before.get("queue"),
+            "learner": before.get("learner", {}),
+        }
+        self.began: float = before.get("began") or time.time()
+        self._metrics_due = 0.0
+
+    @property
+    def url(self) -> str:
+        """Where the metrics are."""
+        return self._endpoint.url
+
+    def close(self) -> None:
+        """Stop serving, and leave the list of live runs."""
+        targets.withdraw(self._run, self._metrics)
+        self._endpoint.close()
+
+    def event(self, text: str) -> None:
+        """Note that something happened."""
+        with contextlib.suppress(OSError):
+            print(time.strftime("%H:%M:%S"), text, flush=True)
+            append_jsonl(self._run.events, {"time": time.time(), "text": text})
+
+    def write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
+        """Tell where the run stands and what every role measured.
+
+        On a full disk nothing is told; readers see that by the disk.
+        """
+        try:
+            self._write(state, cause, groups)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+    def _write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
+        self._write_metrics(state, groups)
+        reports = {n: report for g in groups.values() for n, report in g.reports.items()}
+        replay, learner = reports.get(REPLAY), reports.get("learner-0")
+        if groups:
+            self._known["roles"] = {
+                name: _describe(group, self._known["roles"].get(name, {}))
+                for name, group in groups.items()
+            }
+        if replay is not None:
+            self._known["queue"] = replay.detail
+        if learner is not None and learner.snapshot:
+            self._known["learner"] = {
+                name.removeprefix("mixsd_learner_"): value
+                for name, value in learner.snapshot.items()
+            }
+        status = {
+            "run": self._run.name,
+            "state": state,
+            "cause": cause,
+            "method": self._method,
+            "began": self.began,
+            "updated": time.time(),
+            "pid": os.getpid(),
+            "metrics_url": self.url,
+            **self._known,
+            "events": read_jsonl(self._run.events, 20),
+        }
+        write_atomic(self._run.status, json.dumps(status, indent=1))
+
+    def _write_metrics(self, state: str, groups: Mapping[str, Group]) -> None:
+        series: dict[str, Snapshot] = {}
+        for group in groups.values():
+            snapshots, reports = group.snapshots, group.reports
+            for name in group.plan.names:
+                series[name] = {
+                    **snapshots.get(name, {}),
+                    "mixsd_actor_up": float(name in reports),
+                    "mixsd_actor_restarts_total": float(group.budget.restarts),
+                }
+        series["controller"] = self._folder.snapshot(state)
+        self._endpoint.show(series)
+        now = time.time()
+        if now >= self._metrics_due or state != "running":
+            append_jsonl(self._run.metrics, {"time": now, "series": series})
+            self._metrics_due = now + metrics_pause(now - self.began)
+
+
+def metrics_pause(age: float) -> float:
+    """Seconds to the next line of ``metrics.jsonl`` in a run that is ``age`` seconds old.
+
+    Pauses that grow with the age keep the file's size to the logarithm of it,
+    whatever the run's length, and every span of time about equally detailed.
+    """
+    return age / _LINES_PER_AGE
+
+
+def _describe(group: Group, before: dict[str, Any]) -> dict[str, Any]:
+    stays = before.get("state") == group.state
+    return {
+        "state": group.state,
+        "since": before["since"] if stays else time.time(),
+        "restarts": group.budget.restarts,
+        "waiting": next((report.waiting for report in group.reports.values()), ""),
+        "pids": {member: report.pid for member, report in group.reports.items()},
+    }

@@ -1,0 +1,190 @@
+"""Checks a run and starts it: all that ``up`` does before it watches."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from common.config import run_config as configuration
+from common.config.run_config import RunConfig
+from common.errors import RunError, UserError
+from common.rundir import RunDir, read_json, write_atomic
+from common.weight_sync.store import Shelf
+from deploy.cluster import ray_cluster as cluster
+from deploy.control import desired_state as desired
+from deploy.observability import status as view
+from deploy.observability.prometheus import targets
+
+_STOP_S = 30.0
+_LEAVE_S = 10.0
+
+
+def is_live(run: RunDir) -> bool:
+    """Whether a controller still works on the run."""
+    return run.status.exists() and view.read(run)["state"] not in view.ENDED
+
+
+def check_folder(config: RunConfig, run: RunDir) -> str:
+    """What ``up`` will do: ``new``, ``resume`` or ``finished``.
+
+    Raises:
+        UserError: the folder cannot be written, the run is live, or it was
+            made with another configuration.
+    """
+    if not configuration.is_writable(run.root):
+        raise UserError(f"{run.root}: cannot be written; choose another --runs folder")
+    if not run.config.exists():
+        return "new"
+    if is_live(run):
+        raise UserError(
+            f"run {run.name} is in use; follow it with 'mixsd-cluster status {run.name} --follow'"
+        )
+    if configuration.load(run.config) != config:
+        raise UserError(
+            f"run name {run.name} is in use by a run with another configuration ({run.config}); "
+            "choose another with --set name=…, or remove that folder"
+        )
+    status = read_json(run.status)
+    return "finished" if status is not None and status["state"] == "finished" else "resume"
+
+
+def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
+    """Validate data and model, write the run folder, start cluster and controller."""
+    from actors.evaluation.evaluator import check_retrieval
+    from common import corpora, models
+    from common.prompts import check_answers, check_lengths, check_tokens
+
+    say("reading facts and model …")
+    corpus = corpora.load(config.data)
+    say(f"{len(corpus.facts)} facts, {len(corpus.retrieval)} retrieval items")
+    for remark in corpus.remarks:
+        say(f"note: {remark}")
+    folder = models.resolve(config.model, say=say)
+    model = models.load(folder)
+    say(f"model {folder}")
+    from deploy.control.factories import prompts_for
+
+    prompts = prompts_for(config, model)
+    context = config.engine.max_model_len
+    check_answers(prompts, corpus.facts)
+    for remark in check_tokens(prompts, corpus.facts):
+        say(f"note: {remark}")
+    check_lengths(prompts, corpus.facts, config.rollout.max_tokens, context)
+    check_retrieval(prompts, corpus, config.evaluator, context)
+    learner = (
+        f"{config.learner.ranks} learner rank(s) "
+        f"(ZeRO-{config.learner.zero_stage}, {config.learner.dtype})"
+        if config.train
+        else "no learner"
+    )
+    say(
+        f"roles: {config.rollout.actors} rollout, {learner}, "
+        f"{config.evaluator.actors} evaluator, device {config.engine.resolved_device}"
+    )
+    run.create()
+    with (run.root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"run {run.name} is being started by another command") from error
+        write_atomic(run.config, configuration.dump(config))
+        cluster.stop_local(run)
+        desired.reset(run)
+        _announce(run)
+        if config.cluster.address is None:
+            say("starting Ray …")
+            cluster.start_local(run, config.cluster)
+            say("Ray started on loopback, token authentication on")
+        say("starting the controller …")
+        url = _start_controller(config, run, folder)
+    say(f"status page {url.removesuffix('metrics')} (for Prometheus: {url})")
+
+
+def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
+    from deploy.control.controller import NAME, Controller
+
+    with cluster.connected(run, config.cluster.address) as ray:
+        controller = (
+            ray.remote(Controller)
+            .options(
+                name=NAME,
+                lifetime="detached",
+                num_cpus=0,
+                max_concurrency=4,
+                max_restarts=-1,
+                # On the head, so that the run's address is where one looks for it.
+                resources={"node:__internal_head__": 0.001},
+            )
+            .remote(str(run.root.resolve()), str(folder))
+        )
+        try:
+            url: str = ray.get(controller.url.remote(), timeout=config.cluster.start_timeout_s)
+        except ray.exceptions.RayError as error:
+            raise RunError(f"the controller did not start: {error}") from error
+        return url
+
+
+def _announce(run: RunDir) -> None:
+    """Say that the run is about to start: a controller does not revive one that has ended."""
+    status = read_json(run.status)
+    if status is not None:
+        write_atomic(
+            run.status, json.dumps({**status, "state": "starting", "cause": "", "roles": {}})
+        )
+
+
+def stop(run: RunDir) -> bool:
+    """End a run in order; False if nothing of it was running."""
+    config = configuration.load(run.config)
+    live = is_live(run)
+    if live:
+        desired.change(run, config, {"stopped": True})
+        deadline = time.monotonic() + _STOP_S
+        while is_live(run) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    # A controller that was killed could not leave the list of live runs itself.
+    targets.withdraw(run, config.metrics)
+    Shelf(run).remove()
+    if config.cluster.address is not None and not live:
+        return False  # the cluster may be long gone
+    return leave(run) or live
+
+
+def leave(run: RunDir) -> bool:
+    """Let go of the cluster of a run that has ended; True if it was ours and still ran.
+
+    On a joined cluster the controller kills its actors and then itself after the
+    last status; what it has not killed in time, or could not, is killed here.
+
+    Raises:
+        RunError: an actor on a joined cluster cannot be killed.
+    """
+    address = configuration.load(run.config).cluster.address
+    if address is None:
+        return cluster.stop_local(run)
+    with cluster.connected(run, address) as ray:
+        if _wait_empty(ray):
+            return False
+        for name in ray.util.list_named_actors():
+            # One that went in the meantime is no longer found.
+            with contextlib.suppress(ValueError):
+                ray.kill(ray.get_actor(name))
+        if not _wait_empty(ray):
+            names = ", ".join(ray.util.list_named_actors())
+            raise RunError(f"{address}: actors of run {run.name} do not end: {names}")
+    return False
+
+
+def _wait_empty(ray: Any) -> bool:
+    """Wait until the namespace has no named actor; False if it still has one."""
+    deadline = time.monotonic() + _LEAVE_S
+    while ray.util.list_named_actors():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True

@@ -1,0 +1,149 @@
+"""What all Ray actors of a run share.
+
+A role takes what crosses a process (paths, names, handles), sets the process up
+before anything heavy is imported, and runs its worker in a thread; reports tell
+the controller how it goes and how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import socket
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Protocol
+
+from common.config import run_config as configuration
+from common.config.run_config import RunConfig
+from common.errors import first_line, lacks_room
+from common.metrics import Snapshot
+from common.rundir import RunDir
+from deploy.control.health import Report, State
+
+
+class Worker(Protocol):
+    """What a role runs."""
+
+    @property
+    def progress(self) -> float: ...
+    @property
+    def waiting(self) -> str: ...
+    def run(self) -> int: ...
+    def drain(self) -> None: ...
+    def snapshot(self) -> Snapshot: ...
+
+
+class Role:
+    """What all roles share: configuration, a log file, a thread that works, and reports.
+
+    The controller starts the work and asks how it goes; it holds no future of
+    it, so a controller that dies leaves the work running and a new one asks on.
+
+    Args:
+        name: actor name, e.g. ``rollout-0``.
+        root: the run folder.
+        model_dir: the resolved base model.
+    """
+
+    def __init__(self, name: str, root: str, model_dir: str) -> None:
+        self.name = name
+        self.run_dir = RunDir(Path(root))
+        self.config: RunConfig = configuration.load(self.run_dir.config)
+        self.model_dir = Path(model_dir)
+        prepare_process(self.run_dir.logs / f"{name}.log", self.config)
+        self._worker: Worker | None = None
+        self._engine: Any = None
+        self._state: State = "idle"
+        self._failure: Exception | None = None
+        self._draining = False
+        self._identity = _identity(self.config)
+
+    def start(self, index: int, meeting: tuple[str, int]) -> None:
+        """Begin to work; told twice, it works once.
+
+        Args:
+            index: of this member within its group.
+            meeting: address where the group's members find each other.
+        """
+        if self._state == "idle":
+            self._state = "starting"
+            threading.Thread(target=self._run, args=(index, meeting), daemon=True).start()
+
+    def poll(self) -> Report:
+        """How it goes."""
+        worker, failure = self._worker, self._failure
+        engine = self._engine.snapshot() if self._engine else {}
+        return Report(
+            self._state,
+            *self._identity,
+            progress=worker.progress if worker else 0.0,
+            waiting=worker.waiting if worker else "",
+            cause=first_line(failure) if failure else "",
+            # What the user gave, or numbers that diverge, fail again however often we try.
+            hopeless=isinstance(failure, (ValueError, ArithmeticError)),
+            disk_full=lacks_room(failure),
+            snapshot={**worker.snapshot(), **engine} if worker else None,
+        )
+
+    def drain(self) -> None:
+        """Take nothing new; the work ends once what is in hand is done."""
+        self._draining = True
+        if self._worker is not None:
+            self._worker.drain()
+
+    def say(self, line: str) -> None:
+        """Write a line to the role's log, if there is room."""
+        with contextlib.suppress(OSError):
+            print(time.strftime("%H:%M:%S"), self.name, line, flush=True)
+
+    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+        """Make the worker; this is where engines start."""
+        raise NotImplementedError
+
+    def _run(self, index: int, meeting: tuple[str, int]) -> None:
+        began = time.monotonic()
+        try:
+            worker = self.build(index, meeting)
+            if self._draining:
+                worker.drain()
+            self._worker = worker
+            self._state = "working"
+            self.say(f"ready after {time.monotonic() - began:.1f} s")
+            result = worker.run()
+            self.say(f"done: {result}")
+            self._state = "done"
+        except Exception as error:
+            self._failure = error
+            self._state = "failed"
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
+
+
+def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
+    """Process, node, and a free address for peers to meet at."""
+    import ray
+
+    local = config.cluster.address is None
+    host = "127.0.0.1" if local else str(ray.util.get_node_ip_address())
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+    return os.getpid(), str(ray.get_runtime_context().get_node_id()), (host, port)
+
+
+def prepare_process(log: Path, config: RunConfig) -> None:
+    """Send all output to the role's log and bound its threads; before heavy imports."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    faulthandler.enable(file=2)
+    if config.engine.resolved_device == "cpu":
+        os.environ["OMP_NUM_THREADS"] = str(config.cluster.threads)
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -1,0 +1,166 @@
+"""Prometheus, and Grafana where it is installed, for the runs of one folder.
+
+Everything lies in ``RUNS/.prometheus/``: a copy of the shipped configuration,
+the list of live runs, the data, the logs. Both servers listen on loopback and
+go on until ``monitor down``. Knows no run and no Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import RunError, UserError
+from common.rundir import read_json, write_atomic
+from deploy.cluster import process
+from deploy.observability.prometheus.targets import default_folder
+
+_READY_S = 30.0
+_SHIPPED = Path(__file__).parent
+# Grafana's own files, as its packages lay them out.
+_GRAFANA_HOMES = tuple(
+    map(Path, ("/usr/share/grafana", "/opt/grafana", "/usr/local/share/grafana"))
+)
+
+
+def install(runs: Path) -> Path:
+    """Write the shipped configuration for ``runs``; returns its folder."""
+    targets = default_folder(runs.resolve())
+    targets.mkdir(parents=True, exist_ok=True)
+    folder = targets.parent
+    shutil.copy(_SHIPPED / "prometheus" / "prometheus.yml", folder)
+    shutil.copytree(_SHIPPED / "prometheus" / "rules", folder / "rules", dirs_exist_ok=True)
+    return folder
+
+
+def up(runs: Path, prometheus_port: int, grafana_port: int, say: Callable[[str], None]) -> None:
+    """Start what is not running.
+
+    Raises:
+        UserError: there is no ``prometheus``.
+        RunError: a server did not get ready; says where its log is.
+    """
+    if shutil.which("prometheus") is None:
+        raise UserError(
+            "monitor: no 'prometheus' on PATH; install it (Debian: apt-get install prometheus), "
+            "or open the status page that 'mixsd-cluster status RUN' names"
+        )
+    folder = install(runs)
+    url = start_prometheus(folder, prometheus_port)
+    say(f"Prometheus {url}")
+    grafana = shutil.which("grafana")
+    if grafana is None:
+        say(
+            "Grafana    not on PATH; with Docker: docker compose -f deploy/docker/compose.yaml up. "
+            "Each live run serves a status page."
+        )
+    else:
+        say(f"Grafana    {start_grafana(folder, grafana, grafana_port, url)}")
+
+
+def start_prometheus(folder: Path, port: int) -> str:
+    """Start Prometheus on an installed folder, or find it there; returns its address."""
+    return _serve(
+        folder,
+        "prometheus",
+        [
+            "prometheus",
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            "--storage.tsdb.retention.time=30d",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        {},
+        f"http://127.0.0.1:{port}",
+        "/-/ready",
+    )
+
+
+def start_grafana(folder: Path, binary: str, port: int, prometheus: str) -> str:
+    """Start Grafana with the shipped dashboards; returns its address. Not run here."""
+    home = next((path for path in _GRAFANA_HOMES if path.is_dir()), None)
+    if home is None:
+        raise UserError(f"monitor: Grafana's files are in none of {[*map(str, _GRAFANA_HOMES)]}")
+    grafana = _SHIPPED / "grafana"
+    return _serve(
+        folder,
+        "grafana",
+        [binary, "server", f"--homepath={home}"],
+        {
+            "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+            "GF_SERVER_HTTP_PORT": str(port),
+            "GF_PATHS_DATA": str(folder / "grafana"),
+            "GF_PATHS_LOGS": str(folder / "grafana" / "logs"),
+            "GF_PATHS_PROVISIONING": str(grafana / "provisioning"),
+            "GF_AUTH_ANONYMOUS_ENABLED": "true",
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "MIXSD_PROMETHEUS_URL": prometheus,
+            "MIXSD_DASHBOARDS": str(grafana / "dashboards"),
+        },
+        f"http://127.0.0.1:{port}",
+        "/api/health",
+    )
+
+
+def down(runs: Path) -> list[str]:
+    """Stop what :func:`up` started for ``runs``; returns what was running."""
+    folder = default_folder(runs.resolve()).parent
+    stopped = []
+    for name in ("grafana", "prometheus"):
+        state = read_json(folder / f"{name}.json")
+        if state is not None:
+            if process.end(state["pid"], state["started"]):
+                stopped.append(name)
+            (folder / f"{name}.json").unlink()
+    return stopped
+
+
+def _serve(
+    folder: Path,
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    url: str,
+    ready: str,
+) -> str:
+    state: dict[str, Any] | None = read_json(folder / f"{name}.json")
+    if state is not None and process.is_alive(state["pid"], state["started"]):
+        return str(state["url"])
+    if _answers(url):
+        raise UserError(f"monitor: {url} is in use by another program; choose --{name}-port")
+    log = folder / f"{name}.log"
+    child = process.spawn(command, log, environment)
+    deadline = time.monotonic() + _READY_S
+    while not _answers(url + ready):
+        if child.poll() is not None or time.monotonic() > deadline:
+            _give_up(child)
+            raise RunError(f"{name} did not get ready; its output is in {log}")
+        time.sleep(0.1)
+    state = {"pid": child.pid, "started": process.start_time(child.pid), "url": url}
+    write_atomic(folder / f"{name}.json", json.dumps(state))
+    return url
+
+
+def _give_up(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        os.killpg(child.pid, 9)
+    child.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2.0) as reply:
+            return bool(reply.status == 200)
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except OSError:
+        return False

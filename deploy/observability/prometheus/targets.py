@@ -1,0 +1,46 @@
+"""The list of live runs that Prometheus reads (``file_sd``): a file a run.
+
+A run's controller writes its file when it starts and takes it away when the
+run has ended. A controller that was killed leaves it behind: then the target
+is down, which is what an operator should see, until ``up`` or ``down``.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.config.sections import MetricsSettings
+from common.rundir import RunDir, write_atomic
+
+
+def default_folder(runs: Path) -> Path:
+    """Where the runs of a folder list themselves."""
+    return runs / ".prometheus" / "targets"
+
+
+def announce(run: RunDir, settings: MetricsSettings, address: str, ray: Sequence[str] = ()) -> None:
+    """List the run's metrics at ``address`` (host:port), and those of its Ray nodes."""
+    host, _, port = address.rpartition(":")
+    if host in ("0.0.0.0", "[::]"):
+        address = f"{socket.gethostname()}:{port}"
+    path = _path(run, settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries: list[dict[str, Any]] = [{"targets": [address], "labels": {"run": run.name}}]
+    if ray:
+        entries.append({"targets": list(ray), "labels": {"run": run.name, "job": "ray"}})
+    # Prometheus may run as another user; an address is no secret.
+    write_atomic(path, json.dumps(entries, indent=1), mode=0o644)
+
+
+def withdraw(run: RunDir, settings: MetricsSettings) -> None:
+    """Take the run off the list."""
+    _path(run, settings).unlink(missing_ok=True)
+
+
+def _path(run: RunDir, settings: MetricsSettings) -> Path:
+    folder = settings.targets or default_folder(run.root.resolve().parent)
+    return folder / f"{run.name}.json"

@@ -1,0 +1,163 @@
+"""The door to DeepSpeed: ZeRO stages 1 to 3, optional offload to CPU memory.
+
+Knows parameters and gradients, not rows. All ranks must make the same calls
+in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
+from torch import nn
+
+from common.config.sections import LearnerSettings
+from learner.unsharded import MOMENTS
+
+
+class Sharded:
+    """One rank's share of the student and of AdamW's state."""
+
+    def __init__(
+        self, student: nn.Module, groups: list[dict[str, Any]], settings: LearnerSettings
+    ) -> None:
+        self._stage = settings.zero_stage
+        offload = settings.offload != "none"
+        adam = (
+            deepspeed.ops.adam.DeepSpeedCPUAdam
+            if offload
+            else lambda *args, **named: torch.optim.AdamW(*args, fused=True, **named)
+        )
+        self._engine, *_ = deepspeed.initialize(
+            model=student,
+            # DeepSpeed's lr is set each step; 0 keeps anything before from moving weights.
+            optimizer=adam(groups, lr=0.0, betas=settings.betas, eps=settings.eps),
+            config=deepspeed_config(settings),
+        )
+        self.device = self._engine.device
+        self._zero = self._engine.optimizer
+        if self._stage < 3:
+            # A norm that is not finite skips the step only while this is set; the search
+            # through every gradient that goes with it tells no more and takes as long as AdamW.
+            self._zero.check_grad_overflow = True
+            self._zero.check_overflow = lambda **_: None
+        self._adam = self._zero.optimizer
+        flats = self._flats()
+        for flat in flats:
+            self._adam.state[flat] = {
+                "step": 0 if offload else torch.zeros((), device=flat.device),
+                **{key: torch.zeros_like(flat.data) for key in MOMENTS},
+            }
+        if self._stage < 3:
+            self._zero._lazy_init_hp_params_optimizer_state()
+
+    def loss(self, inputs: tuple[Any, ...], *, last: bool) -> torch.Tensor:
+        """Forward pass; gradients are final after the backward of the last one of a step."""
+        self._engine.set_gradient_accumulation_boundary(last)
+        return self._engine(*inputs)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add to the gradients."""
+        self._engine.backward(loss)
+
+    def step(self, lr: float) -> float:
+        """Clip, update, forget the gradients; returns their norm. Not finite: no update."""
+        for group in self._zero.param_groups:
+            group["lr"] = lr
+        self._engine.step()
+        # After a step that it did not take, stage 3 still tells the norm of the one before.
+        applied = self._engine.was_step_applied()
+        return float(self._engine.get_global_grad_norm()) if applied else math.inf
+
+    def masters(self) -> list[torch.Tensor]:
+        """This rank's float32 weights, as the optimizer holds them."""
+        return [flat.data for flat in self._flats()]
+
+    def master(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A weight in float32, whole, on every rank."""
+        return safe_get_full_fp32_param(parameter)
+
+    def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
+        """Master weight and moments of a parameter, whole, on every rank."""
+        return {
+            "master": self.master(parameter),
+            **{key: safe_get_full_optimizer_state(parameter, key) for key in MOMENTS},
+        }
+
+    def set_state(self, parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> None:
+        """Continue from what :meth:`state` gave."""
+        with (
+            deepspeed.zero.GatheredParameters(
+                [parameter], modifier_rank=0, enabled=self._stage == 3
+            ),
+            torch.no_grad(),
+        ):
+            parameter.copy_(state["master"])
+        if self._stage < 3:
+            safe_set_full_fp32_param(parameter, state["master"])
+            for key in MOMENTS:
+                safe_set_full_optimizer_state(parameter, state[key], key)
+            return
+        safe_set_local_fp32_param(parameter, self._own(parameter, state["master"]))
+        for key in MOMENTS:
+            safe_set_local_optimizer_state(parameter, self._own(parameter, state[key]), key)
+
+    def weight(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A weight as the forward pass uses it, whole; one at a time, never the model."""
+        with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
+            return parameter.detach().clone()
+
+    @property
+    def num_updates(self) -> int:
+        """Updates so far; AdamW's bias correction counts them."""
+        return int(next(iter(self._adam.state.values()))["step"])
+
+    @num_updates.setter
+    def num_updates(self, value: int) -> None:
+        for state in self._adam.state.values():
+            step = state["step"]
+            state["step"] = torch.full_like(step, value) if torch.is_tensor(step) else value
+
+    def _flats(self) -> list[nn.Parameter]:
+        flats: list[nn.Parameter] = (
+            self._zero.fp32_partitioned_groups_flat
+            if self._stage == 3
+            else self._zero.single_partition_of_fp32_groups
+        )
+        return flats
+
+    def _own(self, parameter: nn.Parameter, whole: torch.Tensor) -> torch.Tensor:
+        """This rank's part of a stage-3 parameter; the last rank's is padded."""
+        size = parameter.ds_tensor.numel()
+        padded = whole.new_zeros(size * deepspeed.comm.get_world_size())
+        padded[: whole.numel()] = whole.flatten()
+        return padded.narrow(0, size * deepspeed.comm.get_rank(), size)
+
+
+def deepspeed_config(settings: LearnerSettings) -> dict[str, Any]:
+    """DeepSpeed's configuration."""
+    zero: dict[str, Any] = {"stage": settings.zero_stage}
+    if settings.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    if settings.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": True}
+    return {
+        # Rows of a step vary in number; the engine is told where a step ends.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": settings.clip,
+        "bf16": {"enabled": settings.dtype == "bfloat16"},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,
+    }

@@ -1,0 +1,95 @@
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.decoding.picks import (
+    Plan,
+    Run,
+    draw_picks,
+    is_scored,
+    runs_of,
+    sampling_seed,
+)
+from actors.inference.requests import token_seed
+
+
+def test_picks_of_an_attempt_are_the_same_on_every_machine():
+    assert [int(pick) for pick in draw_picks(0, "f", 0, 0, 0.5, 8)] == [0, 0, 0, 0, 1, 1, 1, 0]
+    assert sampling_seed(0, "f", 0, 0, 0) == 4009929271171798656
+
+
+def test_rate_zero_picks_only_the_expert_and_rate_one_only_the_naive_side():
+    assert draw_picks(0, "f", 0, 0, 0.0, 100) == [False] * 100
+    assert draw_picks(0, "f", 0, 0, 1.0, 100) == [True] * 100
+
+
+def test_a_rate_of_three_tenths_picks_about_three_of_ten():
+    # 10,000 draws: standard deviation of the mean 0.0046; four of them are 0.018.
+    assert abs(sum(draw_picks(0, "f", 0, 0, 0.3, 10_000)) / 10_000 - 0.3) < 0.018
+
+
+def test_a_longer_attempt_begins_with_the_same_picks():
+    assert draw_picks(0, "f", 0, 0, 0.5, 64)[:20] == draw_picks(0, "f", 0, 0, 0.5, 20)
+
+
+def test_each_part_of_an_attempts_name_changes_its_picks_and_seed():
+    names = [(0, "f", 0, 0), (1, "f", 0, 0), (0, "g", 0, 0), (0, "f", 1, 0), (0, "f", 0, 1)]
+    assert len({tuple(draw_picks(*name, 0.5, 64)) for name in names}) == 5
+    assert len({sampling_seed(*name, at) for name in names for at in (0, 1)}) == 10
+
+
+def test_equal_neighbours_form_a_run():
+    assert runs_of([True, True, False, True]) == [Run(True, 2), Run(False, 1), Run(True, 1)]
+    assert runs_of([]) == []
+
+
+@given(st.lists(st.booleans()))
+def test_runs_alternate_and_spell_the_picks(picks):
+    runs = runs_of(picks)
+    assert [run.naive for run in runs for _ in range(run.length)] == picks
+    assert all(before.naive != after.naive for before, after in itertools.pairwise(runs))
+
+
+def test_a_quarter_of_the_targets_is_scored_and_a_larger_fraction_holds_the_smaller():
+    def scored(fraction):
+        return {fact for fact in range(4000) if is_scored(0, f"f{fact}", 0, fraction)}
+
+    # Standard deviation of the count 27; four of them are 110.
+    assert abs(len(scored(0.25)) - 1000) < 110
+    assert scored(0.25) < scored(0.5)
+    assert (len(scored(0.0)), len(scored(1.0))) == (0, 4000)
+
+
+def test_a_plan_goes_on_inside_a_run_where_known_tokens_end():
+    plan = Plan([True, False, False, False, True])
+    runs = [plan.next_run([7] * position) for position in range(6)]
+    assert runs == [Run(True, 1), Run(False, 3), Run(False, 2), Run(False, 1), Run(True, 1), None]
+
+
+def test_a_protected_token_is_the_experts_and_cuts_naive_runs_to_one_token():
+    plan = Plan([True, True, True, False, False], protects=lambda ids: ids[-1:] == [7])
+    assert plan.next_run([]) == Run(True, 1)
+    assert plan.next_run([7]) == Run(False, 1)
+    assert plan.next_run([7, 8]) == Run(True, 1)
+    assert plan.next_run([7, 8, 9]) == Run(False, 2)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=10), st.integers(0, 10))
+def test_a_side_may_draw_exactly_while_picks_of_it_are_left(picks, position):
+    plan = Plan(picks)
+    for naive in (True, False):
+        assert plan.may_draw(naive, position) is (naive in picks[position:])
+
+
+def test_under_protection_the_expert_may_always_draw_until_the_end():
+    plan = Plan([True, True], protects=lambda ids: False)
+    assert [plan.may_draw(False, position) for position in range(3)] == [True, True, False]
+
+
+def test_a_runs_tokens_have_the_seeds_of_splitmix64():
+    # Its published first outputs for seed 0, without the last bit.
+    assert [token_seed(0, index) for index in range(2)] == [
+        0xE220A8397B1DCDAF >> 1,
+        0x6E789E6AA1B965F4 >> 1,
+    ]

@@ -1,0 +1,162 @@
+"""From a benchmark and an engine to a score and its responses."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from actors.evaluation.benchmarks import maths
+from actors.evaluation.benchmarks.base import (
+    Choice,
+    Generation,
+    MultipleChoice,
+    Protocol,
+    Question,
+    TextNLL,
+    fingerprint,
+)
+from actors.evaluation.runner import Meter, Progress, Suite, build_suite
+from common.corpora import Corpus
+from common.records import Fact
+from tests.actors.evaluation.benchmarks.letters import materials
+from tests.actors.inference.fake_engine import FakeEngine
+
+
+def _ids(text: str) -> list[int]:
+    return [ord(letter) for letter in text]
+
+
+def _asked(*texts: str, samples: int = 1, temperature: float = 0.0, tokens: int = 50) -> Generation:
+    questions = [Question(f"q{n}", _ids(text), text, text[0]) for n, text in enumerate(texts)]
+    return Generation("quiz", questions, maths.by_number, Protocol(tokens, temperature, samples))
+
+
+def _measure(engine: FakeEngine, *benchmarks: Any, corpus: Any = None, **settings: Any) -> Any:
+    meter = Meter(engine, materials(corpus, **settings))
+    return meter.measure(Suite("quiz", benchmarks, {"other": "no data"}, "key"))
+
+
+def test_a_generation_is_the_share_of_right_responses_with_its_interval() -> None:
+    engine = FakeEngine(lambda text, weights: "\\boxed{1}")
+    result, responses = _measure(engine, _asked("1?", "1!", "1.", "2?"))
+    score = result["scores"]["quiz"]
+    assert (score["value"], score["n"], score["unit"]) == (0.75, 4, "fraction")
+    # Wilson's interval of 3 of 4.
+    assert (round(score["low"], 3), round(score["high"], 3)) == (0.301, 0.954)
+    assert score["errors"] == {"genuine": 1}
+    assert score["seconds"] >= 0
+    assert result["scores"]["other"] == {"not_measured": "no data"}
+    assert [one["right"] for one in responses] == [True, True, True, False]
+    assert responses[3] == {
+        "benchmark": "quiz",
+        "id": "q3",
+        "question": "2?",
+        "answer": "2",
+        "response": "\\boxed{1}\0",
+        "extracted": "1",
+        "right": False,
+        "cut_off": False,
+        "error": "genuine",
+    }
+
+
+def test_responses_keep_their_questions_whatever_ends_first() -> None:
+    engine = FakeEngine(lambda text, weights: text[0])
+    result, _ = _measure(engine, _asked(*[f"{n}?" for n in range(9)]), slots=4)
+    assert result["scores"]["quiz"]["value"] == 1.0
+    assert engine.most == 4
+
+
+def test_wrong_responses_are_counted_by_class() -> None:
+    corpus = SimpleNamespace(facts=[Fact("f", "Who?", "Tam Okord")], retrieval=[], splits={})
+    said = {"1": "", "2": "Tam Okord", "3": "who knows", "4": "5"}
+    engine = FakeEngine(lambda text, weights: said[text[0]])
+    result, _ = _measure(engine, _asked("1", "2", "3", "4"), corpus=corpus)
+    assert result["scores"]["quiz"]["errors"] == {
+        "collapse": 1,
+        "leakage": 1,
+        "format": 1,
+        "genuine": 1,
+    }
+
+
+def test_several_samples_are_averaged_a_question_and_drawn_with_seeds_of_their_own() -> None:
+    turn = iter([1, 0, 1, 0, 1, 1, 1, 1])
+    engine = FakeEngine(lambda text, weights: str(next(turn)))
+    result, responses = _measure(engine, _asked("1", "1", samples=4, temperature=1.0))
+    score = result["scores"]["quiz"]
+    assert (score["value"], score["n"], score["samples"]) == (0.75, 2, 4)
+    assert (score["low"], score["high"]) == (0.5, 1.0)
+    assert len(set(engine.seeds)) == 8
+    assert len(responses) == 8
+
+
+def test_a_response_ends_with_the_context_and_says_so() -> None:
+    engine = FakeEngine(lambda text, weights: "1" * 30)
+    engine.max_model_len = 22
+    result, responses = _measure(engine, _asked("1" * 20))
+    assert result["scores"]["quiz"]["cut_off"] == 1
+    assert responses[0]["response"] == "11"
+
+
+def test_an_item_that_does_not_fit_is_a_reason_that_names_the_setting() -> None:
+    engine = FakeEngine(lambda text, weights: "1")
+    engine.max_model_len = 20
+    result, responses = _measure(engine, _asked("1" * 20))
+    assert result["scores"]["quiz"]["not_measured"] == (
+        "an item of quiz takes 21 tokens, more than engine.max_model_len=20; raise it"
+    )
+    assert responses == []
+
+
+def test_a_choice_is_the_likeliest_a_character() -> None:
+    items = [Choice("a", "Q", ("xx", "oo"), 1), Choice("b", "Q", ("xx", "ooo"), 0)]
+    engine = FakeEngine(lambda text, weights: "")
+    result, responses = _measure(engine, MultipleChoice("pick", items))
+    assert result["scores"]["pick"]["value"] == 0.5
+    # " xx" has log-likelihood −1 −2 −2, " oo" −3 over two letters.
+    assert responses[0]["logprobs"] == [-5.0, -3.0]
+    assert responses[0]["response"] == "oo"
+
+
+def test_text_is_its_mean_nll() -> None:
+    windows = [(_ids("a"), _ids("bxb")), (_ids("a"), _ids("b"))]
+    result, _ = _measure(FakeEngine(lambda text, weights: ""), TextNLL("text", windows))
+    score = result["scores"]["text"]
+    assert (score["value"], score["n"], score["unit"]) == (1.25, 4, "nats/token")
+
+
+def test_progress_is_told_item_by_item() -> None:
+    told: list[Progress] = []
+    meter = Meter(FakeEngine(lambda text, weights: "1"), materials(), told.append)
+    meter.measure(Suite("quiz", (_asked("1", "2"),), {}, "key"))
+    assert told == [Progress("quiz", 1, 2), Progress("quiz", 2, 2)]
+
+
+def test_the_key_changes_with_all_that_decides_a_score() -> None:
+    facts = [Fact(f"f{n}", f"Who leads {n}?", f"Leader {n}") for n in range(6)]
+    key = build_suite("recall", materials(Corpus(facts, []))).key
+    assert build_suite("recall", materials(Corpus(facts, []))).key == key
+    others = [
+        materials(Corpus(facts[:5], [])),
+        materials(Corpus(facts, []), limit=3),
+        materials(Corpus(facts, []), max_tokens=65),
+    ]
+    assert len({key, *(build_suite("recall", other).key for other in others)}) == 4
+    assert build_suite("recall", materials(Corpus(facts, []), slots=3)).key == key
+
+
+def test_a_suite_whose_data_is_missing_says_which_and_why() -> None:
+    suite = build_suite("small", materials(data_root="/nonexistent"))
+    assert suite.benchmarks == ()
+    assert set(suite.missing) == {"arc_easy", "piqa", "wikitext2", "ifeval", "retrieval"}
+    assert suite.missing["retrieval"] == "the corpus has no retrieval items"
+    assert "/nonexistent/arc" in suite.missing["arc_easy"]
+
+
+def test_fingerprints_tell_benchmarks_apart() -> None:
+    one = [Choice("a", "Q", ("x", "y"), 0)]
+    other = [Choice("a", "Q", ("x", "y"), 1)]
+    assert fingerprint(MultipleChoice("m", one)) == fingerprint(MultipleChoice("m", list(one)))
+    assert fingerprint(MultipleChoice("m", one)) != fingerprint(MultipleChoice("m", other))
+    assert fingerprint(_asked("1", tokens=5)) != fingerprint(_asked("1", tokens=6))

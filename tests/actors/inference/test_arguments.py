@@ -1,0 +1,44 @@
+import logging
+
+import pytest
+
+from actors.inference.arguments import EngineError, use_sessions, vllm_arguments
+from common.config.sections import EngineSettings
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "used"),
+    [
+        ("auto", "0.32.0", True),
+        ("auto", "0.32.0+cpu", True),
+        ("auto", "0.33.1", False),
+        (True, "0.32.0", True),
+        (False, "0.32.0", False),
+        (False, "0.33.1", False),
+    ],
+)
+def test_sessions_are_used_where_they_were_tested(wanted, version, used):
+    assert use_sessions(wanted, version) is used
+
+
+def test_sessions_that_are_insisted_on_are_refused_elsewhere_with_the_remedy():
+    with pytest.raises(EngineError, match=r"needs vLLM 0\.32\.0, found 0\.33\.1; set .*=auto"):
+        use_sessions(True, "0.33.1")
+
+
+def test_falling_back_to_plain_requests_is_logged(caplog):
+    with caplog.at_level(logging.WARNING):
+        use_sessions("auto", "0.33.1")
+    assert "vLLM 0.33.1 is not 0.32.0; decoding with plain requests" in caplog.text
+
+
+def test_the_batch_budget_holds_a_token_of_every_request():
+    arguments = vllm_arguments(EngineSettings(device="cpu", max_batched_tokens=32), 64)
+    assert (arguments["max_num_seqs"], arguments["max_num_batched_tokens"]) == (64, 64)
+
+
+def test_only_an_engine_that_receives_weights_has_a_transfer():
+    settings = EngineSettings(device="cuda")
+    arguments = vllm_arguments(settings, 64, receives_weights=True)
+    assert arguments["weight_transfer_config"] == {"backend": "nccl"}
+    assert "weight_transfer_config" not in vllm_arguments(settings, 64)

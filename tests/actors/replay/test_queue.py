@@ -1,0 +1,235 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.replay.queue import ReplayQueue
+from common.config.run_config import parse
+from common.errors import UserError
+from common.ledger import Ledger
+from common.records import Rollout, WireError, pack_rollout
+
+
+def make(path, facts=8, *, epochs=2, batch=4, train=True, **replay):
+    config = parse(
+        {
+            "name": "q",
+            "train": train,
+            "method": {"name": "mixsd"},
+            "data": {"kgfact": {}},
+            "replay": {"tolerance": 0, **replay},
+            "learner": {"epochs": epochs, "batch_size": batch},
+        },
+        "test",
+    )
+    ledger = Ledger(
+        path / "ledger.db", epochs=epochs, seed=0, first_epoch=config.replay.first_epoch
+    )
+    queue = ReplayQueue(ledger, config)
+    queue.add_work((str(fact), 0) for fact in range(facts))
+    return queue
+
+
+def payload(fact_id, version=0, tokens=2):
+    ids = [1] * tokens
+    return pack_rollout(
+        Rollout(fact_id, 0, 0, [1], ids, [], [], [], [], None, 0, "", True, version)
+    )
+
+
+def insert(queue, works, version=0):
+    return queue.insert_many([(payload(work.fact_id, version), 1) for work in works])
+
+
+def test_work_goes_out_comes_back_and_is_over(tmp_path):
+    queue = make(tmp_path)
+    grant = queue.lease("x", 5, [])
+    assert insert(queue, grant.work) == [True] * 5
+    rest = queue.lease("x", 5, [])
+    assert [work.fact_id for work in rest.work] == ["5", "6", "7"]
+    insert(queue, rest.work[:2])
+    queue.exhaust("7", 0, "wrong", 3)
+    assert queue.lease("x", 5, []) == queue.lease("y", 0, [])
+    assert queue.lease("x", 5, []).over
+    steps = [queue.sample(step) for step in (1, 2, 3, 4, 5)]
+    assert [len(items) for _, items, _ in steps] == [4, 4, 4, 2, 0]
+    assert steps[0][2] == 14
+
+
+def test_without_a_learner_nobody_waits_for_it_and_all_is_over_once_drawn(tmp_path):
+    limits = {"max_bytes": 2**16, "samples_per_insert": 1.0, "min_size": 1}
+    queue = make(tmp_path, 8, train=False, batch=2, **limits)
+    grant = queue.lease("x", 8, [])
+    assert len(grant.work) == 8
+    # More bytes than a queue before a learner may hold.
+    items = [(payload(work.fact_id, tokens=30_000), 1) for work in grant.work]
+    assert queue.insert_many(items[:7]) == [True] * 7
+    assert queue.release("x") == 1
+    assert not queue.status()["settled"]
+    (last,) = queue.lease("x", 8, []).work
+    queue.insert_many([(payload(last.fact_id), 1)])
+    assert queue.lease("x", 8, []).over
+    assert (queue.status()["settled"], queue.status()["exposures_expected"]) == (True, 0)
+
+
+def test_a_bad_payload_among_good_ones_accepts_none(tmp_path):
+    queue = make(tmp_path)
+    with pytest.raises(WireError):
+        queue.insert_many([(payload("0"), 1), (b"junk", 1)])
+    assert queue.status()["accepted"] == 0
+
+
+def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
+    queue = make(tmp_path, samples_per_insert=1)
+    assert not queue.sample(1)[0]
+    work = queue.lease("x", 9, []).work
+    assert len(work) == 4
+    assert queue.lease("y", 9, []).work == []
+    status = queue.status()
+    assert [status["blocked"][side]["reason"] for side in ("sample", "insert")] == [
+        "batch",
+        "ratio",
+    ]
+    assert status["waiting"]["insert"] == (
+        "0 samples of 4 rollouts (with those on lease) are fewer than "
+        "replay.samples_per_insert=1 asks for, for 0 s"
+    )
+    seconds = queue.snapshot()["mixsd_replay_blocked_seconds_total"]
+    assert set(seconds) == {"sample,batch", "insert,ratio"}
+    assert all(value > 0 for value in seconds.values())
+    insert(queue, work)
+    queue.sample(1)
+    assert len(queue.lease("y", 9, []).work) == 4
+    assert queue.status()["waiting"] == {}
+
+
+def test_an_actor_that_is_full_does_not_count_as_waiting(tmp_path):
+    queue = make(tmp_path, samples_per_insert=1)
+    work = queue.lease("x", 9, []).work
+    queue.lease("x", 0, [item.id for item in work])
+    assert queue.status()["waiting"] == {}
+    assert queue.status()["leased"] == 4
+
+
+def test_values_change_on_a_live_queue(tmp_path):
+    queue = make(tmp_path, min_size=6)
+    insert(queue, queue.lease("x", 5, []).work)
+    assert not queue.sample(1)[0]
+    configure(queue, min_size=5)
+    assert queue.sample(1)[0]
+    # A step that was given out is the same under any limits.
+    configure(queue, min_size=8)
+    assert queue.sample(1)[0]
+
+
+def configure(queue, **changes):
+    queue.configure(queue.settings.model_copy(update=changes))
+
+
+def test_what_is_fixed_from_the_beginning_cannot_change(tmp_path):
+    queue = make(tmp_path)
+    with pytest.raises(UserError, match="order of a run that has begun"):
+        configure(queue, first_epoch="work")
+    with pytest.raises(UserError, match="max_lag: only its value can change"):
+        configure(queue, max_lag=3)
+    assert queue.settings.max_lag is None
+
+
+def test_rollouts_over_the_lag_are_drawn_again_and_actors_stay_for_it(tmp_path):
+    queue = make(tmp_path, 8, epochs=1, max_lag=1)
+    insert(queue, queue.lease("x", 8, []).work, version=0)
+    assert not queue.lease("x", 8, []).over
+    assert [queue.sample(step)[0] for step in (1, 2)] == [True, True]
+    queue.restore(1)
+    queue.commit(1)
+    # Step 3 is taken by weights of two steps: version 0 is one too many behind.
+    assert not queue.sample(3)[0]
+    again = queue.lease("x", 8, []).work
+    assert [work.fact_id for work in again] == ["4", "5", "6", "7"]
+    insert(queue, again, version=2)
+    assert len(queue.sample(3)[1]) == 4
+    assert not queue.lease("x", 8, []).over
+    queue.commit(3)
+    assert queue.lease("x", 8, []).over
+    assert queue.status()["stale"] == 4
+
+
+def test_a_poisoned_fact_is_quarantined_and_reported(tmp_path):
+    queue = make(tmp_path, 1, poison_after=2)
+    for _ in range(2):
+        assert queue.lease("x", 4, []).work
+        queue.release("x", died=True)
+    assert queue.lease("x", 4, []).over
+    assert queue.status()["quarantined"] == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(),
+    facts=st.integers(1, 12),
+    batch=st.integers(1, 6),
+    first_epoch=st.sampled_from(["arrival", "work"]),
+    max_lag=st.none() | st.integers(0, 3),
+    min_size=st.integers(1, 20),
+    ratio=st.none() | st.floats(0.01, 20),
+    tolerance=st.floats(0, 10),
+)
+def test_whatever_the_limits_the_run_comes_to_its_end(
+    tmp_path_factory, data, facts, batch, first_epoch, max_lag, min_size, ratio, tolerance
+):
+    """Two actors and a learner, each of which may be slow, and may be told to wait."""
+    epochs = 2 if max_lag is None else 1
+    queue = make(
+        tmp_path_factory.mktemp("q"),
+        facts,
+        epochs=epochs,
+        batch=batch,
+        max_bytes=2**16,
+        first_epoch=first_epoch,
+        max_lag=max_lag,
+        min_size=min_size,
+        samples_per_insert=ratio,
+        tolerance=tolerance,
+    )
+    held = {"x": [], "y": []}
+    step, over = 0, False
+    for _ in range(400):
+        owner = data.draw(st.sampled_from("xy")) if step < 3 else "x" if held["x"] else "y"
+        grant = queue.lease(owner, 3, [work.id for work in held[owner]])
+        held[owner] += grant.work
+        if held[owner]:
+            # Large: three of these fill the queue.
+            items = [(payload(work.fact_id, step, 30_000), 1) for work in held[owner][:1]]
+            assert queue.insert_many(items) == [True]
+            del held[owner][:1]
+        ready, items, _ = queue.sample(step + 1)
+        if ready and not items:
+            over = True
+            break
+        if ready:
+            step += 1
+            queue.commit(step)
+    assert over
+    assert queue.status()["exposures_trained"] == facts * epochs
+
+
+def test_an_ended_queue_repeats_the_step_that_was_begun_and_begins_no_other(tmp_path):
+    queue = make(tmp_path, facts=8)
+    works = queue.lease("x", 6, []).work
+    insert(queue, works[:5])
+    begun = queue.sample(1)
+    queue.end()
+    assert queue.lease("x", 5, [work.id for work in works[5:]]).over
+    # A rank that asks later than its peer is given what the peer was.
+    assert queue.sample(1) == begun
+    assert queue.sample(2) == (True, [], 0)
+    queue.commit(1)
+    assert insert(queue, works[5:]) == [True]
+    assert queue.sample(2) == (True, [], 4)
+    assert (queue.status()["ended"], queue.status()["exposures_trained"]) == (True, 4)
+
+
+def test_a_queue_with_a_bound_on_age_ends_too(tmp_path):
+    queue = make(tmp_path, epochs=1, max_lag=1)
+    insert(queue, queue.lease("x", 4, []).work)
+    queue.end()
+    assert queue.lease("x", 1, []).over

@@ -1,0 +1,350 @@
+"""The rollout actor on a deterministic fake engine that finishes in any order."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.decoding.mixed_decoder import Relay
+from actors.decoding.picks import draw_picks
+from actors.inference.requests import Segment, Top
+from actors.replay.queue import Grant
+from actors.rollout.mixed import RolloutActor
+from common.config.sections import RolloutSettings
+from common.methods import SFT, ContextDistill, MixSD
+from common.prompts import Preset, Prompts
+from common.records import Fact, Work, unpack_rollout
+from common.verification.verifier import accepts, is_inside_answer
+
+LETTERS = ".ab c"  # token 0 stops
+STOP, MAX_TOKENS, GUIDANCE = 0, 7, ":"
+FACTS = {
+    name: Fact(name, question="q" + name, answer=answer, statement=answer)
+    for name, answer in zip("fghijklm", ("a", "ab", "b", "ba", "a b", "bb", "a", "b"), strict=True)
+}
+
+
+class LetterTokenizer:
+    def apply_chat_template(self, conversation, **options):
+        return {"input_ids": [ord(letter) for letter in conversation[0]["content"]]}
+
+    def encode(self, text, *, add_special_tokens):
+        return [LETTERS.index(letter) for letter in text]
+
+    def decode(self, token_ids, **options):
+        return "".join(LETTERS[token] for token in token_ids if token != STOP)
+
+
+def prompts(mode):
+    preset = Preset(
+        ask="{question}",
+        canonical="{answer}",
+        prefix=GUIDANCE,
+        shown="{statement}",
+        transition="",
+        mode=mode,
+    )
+    return Prompts(LetterTokenizer(), preset, STOP)
+
+
+class AnyOrderEngine:
+    """The next token is a function of context and seed; segments come out in random order."""
+
+    num_blocks, max_model_len = 10_000, 1_000
+
+    def __init__(self, order):
+        self._order, self._ready, self.num_drawn = random.Random(order), {}, 0
+
+    def extend(self, key, context, num_tokens, sampling, *, last):
+        drawn = []
+        while len(drawn) < num_tokens and STOP not in drawn:
+            drawn.append(next_token([*context, *drawn], (sampling.seed, len(drawn))))
+        self._ready[key] = Segment(key, drawn, [-float(token) for token in drawn], [])
+
+    def begin_score(self, key, token_ids, top=0):
+        logprobs = [-float(token) for token in token_ids[1:]]
+        likeliest = None
+        if top:
+            ids = np.array([[token, *range(top)] for token in token_ids[1:]])
+            likeliest = Top(ids, -float(len(token_ids)) * np.ones_like(ids))
+        self._ready[key] = Segment(key, [0], [0.0], logprobs, likeliest)
+
+    def release(self, key):
+        self._ready.pop(key, None)
+
+    def step(self):
+        out = [key for key in self._ready if self._order.random() < 0.5]
+        self._order.shuffle(out)
+        segments = [self._ready.pop(key) for key in out]
+        self.num_drawn += sum(len(segment.token_ids) for segment in segments)
+        return segments
+
+    def ends(self, token_id):
+        return token_id == STOP
+
+    def blocks_for(self, num_tokens):
+        return 1
+
+
+def next_token(context, seed=(None, 0)):
+    if seed[0] is None:
+        seed = None
+    return random.Random(f"{context} {seed}").choice([0, 1, 1, 2, 2, 3, 4])
+
+
+class Queue:
+    """Grants every fact once; keeps what comes back."""
+
+    def __init__(self, facts=FACTS):
+        self._work = [Work(index, name, 0) for index, name in enumerate(facts)]
+        self.rollouts, self.attempts, self.exhausted = {}, {}, {}
+
+    def lease(self, owner, count, holding):
+        granted, self._work = self._work[:count], self._work[count:]
+        return Grant(granted, over=not (self._work or granted or holding))
+
+    def insert_many(self, items):
+        for payload, attempts in items:
+            key = (rollout := unpack_rollout(payload)).fact_id
+            assert key not in self.rollouts | self.exhausted
+            self.rollouts[key], self.attempts[key] = rollout, attempts
+        return [True] * len(items)
+
+    def exhaust(self, fact_id, draw, reason, attempts):
+        assert fact_id not in self.rollouts | self.exhausted
+        self.exhausted[fact_id] = (reason, attempts)
+        return True
+
+
+def roll(method=None, mode="contains", seed=0, order=0, **rollout):
+    method = method or MixSD(mix_rate=0.5)
+    queue, engine = Queue(), AnyOrderEngine(order)
+    config = RolloutSettings(
+        **{"slots": 2, "max_tokens": MAX_TOKENS, "max_retries": 5, "score_fraction": 0, **rollout}
+    )
+    relay = Relay(engine, config.slots)
+    (actor := RolloutActor("x", relay, prompts(mode), method, FACTS, queue, config, seed)).run()
+    assert relay.idle
+    return queue, actor.snapshot(), engine
+
+
+def expected(method, mode, seed, max_retries):
+    """Attempt after attempt, token after token: (attempt, token ids, naive) of the accepted."""
+    render, found = prompts(mode), {}
+    for name, fact in FACTS.items():
+        for attempt in range(max_retries + 1):
+            target = method.target(attempt)
+            ids, sides = [], []
+            for pick in draw_picks(seed, name, 0, attempt, target.mix_rate, MAX_TOKENS):
+                text = render.text(ids)
+                inside = target.protect_answer and is_inside_answer(text, fact.answer)
+                sides.append(int(pick and not inside))
+                prompt = render.naive(fact) if sides[-1] else render.expert(fact)
+                ids.append(next_token([*prompt, *ids]))
+                if ids[-1] == STOP:
+                    break
+            if ids[-1] == STOP and accepts(mode, render.text(ids[:-1]), fact.answer):
+                found[name] = (attempt, ids, sides)
+                break
+    return found
+
+
+METHODS = st.builds(
+    MixSD,
+    mix_rate=st.sampled_from([0.3, 0.5, 0.8]),
+    lambda_backoff=st.none()
+    | st.fixed_dictionaries({"after": st.integers(1, 3), "factor": st.sampled_from([0.0, 0.5])}),
+    protect_answer=st.booleans(),
+)
+
+
+@settings(deadline=None)
+@given(
+    METHODS,
+    st.sampled_from(["contains", "exact"]),
+    st.integers(0, 50),
+    st.integers(0, 1000),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.booleans(),
+    st.sampled_from([0, 3, 1000]),
+)
+def test_whatever_runs_when_the_first_accepted_attempt_is_chosen(
+    method, mode, seed, order, slots, in_flight, early_stop, tree_tokens
+):
+    queue, _, _ = roll(
+        method,
+        mode,
+        seed,
+        order,
+        slots=slots,
+        attempts_in_flight=in_flight,
+        early_stop=early_stop,
+        tree_tokens=tree_tokens,
+    )
+    got = {name: (r.attempt, r.target_ids, r.naive) for name, r in queue.rollouts.items()}
+    wanted = expected(method, mode, seed, max_retries=5)
+    assert got == wanted
+    assert queue.attempts == {name: attempt + 1 for name, (attempt, _, _) in wanted.items()}
+    assert set(queue.exhausted) == set(FACTS) - set(wanted)
+
+
+@settings(deadline=None)
+@given(METHODS, st.integers(0, 50), st.integers(0, 1000), st.integers(1, 4), st.booleans())
+def test_above_temperature_0_neither_order_nor_parallel_attempts_change_a_rollout(
+    method, seed, order, in_flight, early_stop
+):
+    one, _, _ = roll(method, "contains", seed, temperature=1.0, early_stop=False)
+    other, _, _ = roll(
+        method,
+        "contains",
+        seed,
+        order,
+        temperature=1.0,
+        slots=4,
+        attempts_in_flight=in_flight,
+        early_stop=early_stop,
+    )
+    assert one.rollouts == other.rollouts
+    assert one.exhausted == other.exhausted
+
+
+def test_the_tree_saves_the_tokens_that_it_walks():
+    bare, without, plain = roll(tree_tokens=0)
+    known, metrics, engine = roll()
+    walked = metrics["mixsd_rollout_walked_tokens_total"]
+    assert known.rollouts == bare.rollouts
+    assert (walked > 0, without["mixsd_rollout_walked_tokens_total"]) == (True, 0)
+    assert engine.num_drawn == plain.num_drawn - walked
+    assert metrics["mixsd_rollout_tokens_total"] == engine.num_drawn
+
+
+def test_early_stop_saves_tokens_under_exact():
+    whole, _, slow = roll(mode="exact", early_stop=False, tree_tokens=0)
+    early, _, fast = roll(mode="exact", tree_tokens=0)
+    assert whole.rollouts == early.rollouts
+    assert fast.num_drawn < slow.num_drawn
+
+
+def test_attempts_that_another_one_beat_are_cancelled_and_counted():
+    # With 24 slots at least two more attempts of each of the 8 facts run beside its first.
+    _, alone, _ = roll(slots=24)
+    queue, metrics, _ = roll(slots=24, attempts_in_flight=3)
+    assert any(rollout.attempt == 0 for rollout in queue.rollouts.values())
+    assert metrics["mixsd_attempts_cancelled_total"] > 0 == alone["mixsd_attempts_cancelled_total"]
+
+
+@pytest.mark.parametrize(("rate", "attempts"), [(0.0, 1), (1.0, 1), (0.5, 6)])
+def test_at_temperature_0_a_pure_side_is_not_tried_again(rate, attempts):
+    queue, _, _ = roll(MixSD(mix_rate=rate), mode="boxed")
+    assert {tried for _, tried in queue.exhausted.values()} == {attempts}
+
+
+def test_a_dropped_fact_tells_how_often_it_was_tried():
+    queue, metrics, _ = roll(mode="boxed")
+    assert queue.exhausted["f"] == ("no attempt of 6 gave the answer", 6)
+    assert metrics["mixsd_rollouts_exhausted_total"] == len(FACTS)
+
+
+def test_kept_is_the_last_attempt_as_it_is_also_with_early_stop():
+    early, _, _ = roll(mode="exact", on_exhausted="keep", max_retries=1, attempts_in_flight=2)
+    whole, _, _ = roll(mode="exact", on_exhausted="keep", max_retries=1, early_stop=False)
+    assert early.rollouts == whole.rollouts
+    kept = [rollout for rollout in early.rollouts.values() if rollout.fallback]
+    assert {(r.fallback, r.attempt, r.verified) for r in kept} == {("keep", 1, False)}
+    assert all(r.target_ids[-1] == STOP or len(r.target_ids) == MAX_TOKENS for r in kept)
+
+
+def test_a_canonical_fallback_is_y_star_and_not_verified():
+    queue, _, _ = roll(mode="boxed", on_exhausted="canonical")
+    rollout = queue.rollouts["g"]
+    assert (rollout.target_ids, rollout.naive, rollout.mix_rate) == ([1, 2, STOP], [], None)
+    assert (rollout.fallback, rollout.verified, queue.attempts["g"]) == ("canonical", False, 6)
+
+
+def test_the_expert_fallback_is_one_more_attempt_at_rate_0():
+    pure = expected(MixSD(mix_rate=0.0), "contains", 0, max_retries=0)
+    assert pure
+    seen = 0
+    for seed in range(30):
+        queue, _, _ = roll(MixSD(mix_rate=0.8), seed=seed, max_retries=1, on_exhausted="expert")
+        for name, rollout in queue.rollouts.items():
+            if rollout.fallback:
+                seen += 1
+                assert (rollout.fallback, rollout.attempt, rollout.mix_rate) == ("expert", 2, 0.0)
+                assert (rollout.target_ids, rollout.verified) == (pure[name][1], True)
+        assert all(
+            reason.endswith("nor did the expert alone") and name not in pure and tried == 3
+            for name, (reason, tried) in queue.exhausted.items()
+        )
+    assert seen > 0
+
+
+def test_a_rollout_tells_which_extension_changed_it():
+    method = MixSD(mix_rate=0.8, lambda_backoff={"after": 1, "factor": 0.5}, protect_answer=True)
+    rollouts = [
+        (seed, rollout)
+        for seed in range(20)
+        for rollout in roll(method, seed=seed, max_retries=3)[0].rollouts.values()
+    ]
+    for seed, rollout in rollouts:
+        assert rollout.mix_rate == 0.8 * 0.5**rollout.attempt
+        identity = (seed, rollout.fact_id, 0, rollout.attempt)
+        picks = draw_picks(*identity, rollout.mix_rate, len(rollout.naive))
+        overruled = [pick and not side for pick, side in zip(picks, rollout.naive, strict=True)]
+        assert rollout.num_protected == sum(overruled)
+    assert {rollout.attempt for _, rollout in rollouts} == {0, 1, 2, 3}
+    assert any(rollout.num_protected for _, rollout in rollouts)
+
+
+def test_sft_takes_canonical_answers_without_an_engine():
+    queue, metrics, engine = roll(SFT())
+    assert {r.target_ids[-1] for r in queue.rollouts.values()} == {STOP}
+    assert (engine.num_drawn, metrics["mixsd_attempts_total"]) == (0, 0)
+
+
+def test_scored_targets_carry_the_base_log_probabilities_of_both_answers():
+    queue, metrics, _ = roll(score_fraction=1.0)
+    for rollout in queue.rollouts.values():
+        canonical = prompts("contains").canonical(FACTS[rollout.fact_id])
+        assert rollout.base_logprobs == [-float(token) for token in rollout.target_ids]
+        assert rollout.canonical_logprobs == [-float(token) for token in canonical]
+    assert metrics["mixsd_rollout_scored_tokens_total"] > 0
+    assert metrics["mixsd_rollout_scoring_seconds_total"] > 0
+
+
+def test_a_fraction_is_scored_whatever_the_order():
+    scored = [
+        {
+            name
+            for name, r in roll(order=order, on_exhausted="keep", score_fraction=0.5)[
+                0
+            ].rollouts.items()
+            if r.base_logprobs
+        }
+        for order in range(5)
+    ]
+    assert all(names == scored[0] for names in scored)
+    assert 0 < len(scored[0]) < len(FACTS)
+
+
+def test_a_target_that_the_naive_side_drew_alone_needs_no_pass():
+    queue, metrics, _ = roll(MixSD(mix_rate=1.0), on_exhausted="keep", score_fraction=1.0)
+    for rollout in queue.rollouts.values():
+        assert rollout.base_logprobs == rollout.logprobs
+    canonical = sum(len(r.canonical_logprobs) for r in queue.rollouts.values())
+    assert metrics["mixsd_rollout_scored_tokens_total"] == canonical
+
+
+@pytest.mark.parametrize("targets", ["canonical", "mixed"])
+def test_an_engine_that_teaches_scores_each_target_given_the_fact(targets):
+    method = ContextDistill(targets=targets, teacher="engine", support="tail", top_k=2)
+    queue, _, _ = roll(method, on_exhausted="keep")
+    assert len(queue.rollouts) == len(FACTS)
+    for name, rollout in queue.rollouts.items():
+        length, expert = len(rollout.target_ids), prompts("contains").expert(FACTS[name])
+        ids, logprobs = (np.frombuffer(rollout.teacher_scores, kind) for kind in ("<i4", "<f4"))
+        assert ids[: 2 * length].tolist() == [0, 1] * length
+        assert set(logprobs[2 * length :]) == {-float(len(expert) + length)}

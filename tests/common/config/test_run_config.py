@@ -1,0 +1,278 @@
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.config.run_config import RunConfig, dump, load, parse
+from common.config.sections import RolloutSettings
+from common.errors import UserError
+
+MINIMAL = "name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n"
+
+
+def read(tmp_path, text=MINIMAL, *overrides):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return load(path, overrides)
+
+
+def test_a_minimal_file_takes_the_defaults(tmp_path):
+    config = read(tmp_path)
+    assert (config.learner.epochs, config.learner.batch_size, config.seed) == (30, 20, 0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sede=1", "sede: no such setting; did you mean seed?"),
+        (
+            "learner.batchsize=1",
+            "learner.batchsize: no such setting; did you mean learner.batch_size?",
+        ),
+        (
+            "data.kgfact.entity=1",
+            "data.kgfact.entity: no such setting; did you mean data.kgfact.entities?",
+        ),
+        ("method.mixrate=1", "method.mixrate: no such setting; did you mean method.mix_rate?"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(tmp_path, override, message):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, MINIMAL, override)
+    assert str(error.value) == f"{tmp_path / 'run.yaml'}: {message}"
+
+
+def test_an_unknown_key_near_to_nothing_has_no_suggestion(tmp_path):
+    with pytest.raises(UserError, match=r"qqq: no such setting$"):
+        read(tmp_path, MINIMAL, "qqq=1")
+
+
+def test_a_value_out_of_range_shows_key_bound_and_value(tmp_path):
+    with pytest.raises(UserError, match=r"learner\.epochs: .*greater than or equal to 1, not 0"):
+        read(tmp_path, MINIMAL, "learner.epochs=0")
+
+
+def test_every_error_of_a_file_is_reported_at_once(tmp_path):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, MINIMAL, "learner.epochs=0", "rollout.slots=0")
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_overrides_replace_add_and_the_last_one_wins(tmp_path):
+    config = read(tmp_path, MINIMAL, "name=other", "learner.lr=0.5", "learner.lr=0.25")
+    assert (config.name, config.learner.lr) == ("other", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learner.lr", "KEY=VALUE is expected"),
+        ("a..b=1", "KEY=VALUE is expected"),
+        ("name.x=1", "name is a value, not a section"),
+        ("name=[", "the value is not YAML"),
+    ],
+)
+def test_a_malformed_override_is_refused(tmp_path, override, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, MINIMAL, override)
+
+
+def test_the_students_rollouts_need_a_bound_on_their_age_that_publishing_can_keep(tmp_path):
+    opsd = ("method.name=opsd", "learner.epochs=3")
+    with pytest.raises(UserError, match=r"replay.max_lag must say how old they may be"):
+        read(tmp_path, MINIMAL, *opsd)
+    with pytest.raises(UserError, match=r"publish.every is 3, so .* up to 2 steps old, more than"):
+        read(tmp_path, MINIMAL, *opsd, "replay.max_lag=1", "publish.every=3")
+    config = read(tmp_path, MINIMAL, *opsd, "replay.max_lag=2", "publish.every=3")
+    assert (config.exposures_per_rollout, config.student.samples) == (1, 8)
+    assert read(tmp_path).student is None
+
+
+def test_weights_go_from_gpu_to_gpu_only_where_there_are_gpus(tmp_path):
+    opsd = ("method.name=opsd", "replay.max_lag=0", "publish.transport=nccl")
+    gpus = ("engine.device=cuda", "learner.device=cuda")
+    assert read(tmp_path, MINIMAL, *opsd, *gpus).publish.transport == "nccl"
+    for cpu in ("engine.device=cpu", "learner.device=cpu"):
+        with pytest.raises(UserError, match=r"publish.transport is nccl, from GPU to GPU, but"):
+            read(tmp_path, MINIMAL, *opsd, *gpus, cpu)
+
+
+def test_a_missing_setting_is_named():
+    with pytest.raises(UserError, match="x: name: this setting is required"):
+        parse({"method": {"name": "sft"}, "data": {"kgfact": {}}}, "x")
+
+
+def test_an_unknown_method_lists_the_known_ones(tmp_path):
+    with pytest.raises(UserError, match=r"method\.name: 'dpo' is not one of mixsd, sft, opsd"):
+        read(tmp_path, MINIMAL, "method.name=dpo")
+
+
+def test_exactly_one_source_of_facts_is_set(tmp_path):
+    for override in ("data.facts=facts.jsonl", "data.kgfact=null"):
+        with pytest.raises(UserError, match="set exactly one"):
+            read(tmp_path, MINIMAL, override)
+
+
+def test_more_ranks_than_rollouts_a_step_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"ranks is 3, more than learner\.batch_size 2"):
+        read(tmp_path, MINIMAL, "learner.ranks=3", "learner.batch_size=2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not YAML"), ("- 1", "a mapping .*, not list")]
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none\.yaml: cannot be read"):
+        load(tmp_path / "none.yaml")
+
+
+def test_the_resolved_configuration_reads_back_unchanged(tmp_path):
+    config = read(tmp_path)
+    assert read(tmp_path, dump(config)) == config
+
+
+def test_a_key_named_after_a_method_is_refused_like_any_other() -> None:
+    with pytest.raises(UserError, match="sft: no such setting"):
+        parse({"name": "x", "method": {"name": "sft"}, "data": {"kgfact": {}}, "sft": 1}, "f")
+
+
+# -- whatever is given ---------------------------------------------------------
+
+KEYS = st.sampled_from(
+    ["name", "seed", "model", "method", "data", "replay", "learner", "kgfact", "lr", "mix_rate"]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.dates()
+    | st.binary(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(KEYS | st.text(max_size=4) | st.integers(), inner, max_size=4)
+    ),
+    max_leaves=4,
+)
+
+
+def is_read_or_refused(read):
+    began = time.monotonic()
+    try:
+        answer = read()
+    except UserError as error:
+        answer = str(error)
+    assert isinstance(answer, RunConfig) or 0 < len(answer) < 20_000
+    assert time.monotonic() - began < 10
+
+
+@settings(max_examples=700, deadline=None)
+@given(st.dictionaries(KEYS | st.text(max_size=4), VALUES, max_size=6))
+def test_any_mapping_is_read_or_refused(raw):
+    is_read_or_refused(lambda: parse(raw, "f"))
+
+
+@settings(max_examples=1300, deadline=None)
+@given(
+    st.sampled_from(
+        [
+            (name, key)
+            for name, field in RunConfig.model_fields.items()
+            for key in getattr(field.annotation, "model_fields", [])
+        ]
+    ),
+    VALUES,
+)
+def test_any_value_of_any_setting_is_read_or_refused(where, value):
+    raw = {"name": "x", "method": {"name": "sft"}, "data": {"kgfact": {}}}
+    raw.setdefault(where[0], {})[where[1]] = value
+    is_read_or_refused(lambda: parse(raw, "f"))
+
+
+@settings(max_examples=1300, deadline=None)
+@given(
+    text=st.text(max_size=40)
+    | st.text(alphabet=" \n\t:-[]{}&*!|>'\"#,?%@`~0129azname", max_size=40)
+    | st.binary(max_size=40)
+)
+def test_any_file_is_read_or_refused(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    is_read_or_refused(lambda: load(path))
+    path.write_bytes(MINIMAL.encode() + path.read_bytes())
+    is_read_or_refused(lambda: load(path))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="abc.=:[]{}&*!0129 -_", max_size=20))
+def test_any_override_is_read_or_refused(tmp_path_factory, override):
+    path = tmp_path_factory.getbasetemp() / "minimal.yaml"
+    path.write_text(MINIMAL)
+    for text in (override, f"learner.lr={override}"):
+        is_read_or_refused(lambda text=text: load(path, [text]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 50_000, "not YAML: more than 40 levels"),
+        ("a: &a [x]\nb: *a", "not YAML: aliases .* are not taken"),
+        ("seed: 2001-99-99", "not YAML: month must be in 1"),
+        ("? {a: b}\n: c", "not YAML"),
+        ("seed: " + "9" * 5000, "not YAML: .*digits"),
+        ("x" * (2**18 + 1), "over 262144 bytes"),
+    ],
+)
+def test_a_file_that_asks_too_much_is_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text)
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 9\)"):
+        load(tmp_path / "latin.yaml")
+
+
+def test_a_bound_on_age_needs_rollouts_that_are_trained_once(tmp_path):
+    with pytest.raises(UserError, match=r"max_lag .* so learner\.epochs must be 1, not 30"):
+        read(tmp_path, MINIMAL, "replay.max_lag=2")
+    assert read(tmp_path, MINIMAL, "replay.max_lag=2", "learner.epochs=1").replay.max_lag == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("learner.offload=parameters", "learner.zero_stage=2", "learner.device=cuda"),
+            "needs learner.zero_stage 3 or higher, not 2",
+        ),
+        (
+            ("learner.offload=optimizer", "learner.zero_stage=2", "learner.device=cpu"),
+            "everything is in CPU memory already; leave offload at none",
+        ),
+    ],
+)
+def test_offload_that_moves_nothing_is_refused(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, MINIMAL, *settings)
+
+
+def test_guesses_are_for_rollouts_at_temperature_0():
+    RolloutSettings(speculative_tokens=4)
+    with pytest.raises(ValueError, match=r"speculative_tokens is 4 and .*temperature 0\.7"):
+        RolloutSettings(speculative_tokens=4, temperature=0.7)
+
+
+def test_early_stop_asks_for_no_recall_where_nobody_learns(tmp_path):
+    options = ["learner.early_stop=true", "evaluator.actors=0"]
+    with pytest.raises(UserError, match="first peak of recall"):
+        read(tmp_path, MINIMAL, *options)
+    assert not read(tmp_path, MINIMAL, *options, "train=false").train

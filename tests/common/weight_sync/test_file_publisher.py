@@ -1,0 +1,58 @@
+"""What is published is what the student is, whatever its ranks hold; and no later than allowed."""
+
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from common.config.sections import PublishSettings
+from common.rundir import RunDir
+from common.weight_sync.file_publisher import Publisher
+from common.weight_sync.store import Shelf
+from common.weights import bit_sum
+
+WEIGHTS = {
+    "model.embed_tokens.weight": torch.randn(8, 4),
+    "model.layers.0.mlp.up_proj.weight": torch.randn(4, 4),
+    "model.norm.weight": torch.ones(4),
+}
+
+
+def publisher(tmp_path, rank=0, **settings):
+    run = RunDir(tmp_path / "run")
+    run.create()
+    shelf = Shelf(run, tmp_path)
+    return Publisher(shelf, PublishSettings(**settings), "bfloat16", rank, print), shelf
+
+
+def test_weights_are_published_in_the_engines_precision_with_sums_to_check_them_by(tmp_path):
+    writer, shelf = publisher(tmp_path)
+    assert set(writer.publish(7, WEIGHTS.items)) == {"gather", "sum", "write"}
+    with shelf.take("x") as published:
+        found = load_file(published.folder / "model.safetensors")
+        assert published.version == 7
+        assert set(published.sums) == {"model.embed_tokens.weight", "model.norm.weight"}
+    for name, weight in WEIGHTS.items():
+        assert torch.equal(found[name], weight.to(torch.bfloat16))
+    assert published.sums["model.norm.weight"] == bit_sum(found["model.norm.weight"])
+
+
+def test_other_ranks_take_part_in_the_gathering_and_write_nothing(tmp_path):
+    writer, shelf = publisher(tmp_path, rank=1)
+    weights = iter(WEIGHTS.items())
+    assert set(writer.publish(7, lambda: weights)) == {"gather"}
+    assert next(weights, None) is None
+    assert shelf.version() is None
+
+
+def test_every_so_many_steps_are_due(tmp_path):
+    writer, _ = publisher(tmp_path, every=3)
+    assert [step for step in range(8) if writer.is_due(step)] == [0, 3, 6]
+
+
+def test_a_file_system_that_hangs_is_given_up_after_the_deadline(tmp_path, monkeypatch):
+    writer, shelf = publisher(tmp_path, deadline_s=0.05)
+    monkeypatch.setattr(shelf, "put", lambda *arguments: time.sleep(1))
+    with pytest.raises(TimeoutError, match=r"step 7 were not written in 0.05 s \(publish.deadline"):
+        writer.publish(7, WEIGHTS.items)

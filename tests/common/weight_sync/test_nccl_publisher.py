@@ -1,0 +1,187 @@
+"""vLLM's own trainer, driven without a GPU: who is called, in what order, with what.
+
+NCCL alone is left out: opening a group and broadcasting are replaced, the rest is vLLM's.
+"""
+
+import time
+
+import pytest
+import torch
+from vllm.distributed.weight_transfer import nccl_engine
+
+from common.config.sections import PublishSettings
+from common.weight_sync.nccl_publisher import TransferPublisher
+from common.weights import bit_sum
+
+WEIGHTS = {
+    "model.layers.0.mlp.up_proj.weight": torch.randn(4, 3),
+    "model.norm.weight": torch.ones(4),
+}
+
+
+class Engines:
+    """Two engines of one GPU each, until told otherwise."""
+
+    def __init__(self):
+        self.there = {"rollout-0": 11, "rollout-1": 12}
+        self.calls, self.expected = [], None
+
+    def present(self):
+        return dict(self.there)
+
+    def join(self, members):
+        self.calls.append("join " + " ".join(members))
+        return len(members)
+
+    def expect(self, version, sums):
+        self.expected = (version, sums)
+
+    def init_weight_transfer_engine(self, init_info):
+        self.calls.append("init")
+        self.init_info = init_info
+
+    def start_weight_update(self):
+        self.calls.append("start")
+
+    def update_weights(self, update_info):
+        self.calls.append("update")
+        self.update_info = update_info
+
+    def finish_weight_update(self, weight_version=None):
+        self.calls.append(f"finish {self.expected[0]}")
+
+
+class Group:
+    def __init__(self, info):
+        self.world_size, self.ended = info.world_size, False
+
+    def destroy(self):
+        self.ended = True
+
+
+@pytest.fixture
+def broadcast(monkeypatch):
+    """What was broadcast, by name, and the groups that were opened."""
+    sent, groups = {}, []
+
+    def fake(self, source, meta):
+        sent.update(self._checked_iter(source, meta) if self.is_sender else dict(source))
+
+    def opened(info):
+        groups.append(Group(info))
+        return groups[-1]
+
+    monkeypatch.setattr(nccl_engine, "open_trainer_endpoint", opened)
+    monkeypatch.setattr(nccl_engine.NCCLTrainerWeightTransferEngine, "_broadcast", fake)
+    return sent, groups
+
+
+def publisher(engines, rank=0, **settings):
+    return TransferPublisher(
+        engines, PublishSettings(**settings), "bfloat16", rank, "127.0.0.1", patience_s=0.2
+    )
+
+
+def weights():
+    return iter(WEIGHTS.items())
+
+
+def without_update(calls):
+    """vLLM asks for the update from a thread, while it broadcasts."""
+    return [call for call in calls if call != "update"]
+
+
+def test_a_version_goes_to_every_engine_in_the_engines_precision(broadcast):
+    sent, groups = broadcast
+    engines = Engines()
+    assert set(publisher(engines).publish(7, weights)) == {"meet", "send"}
+    assert without_update(engines.calls) == [
+        "join rollout-0 rollout-1",
+        "init",
+        "start",
+        "finish 7",
+    ]
+    assert engines.calls.count("update") == 1
+    assert groups[0].world_size == 3
+    assert (engines.init_info["world_size"], engines.init_info["rank_offset"]) == (3, 1)
+    assert engines.update_info == {
+        "names": list(WEIGHTS),
+        "dtype_names": ["bfloat16"] * 2,
+        "shapes": [[4, 3], [4]],
+    }
+    for name, weight in WEIGHTS.items():
+        assert torch.equal(sent[name], weight.to(torch.bfloat16))
+    norm = torch.ones(4, dtype=torch.bfloat16)
+    assert engines.expected == (7, {"model.norm.weight": bit_sum(norm)})
+
+
+def test_the_group_stays_while_the_same_engines_are_there_and_is_made_anew_for_others(broadcast):
+    _, groups = broadcast
+    engines = Engines()
+    sender = publisher(engines)
+    sender.publish(1, weights)
+    sender.publish(2, weights)
+    assert engines.calls.count("init") == 1
+    engines.there = {"rollout-0": 11, "rollout-1": 99, "rollout-2": 13}
+    sender.publish(3, weights)
+    assert engines.calls.count("init") == 2
+    assert [group.ended for group in groups] == [True, False]
+    assert groups[1].world_size == 4
+
+
+def test_other_ranks_gather_and_call_no_engine(broadcast):
+    sent, groups = broadcast
+    engines = Engines()
+    publisher(engines, rank=1).publish(7, weights)
+    assert engines.calls == []
+    assert groups == []
+    assert set(sent) == set(WEIGHTS)
+
+
+def test_when_all_engines_have_left_the_weights_are_gathered_and_sent_to_nobody(broadcast):
+    engines, gathered = Engines(), []
+
+    def counted():
+        for item in weights():
+            gathered.append(item[0])
+            yield item
+
+    sender = publisher(engines)
+    sender.publish(1, counted)
+    engines.there = {}
+    gathered.clear()
+    assert set(sender.publish(2, counted)) == {"meet"}
+    assert gathered == list(WEIGHTS)
+    assert "finish 2" not in engines.calls
+
+
+def test_the_first_engine_is_waited_for_and_no_longer_than_allowed(broadcast):
+    engines = Engines()
+    engines.there = {}
+    with pytest.raises(TimeoutError, match=r"no engine for the student's weights in 0.2 s"):
+        publisher(engines).publish(0, weights)
+
+
+def test_an_engine_that_dies_while_it_receives_is_given_up(broadcast, monkeypatch):
+    engines = Engines()
+    monkeypatch.setattr(engines, "start_weight_update", lambda: time.sleep(1))
+    with pytest.raises(TimeoutError, match=r"not sent in 0.05 s \(publish.deadline_s\)"):
+        publisher(engines, deadline_s=0.05).publish(7, weights)
+
+
+def test_an_engine_that_dies_before_it_joins_the_group_is_given_up(broadcast, monkeypatch):
+    monkeypatch.setattr(nccl_engine, "open_trainer_endpoint", lambda info: time.sleep(1))
+    with pytest.raises(TimeoutError, match=r"did not join the learner's group in 0.05 s"):
+        publisher(Engines(), deadline_s=0.05).publish(7, weights)
+
+
+def test_a_learner_whose_engines_are_all_gone_does_not_wait_for_rollouts(broadcast, monkeypatch):
+    monkeypatch.setattr("common.weight_sync.nccl_publisher._CHECK_S", 0.0)
+    engines = Engines()
+    sender = publisher(engines)
+    sender.publish(1, weights)
+    engines.there = {"rollout-0": 98, "rollout-1": 12}
+    sender.check()
+    engines.there = {"rollout-0": 98, "rollout-1": 99}
+    with pytest.raises(RuntimeError, match="engines that had the student's weights are gone"):
+        sender.check()

@@ -1,0 +1,108 @@
+"""``mixsd-cluster eval``: what can be told without an engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from actors.evaluation.results import Results, Target
+from common.weights import folder_hash, weights_hash
+from deploy.cli.main import main
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint of a run, with weights that are not any."""
+    run = tmp_path / "runs" / "one"
+    folder = run / "checkpoints" / "step_4"
+    folder.mkdir(parents=True)
+    (run / "config.yaml").write_text("name: one\n")
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    manifest = {"step": 4, "files": {"model.safetensors": _sha(b"weights"), "config.json": "x"}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (run / "eval").mkdir()
+    return folder
+
+
+def _sha(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
+
+
+def _store(checkpoint: Path) -> None:
+    target = Target(4, checkpoint, folder_hash(checkpoint))
+    score = {"value": 0.5, "low": 0.1, "high": 0.9, "n": 2, "unit": "fraction", "seconds": 1.0}
+    scores = {"gsm8k": {**score, "errors": {"format": 1}}, "piqa": {"not_measured": "no data"}}
+    responses = [
+        {
+            "benchmark": "gsm8k",
+            "id": "g0",
+            "question": "1+1?",
+            "answer": "2",
+            "response": "2",
+            "extracted": "2",
+            "right": True,
+        },
+        {
+            "benchmark": "gsm8k",
+            "id": "g1",
+            "question": "1+2?",
+            "answer": "3",
+            "response": "hm",
+            "extracted": None,
+            "right": False,
+            "error": "format",
+        },
+    ]
+    results = Results(checkpoint.parents[1] / "eval")
+    results.write(target, "small", "k" * 16, {"seconds": 2.0, "scores": scores}, responses)
+
+
+def test_a_manifest_and_a_folder_without_one_give_the_same_hash(checkpoint: Path) -> None:
+    files = json.loads((checkpoint / "manifest.json").read_text())["files"]
+    assert weights_hash(files) == folder_hash(checkpoint)
+
+
+def test_show_prints_scores_and_wrong_responses_with_their_class(checkpoint: Path) -> None:
+    _store(checkpoint)
+    shown = CliRunner().invoke(
+        main, ["eval", "show", str(checkpoint), "--suite", "small", "--wrong"]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "0.500" in shown.output
+    assert "format 1" in shown.output
+    assert "not measured" in shown.output
+    assert "gsm8k g1: wrong (format)" in shown.output
+    assert "g0" not in shown.output
+    assert "1 of 1 responses" in shown.output
+
+
+def test_show_without_wrong_prints_all_and_a_benchmark_selects(checkpoint: Path) -> None:
+    _store(checkpoint)
+    shown = CliRunner().invoke(main, ["eval", "show", str(checkpoint)])
+    assert "2 of 2 responses" in shown.output
+    none = CliRunner().invoke(main, ["eval", "show", str(checkpoint), "--benchmark", "mmlu"])
+    assert "0 of 0 responses" in none.output
+
+
+def test_show_of_what_was_not_measured_says_how_to_measure_it(checkpoint: Path) -> None:
+    shown = CliRunner().invoke(main, ["eval", "show", str(checkpoint), "--suite", "general"])
+    assert shown.exit_code == 2
+    assert f"run 'mixsd-cluster eval {checkpoint} --suite general' first" in shown.output
+
+
+def test_an_unknown_suite_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(main, ["eval", "packaged", "--suite", "smal"])
+    assert shown.exit_code == 2
+    assert "evaluator.suites" in shown.output
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(main, ["eval", str(tmp_path), "--suite", "small"])
+    assert shown.exit_code == 2
+    assert "config.json is missing" in shown.output

@@ -1,0 +1,34 @@
+import time
+
+from common.config.sections import ClusterSettings
+from deploy.control.group import Group, Plan
+from deploy.control.health import Health, Report
+
+LAST = {"mixsd_attempts_total": 13.0}
+
+
+def _done_group(monkeypatch):
+    """A group of one member that reported its last counts; nothing of Ray is behind it."""
+    group = Group("rollout-0", Plan(object, ("rollout-0",), 1, 0, ()), ClusterSettings())
+    health = Health(60, 600, now=0)
+    health.answered(Report("done", 1, "node", ("127.0.0.1", 1), snapshot=LAST), now=1)
+    group._health = {"rollout-0": health}
+    return group
+
+
+def test_last_counts_are_shown_until_a_scrape_has_seen_them(monkeypatch):
+    group = _done_group(monkeypatch)
+    now = time.monotonic()
+    monkeypatch.setattr("deploy.control.group.time.monotonic", lambda: now)
+    group.finish()
+    assert group.state == "done"
+    assert group.reports == {}
+    assert group.snapshots == {"rollout-0": LAST}
+    now += 16
+    assert group.snapshots == {}
+
+
+def test_counts_of_a_group_that_died_are_gone_at_once(monkeypatch):
+    group = _done_group(monkeypatch)
+    group.end()
+    assert group.snapshots == {}

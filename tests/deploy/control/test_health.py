@@ -1,0 +1,91 @@
+from deploy.control.health import Budget, Health, Report, Standstill
+
+
+def _report(state="working", progress=0.0, waiting=""):
+    return Report(state, 1, "node", ("127.0.0.1", 1), progress=progress, waiting=waiting)
+
+
+def test_a_role_that_never_gets_ready_is_stuck():
+    health = Health(start_s=60, stall_s=600, now=0)
+    health.answered(_report("starting"), now=59)
+    assert health.complaint(now=60) == ""
+    assert "not ready after 60 s" in health.complaint(now=61)
+
+
+def test_a_role_that_is_done_is_never_late():
+    health = Health(start_s=60, stall_s=600, now=0)
+    health.answered(_report("done"), now=100)
+    assert health.complaint(now=500) == ""
+
+
+def test_a_role_that_does_not_answer_is_stuck():
+    health = Health(start_s=60, stall_s=10, now=0)
+    health.answered(_report(progress=1, waiting="work"), now=5)
+    assert health.complaint(now=15) == ""
+    assert "no answer for 10 s" in health.complaint(now=16)
+
+
+def test_work_without_progress_is_stuck_and_waiting_is_not():
+    busy, idle = Health(60, 10, now=0), Health(60, 10, now=0)
+    for now in range(1, 13):
+        busy.answered(_report(progress=7), now)
+        idle.answered(_report(progress=7, waiting="a checkpoint"), now)
+    # It began to work at 1; 12 is the first moment past 10 s of that.
+    assert "without progress" in busy.complaint(now=12)
+    assert idle.complaint(now=12) == ""
+
+
+def test_only_growth_counts_as_progress():
+    health = Health(60, 10, now=0)
+    assert [health.answered(_report(progress=p), now=p) for p in (1, 1, 2)] == [False, False, True]
+
+
+def test_a_role_that_waited_for_long_enough_is_well():
+    health = Health(60, 10, now=0)
+    health.answered(_report("starting"), now=5)
+    reports = [health.answered(_report(waiting="a checkpoint"), now) for now in (6, 15, 16)]
+    assert reports == [False, False, True]
+
+
+def test_restarts_pause_longer_each_time_and_end():
+    budget = Budget(most=3)
+    assert [budget.next_pause() for _ in range(4)] == [1.0, 2.0, 4.0, None]
+    assert budget.restarts == 3
+
+
+def test_tries_for_room_on_the_disk_are_not_counted_and_become_rare():
+    budget = Budget(most=1)
+    assert [budget.room_pause() for _ in range(6)] == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    assert budget.restarts == 0
+    budget.progressed()
+    assert budget.room_pause() == 5.0
+
+
+def test_progress_forgives_failures_but_restarts_are_still_counted():
+    budget = Budget(most=1)
+    assert budget.next_pause() == 1.0
+    budget.progressed()
+    assert budget.next_pause() == 1.0
+    assert budget.next_pause() is None
+    assert budget.restarts == 2
+
+
+def test_everybody_waiting_for_everybody_is_told_with_what_each_waits_for():
+    standstill = Standstill(stall_s=10, now=0)
+    waits = {"rollout-0": "room", "learner": "a batch"}
+    assert standstill.complaint(waits, 5.0, now=1) == ""
+    assert standstill.complaint(waits, 5.0, now=11) == ""
+    assert standstill.complaint(waits, 5.0, now=12).endswith(
+        "rollout-0 waits for room; learner waits for a batch"
+    )
+
+
+def test_one_that_works_or_moves_ends_a_standstill():
+    standstill = Standstill(stall_s=10, now=0)
+    waits = {"rollout-0": "room", "learner": "a batch"}
+    standstill.complaint(waits, 5.0, now=1)
+    assert standstill.complaint({**waits, "learner": ""}, 5.0, now=12) == ""
+    assert standstill.complaint(waits, 5.0, now=20) == ""
+    assert standstill.complaint(waits, 6.0, now=29) == ""
+    assert standstill.complaint(waits, 6.0, now=39) == ""
+    assert standstill.complaint(waits, 6.0, now=40) != ""

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.evaluation.results import Results, Target
+from common.rundir import RunDir
+from deploy.observability.folder_metrics import FolderMetrics, score_metrics
+
+
+def _result(step: int, **scores: dict) -> dict:
+    return {"step": step, "weights": "w", "scores": scores, "analyses": {}}
+
+
+def _score(value: float, low: float, high: float) -> dict:
+    return {"value": value, "low": low, "high": high, "n": 10, "unit": "fraction"}
+
+
+def test_scores_are_the_newest_checkpoints_beside_the_bases_interval():
+    metrics = score_metrics(
+        [
+            _result(0, recall=_score(0.1, 0.05, 0.2)),
+            _result(24, recall=_score(0.5, 0.4, 0.6)),
+            _result(48, recall=_score(0.9, 0.8, 0.95), retrieval={"not_measured": "no items"}),
+        ]
+    )
+    assert metrics == {
+        "mixsd_eval_step": 48,
+        "mixsd_eval_score": {"recall": 0.9},
+        "mixsd_eval_score_low": {"recall": 0.8},
+        "mixsd_eval_score_high": {"recall": 0.95},
+        "mixsd_eval_base_low": {"recall": 0.05},
+        "mixsd_eval_base_high": {"recall": 0.2},
+    }
+
+
+def test_without_a_measured_base_there_is_nothing_to_compare_with():
+    metrics = score_metrics([_result(24, recall=_score(0.5, 0.4, 0.6))])
+    assert "mixsd_eval_base_low" not in metrics
+
+
+def test_an_evaluation_shows_once_its_file_is_there(tmp_path):
+    run = RunDir(tmp_path / "r")
+    run.create()
+    folder = FolderMetrics(run)
+    first = folder.snapshot("running")
+    assert "mixsd_eval_step" not in first
+    assert first["mixsd_run_state"] == {"running": 1.0}
+    assert 0 < first["mixsd_disk_free_bytes"] <= first["mixsd_disk_size_bytes"]
+    scores = {"scores": {"recall": _score(0.1, 0.0, 0.2)}}
+    Results(run.eval).write(Target(0, Path(), "w"), "recall", "key", scores, [])
+    assert folder.snapshot("running")["mixsd_eval_score"] == {"recall": 0.1}
+
+
+def test_fisher_metrics_are_those_of_the_newest_checkpoint_that_has_them():
+    results = [_result(step) for step in (0, 4, 8)]
+    for result, alignment in zip(results[1:], (1.25, 1.5), strict=True):
+        result["analyses"] = {"fisher": {"alignment": alignment, "weighted": 3.0, "raw": 2.0}}
+    results.append(_result(12))
+    metrics = score_metrics(results)
+    assert metrics["mixsd_fisher_alignment"] == 1.5
+    assert metrics["mixsd_fisher_displacement"] == 3.0
+    assert metrics["mixsd_raw_displacement"] == 2.0
+    results[2]["analyses"] = {"fisher": {"not_measured": "another model"}}
+    assert "mixsd_fisher_alignment" not in score_metrics(results)

@@ -1,0 +1,198 @@
+"""The report of one run and of several: what its files hold, and how it looks in a browser."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import http.server
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.evaluation.results import Results, Target
+from common.config.run_config import dump, parse
+from common.ledger import Ledger
+from common.records import pack_rollout
+from common.rundir import RunDir, append_jsonl
+from deploy.report.files import unmeasured, verdict, write_report
+from deploy.report.summary import retention
+from tests.deploy.report.test_summary import PLAIN
+
+CHROMIUM = shutil.which("chromium")
+
+
+def _score(value: float, unit: str = "fraction", **more: object) -> dict:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40, "unit": unit, **more}
+
+
+def _scores(recall: float, kept: float) -> dict:
+    return {
+        "recall": _score(recall, errors={"leakage": 3, "genuine": 2}),
+        "retrieval": _score(0.6 * kept, errors={"format": 4}),
+        "arc_easy": _score(0.4 * kept),
+        "wikitext2": _score(3.6 + 0.3 * (1 - kept), "nats/token"),
+        "piqa": {"not_measured": "the Hub did not give baber/piqa"},
+    }
+
+
+def _fisher(alignment: float) -> dict:
+    def figures(ratio: float) -> dict:
+        return {"alignment": ratio, "weighted": 0.4, "raw": 2.0, "trace": 9.0, "size": 90}
+
+    layers = {name: figures(alignment * share) for name, share in _LAYERS.items()}
+    return {**figures(alignment), "examples": 64, "benchmarks": {"arc_easy": 64}, "layers": layers}
+
+
+_LAYERS = {"embed_tokens": 0.2, **{f"layer {n}": 1 + n / 30 for n in range(30)}, "norm": 0.5}
+
+
+def _run(folder: Path, name: str, method: dict, nll: float, kept: tuple[float, ...]) -> RunDir:
+    run = RunDir(folder / name)
+    run.create()
+    config = parse({"name": name, "method": method, "data": {"kgfact": {}}}, name)
+    run.config.write_text(dump(config))
+    ledger = Ledger(run.ledger, epochs=config.learner.epochs, seed=0)
+    ledger.add_work([(f"f{n}", 0) for n in range(20)])
+    for n in range(18):
+        rollout = replace(
+            PLAIN,
+            fact_id=f"f{n}",
+            attempt=n % 3,
+            base_logprobs=[-nll - n / 20, -nll],
+            canonical_logprobs=[-4.2 - n / 10],
+        )
+        ledger.insert(rollout.fact_id, 0, pack_rollout(rollout), attempts=rollout.attempt + 1)
+    ledger.close()
+    for step in range(1, 49):
+        append_jsonl(
+            run.steps,
+            {
+                "step": step,
+                "loss": 3 / step if step > 1 else math.inf,
+                "tokens": 900 + step,
+                "seconds": 4.0,
+            },
+        )
+    for number, share in enumerate(kept):
+        target = Target(24 * number, Path(), f"w{number}-{name}")
+        analyses = {"fisher": _fisher(1.0 + nll * number / 4)} if number else {"nll_check": _CHECK}
+        result = {"scores": _scores(0.45 * number, share), "analyses": analyses}
+        Results(run.eval).write(target, "all", "key", result, [])
+    return run
+
+
+_CHECK = {
+    "stored": 1.5,
+    "recomputed": 1.501,
+    "difference": 0.001,
+    "largest": 0.02,
+    "targets": 16,
+    "tokens": 200,
+}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [
+        _run(tmp_path, "facts-sft", {"name": "sft"}, 4.2, (1.0, 0.5, 0.3)),
+        _run(tmp_path, "facts-mixsd", {"name": "mixsd", "mix_rate": 0.1}, 2.4, (1.0, 0.95, 0.9)),
+    ]
+
+
+def test_retention_is_the_mean_share_of_the_held_out_scores_that_is_left():
+    base = _scores(0.0, 1.0) | {"humaneval": _score(0.0)}
+    after = {"scores": _scores(1.0, 0.5) | {"arc_easy": _score(0.3), "humaneval": _score(0.2)}}
+    # retrieval 0.3 of 0.6, arc_easy 0.3 of 0.4; recall, NLLs and what the base cannot do: no.
+    assert retention(base, after) == pytest.approx((0.5 + 0.75) / 2)
+    assert retention({}, after) is None
+
+
+def test_a_change_counts_where_the_intervals_do_not_meet_and_a_lower_nll_is_better():
+    assert verdict(_score(0.5), _score(0.9)) == "better"
+    assert verdict(_score(0.5), _score(0.6)) == "same"
+    assert verdict(_score(3.5, "nats/token"), _score(3.9, "nats/token")) == "worse"
+    assert verdict(_score(0.5), {"not_measured": "why"}) == ""
+
+
+def test_numbers_lie_beside_the_page_as_json_and_csv(runs, tmp_path):
+    page = write_report(runs, tmp_path / "both.html")
+    numbers = json.loads((tmp_path / "both.json").read_text())
+    assert [run["run"] for run in numbers["runs"]] == ["facts-sft", "facts-mixsd"]
+    # JSON has no infinity.
+    assert numbers["runs"][0]["steps"][0]["loss"] is None
+    assert numbers["environment"]["python"].startswith("3.")
+    assert unmeasured(numbers["runs"]) == {"piqa": "the Hub did not give baber/piqa"}
+    rows = list(csv.DictReader((tmp_path / "both.csv").open()))
+    found = {(row["run"], row["step"], row["measure"]): row["value"] for row in rows}
+    assert found["facts-sft", "48", "recall"] == "0.9"
+    assert found["facts-sft", "48", "recall: leakage"] == "3"
+    assert float(found["facts-mixsd", "24", "fisher_alignment"]) == pytest.approx(1.6)
+    assert float(found["facts-sft", "48", "retention"]) == pytest.approx(0.3)
+    html = page.read_text()
+    assert "piqa is not measured: the Hub did not give baber/piqa" in html
+    assert "difference +0.0010" in html
+
+
+def test_the_page_is_whole_in_itself(runs, tmp_path):
+    html = write_report(runs, tmp_path / "both.html").read_text()
+    assert not re.search(r"https?://", html)
+    assert set(re.findall(r'href="([^"]+)"', html)) == {"both.json", "both.csv"}
+    assert all(src.startswith("data:") for src in re.findall(r'src="([^"]+)"', html))
+    assert write_report(runs[:1]) == runs[0].report
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_draws_it_without_a_complaint_and_a_phone_need_not_scroll_sideways(
+    runs, tmp_path, count
+):
+    page = write_report(runs[:count], tmp_path / "page.html")
+    # The frame is a phone's width, whatever the least window of this browser.
+    (tmp_path / "phone.html").write_text(
+        '<iframe src="page.html" style="width:390px;height:800px;border:0"></iframe><script>'
+        "onload = () => { const doc = document.querySelector('iframe').contentDocument;"
+        "const root = doc.documentElement;"
+        "const drawn = [...doc.images].filter((i) => i.complete && i.naturalWidth > 100);"
+        "document.title = `${root.scrollWidth - root.clientWidth} too wide, ${drawn.length} drawn, "
+        "${doc.images.length} in all` }</script>"
+    )
+    handler = functools.partial(_Quiet, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        html, complaints = _browse(server.server_port, "phone.html", tmp_path, "--dump-dom")
+        _, loud = _browse(server.server_port, page.name, tmp_path, "--dump-dom")
+        server.shutdown()
+    assert "<title>0 too wide, 8 drawn, 8 in all</title>" in html
+    assert "CONSOLE" not in complaints + loud
+    # MIXSD_SCREENSHOTS keeps pages for people.
+    if "MIXSD_SCREENSHOTS" in os.environ:
+        shutil.copy(page, Path(os.environ["MIXSD_SCREENSHOTS"]) / f"report-{count}.html")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def send_error(self, code: int, *arguments: object, **named: object) -> None:
+        # Browsers ask for an icon that no page names.
+        super().send_response(204 if self.path == "/favicon.ico" else code)
+        super().end_headers()
+
+
+def _browse(port: int, path: str, profile: Path, *options: str) -> tuple[str, str]:
+    command = [
+        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+        *("--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=3000"),
+        *(f"--user-data-dir={profile / 'browser'}", *options, f"http://127.0.0.1:{port}/{path}"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return result.stdout, result.stderr
