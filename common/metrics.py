@@ -18,7 +18,7 @@ Role = Literal["rollout", "engine", "replay", "learner", "evaluator", "controlle
 
 # Metric name -> value, or -> {label value: value} where the metric has a label; where it has
 # two, named "a,b", the values are joined in the same way.
-Snapshot = Mapping[str, float | Mapping[str, float]]
+MetricValues = Mapping[str, float | Mapping[str, float]]
 
 
 # Values that one actor may give a metric's own label; an open set would grow without end.
@@ -222,7 +222,7 @@ CATALOGUE: tuple[Spec, ...] = (
 _BY_NAME = {spec.name: spec for spec in CATALOGUE}
 
 
-def families(run: str, snapshots: Mapping[str, Snapshot]) -> Iterator[Metric]:
+def families(run: str, snapshots: Mapping[str, MetricValues]) -> Iterator[Metric]:
     """Prometheus families of the given snapshots, keyed by actor name.
 
     Raises:
@@ -238,19 +238,21 @@ def families(run: str, snapshots: Mapping[str, Snapshot]) -> Iterator[Metric]:
             continue
         own_labels = spec.label.split(",") if spec.label else []
         labels = ["run", "actor", *own_labels]
-        family: Metric
+        prefix_group: Metric
         if spec.kind == "counter":
-            family = CounterMetricFamily(spec.name.removesuffix("_total"), spec.help, labels=labels)
+            prefix_group = CounterMetricFamily(
+                spec.name.removesuffix("_total"), spec.help, labels=labels
+            )
         else:
-            family = GaugeMetricFamily(spec.name, spec.help, labels=labels)
+            prefix_group = GaugeMetricFamily(spec.name, spec.help, labels=labels)
         for actor, value in by_metric[spec.name]:
             parts = value.items() if isinstance(value, Mapping) else [(None, value)]
             if len(parts) > MAX_LABEL_VALUES:
                 raise ValueError(f"{spec.name} of {actor}: {len(parts)} values of {spec.label}")
             for part, number in parts:
                 values = part.split(",", len(own_labels) - 1) if part is not None else []
-                family.add_metric([run, actor, *values], number)
-        yield family
+                prefix_group.add_metric([run, actor, *values], number)
+        yield prefix_group
 
 
 def page() -> str:

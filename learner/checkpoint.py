@@ -48,7 +48,7 @@ _TOKENIZER_FILES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class TrainingState:
     """One rank's part of a checkpoint, copied to CPU memory: tensors by name.
 
     ``config`` files and adapters come from rank 0 as (relative path, bytes).
@@ -65,7 +65,7 @@ class Snapshot:
 class Source(Protocol):
     """What a checkpoint needs of the training engine; collective calls."""
 
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> TrainingState: ...
     def barrier(self) -> None: ...
 
 
@@ -155,7 +155,7 @@ class Writer:
         pending, self._pending = self._pending, None
         return pending.result()
 
-    def _write_once_it_fits(self, snapshot: Snapshot, staging: Path, step: int) -> int:
+    def _write_once_it_fits(self, snapshot: TrainingState, staging: Path, step: int) -> int:
         pause = _ROOM_PAUSE_S
         while True:
             try:
@@ -171,7 +171,7 @@ class Writer:
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_ROOM_PAUSE_S)
 
-    def _write(self, snapshot: Snapshot, staging: Path, step: int) -> None:
+    def _write(self, snapshot: TrainingState, staging: Path, step: int) -> None:
         from safetensors.torch import save_file
 
         final = self._root / f"step_{step}"
@@ -273,7 +273,7 @@ def _state_name(rank: int) -> str:
     return f"{STATE}/rank-{rank}.safetensors"
 
 
-def _own_files(snapshot: Snapshot) -> list[str]:
+def _own_files(snapshot: TrainingState) -> list[str]:
     """A rank's weights and state, relative to the checkpoint."""
     return [_weights_name(snapshot.rank, snapshot.world_size), _state_name(snapshot.rank)]
 

@@ -25,7 +25,7 @@ from common.config.sections import LearnerSettings
 from learner.unsharded import MOMENTS
 
 
-class Sharded:
+class DeepSpeedBackend:
     """One rank's share of the student and of AdamW's state."""
 
     def __init__(

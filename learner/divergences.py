@@ -74,10 +74,12 @@ def distill(
             f"the teacher has {positions} target positions, the student {len(hidden_KD)}"
         )
 
-    def slope(logits_CV: torch.Tensor, chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss_and_gradient(
+        logits_CV: torch.Tensor, chunk: slice
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return _slope(logits_CV, _part(teacher, chunk), loss)
 
-    return loss_by_chunks(hidden_KD, weight_VD, bias_V, slope, CHUNK_NUMBERS)
+    return loss_by_chunks(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS)
 
 
 def divergence(

@@ -25,13 +25,13 @@ from common.rundir import read_json
 from learner import adapters
 from learner.allocator import keep_freed_memory
 from learner.attention import Layout
-from learner.checkpoint import STATE, Snapshot
+from learner.checkpoint import STATE, TrainingState
 from learner.divergences import ScoredTeacher, Teacher
-from learner.model import Student
+from learner.model import StudentModel
 from learner.packing import Block, Row
 from learner.teacher import Reference
-from learner.teacher_inputs import Lesson, Reading
-from learner.unsharded import MOMENTS, Unsharded
+from learner.teacher_inputs import TeacherForward, TeacherInputs
+from learner.unsharded import MOMENTS, UnshardedBackend
 
 
 class Backend(Protocol):
@@ -73,7 +73,7 @@ class TrainingEngine:
             distributed.init_process_group("gloo" if settings.resolved_device == "cpu" else "nccl")
         self.rank = int(os.environ["RANK"])
         self.world_size = int(os.environ["WORLD_SIZE"])
-        self._student = Student(model_dir, settings, loss)
+        self._student = StudentModel(model_dir, settings, loss)
         self._backend = _backend(self._student, settings)
         self._is_taught = isinstance(loss, Divergence)
         self._reference: Reference | None = None
@@ -91,7 +91,7 @@ class TrainingEngine:
         rows: Sequence[Row | None],
         num_target_tokens: int,
         lr: float,
-        lessons: Sequence[Lesson | None] = (),
+        teacher_inputs: Sequence[TeacherInputs | None] = (),
     ) -> tuple[float, float]:
         """One optimizer step.
 
@@ -101,15 +101,15 @@ class TrainingEngine:
             num_target_tokens: of the global batch; the loss is divided by it,
                 so it does not depend on ranks or packing.
             lr: learning rate of the step.
-            lessons: what the teacher has to say about each row; none if no loss asks it.
+            teacher_inputs: what the teacher has to say about each row; none if no loss asks it.
 
         Returns:
             The loss of the global batch (nats a token) and the gradient's norm
             before clipping. Where the norm is not finite nothing was updated.
         """
         total = torch.zeros((), dtype=torch.float64, device=self._backend.device)
-        for index, (row, lesson) in enumerate(zip_longest(rows, lessons)):
-            inputs = (*self._inputs(row), self._taught(lesson))
+        for index, (row, teacher_input) in enumerate(zip_longest(rows, teacher_inputs)):
+            inputs = (*self._inputs(row), self._taught(teacher_input))
             loss = self._backend.loss(inputs, last=index == len(rows) - 1)
             # An empty row still takes part in collective calls, with weight 0.
             loss = loss / num_target_tokens if row is not None else loss * 0.0
@@ -123,7 +123,7 @@ class TrainingEngine:
         distributed.all_reduce(total)
         return float(total), norm if math.isfinite(norm) else math.inf
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> TrainingState:
         """This rank's part of a checkpoint, in CPU memory; all ranks call it.
 
         Parameters are gathered one at a time and each is kept by the rank that
@@ -150,7 +150,7 @@ class TrainingEngine:
         files = self._files()
         if self._average is not None:
             self._swap_average()
-        return Snapshot(
+        return TrainingState(
             self.rank, self.world_size, weights, state, self._backend.num_updates, files
         )
 
@@ -264,17 +264,17 @@ class TrainingEngine:
         layout = Layout(row.blocks, len(row.inputs_T), device)
         return inputs_T[None], positions_T[None], layout, predict_K, targets_K
 
-    def _taught(self, lesson: Lesson | None) -> Teacher | None:
+    def _taught(self, teacher_input: TeacherInputs | None) -> Teacher | None:
         if not self._is_taught:
             return None
-        if isinstance(lesson, Reading):
+        if isinstance(teacher_input, TeacherForward):
             assert self._reference is not None, "scores are asked for, no reading"
-            return self._reference.read(lesson)
+            return self._reference.read(teacher_input)
         device = self._backend.device
-        if lesson is not None:
+        if teacher_input is not None:
             return ScoredTeacher(
-                torch.as_tensor(lesson.ids_KN, device=device),
-                torch.as_tensor(lesson.logprobs_KN, device=device),
+                torch.as_tensor(teacher_input.ids_KN, device=device),
+                torch.as_tensor(teacher_input.logprobs_KN, device=device),
             )
         if self._reference is not None:
             return self._reference.silence()
@@ -282,7 +282,7 @@ class TrainingEngine:
         return ScoredTeacher(nothing, nothing.float())
 
 
-def _backend(student: Student, settings: LearnerSettings) -> Backend:
+def _backend(student: StudentModel, settings: LearnerSettings) -> Backend:
     groups = student.decay_groups(settings.weight_decay)
     if settings.offload != "none" and settings.resolved_device == "cpu":
         raise UserError(
@@ -290,10 +290,10 @@ def _backend(student: Student, settings: LearnerSettings) -> Backend:
             "leave it at none"
         )
     if settings.zero_stage == 0:
-        return Unsharded(student, groups, settings)
-    from learner.deepspeed_adapter import Sharded
+        return UnshardedBackend(student, groups, settings)
+    from learner.deepspeed_adapter import DeepSpeedBackend
 
-    return Sharded(student, groups, settings)
+    return DeepSpeedBackend(student, groups, settings)
 
 
 def _to_cpu(tensor: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 # Of a chunk's float32 logits (C, V), which it may overwrite, and its positions: the summed
 # loss and its gradient by the logits.
-Slope = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
+LossAndGradient = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
 
 
 def logits(
@@ -31,16 +31,16 @@ def loss_by_chunks(
     hidden_KD: torch.Tensor,
     weight_VD: torch.Tensor,
     bias_V: torch.Tensor | None,
-    slope: Slope,
+    loss_and_gradient: LossAndGradient,
     numbers: int,
 ) -> torch.Tensor:
     """Sum of a loss over all positions, float32; differentiable by the first three, once.
 
     Args:
-        slope: the loss of a chunk.
+        loss_and_gradient: the loss of a chunk.
         numbers: logits of a chunk, at most; a position at the least.
     """
-    total: torch.Tensor = _ByChunks.apply(hidden_KD, weight_VD, bias_V, slope, numbers)
+    total: torch.Tensor = _ByChunks.apply(hidden_KD, weight_VD, bias_V, loss_and_gradient, numbers)
     return total
 
 
@@ -51,7 +51,7 @@ class _ByChunks(torch.autograd.Function):
         hidden_KD: torch.Tensor,
         weight_VD: torch.Tensor,
         bias_V: torch.Tensor | None,
-        slope: Slope,
+        loss_and_gradient: LossAndGradient,
         numbers: int,
     ) -> torch.Tensor:
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
@@ -62,7 +62,7 @@ class _ByChunks(torch.autograd.Function):
         for at in range(0, len(hidden_KD), size):
             chunk = slice(at, at + size)
             hidden_CD = hidden_KD[chunk]
-            part, d_logits_CV = slope(logits(hidden_CD, weight_VD, bias_V), chunk)
+            part, d_logits_CV = loss_and_gradient(logits(hidden_CD, weight_VD, bias_V), chunk)
             total += part
             if wants_bias:
                 d_bias_V = _plus(d_bias_V, d_logits_CV.sum(0))

@@ -61,7 +61,9 @@ def nll(
             weight_VD, hidden_KD, targets_K, bias_V
         )
 
-    def slope(logits_CV: torch.Tensor, chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss_and_gradient(
+        logits_CV: torch.Tensor, chunk: slice
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         # All where the logits are: torch's logsumexp would make another tensor of their size.
         index_C1 = targets_K[chunk, None]
         logits_CV -= logits_CV.amax(-1, keepdim=True)
@@ -71,4 +73,4 @@ def nll(
         minus_one = softmax_CV.new_full(index_C1.shape, -1.0)
         return (sum_C1.log() - picked_C1).sum(), softmax_CV.scatter_add_(1, index_C1, minus_one)
 
-    return loss_by_chunks(hidden_KD, weight_VD, bias_V, slope, CHUNK_NUMBERS)
+    return loss_by_chunks(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS)

@@ -30,7 +30,7 @@ def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
     return model
 
 
-class Student(nn.Module):
+class StudentModel(nn.Module):
     """A causal LM that answers with the loss of a row.
 
     Only target positions go through the head: at vocabulary 49k the head

@@ -108,8 +108,10 @@ def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = 
         paths = shared_paths([prompt for prompt, _ in examples])
     lengths = [input_length(example) for example in examples]
     rows: list[_Open] = []
-    for tokens, family in _families(examples, paths, lengths):
-        for members in [family] if tokens <= row_tokens else [[index] for index in family]:
+    for tokens, prefix_group in _families(examples, paths, lengths):
+        for members in (
+            [prefix_group] if tokens <= row_tokens else [[index] for index in prefix_group]
+        ):
             # Least added, then least room left over; the first of equals.
             fitting = (
                 (added, row.room, at)
@@ -177,7 +179,7 @@ def _families(
         (_added(members, paths, lengths, set()), sorted(members, key=lambda i: -lengths[i]))
         for members in families.values()
     ]
-    return sorted(sized, key=lambda family: -family[0])
+    return sorted(sized, key=lambda prefix_group: -prefix_group[0])
 
 
 def _added(

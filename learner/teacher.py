@@ -15,7 +15,7 @@ from learner.attention import Layout
 from learner.divergences import WholeTeacher
 from learner.model import load_reference
 from learner.packing import Row
-from learner.teacher_inputs import Reading
+from learner.teacher_inputs import TeacherForward
 
 
 class Reference:
@@ -32,7 +32,7 @@ class Reference:
         self._head = self._model.get_output_embeddings()
         self._device = device
 
-    def read(self, reading: Reading) -> WholeTeacher:
+    def read(self, reading: TeacherForward) -> WholeTeacher:
         """Hidden states at the target positions, in the order of the student's row."""
         with torch.no_grad():
             hidden_KD = torch.cat([self._hidden(row) for row in reading.rows])

@@ -20,7 +20,7 @@ from learner.packing import Row, pack, single
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TeacherForward:
     """The teacher's rows for one row of the student; ``order_K`` says which of their target
     positions, counted over all of them, belongs to each of the student's."""
 
@@ -29,22 +29,24 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class TeacherTopK:
     """The teacher's top N at each target position of one row of the student."""
 
     ids_KN: np.ndarray
     logprobs_KN: np.ndarray
 
 
-Lesson = Reading | Scores
+TeacherInputs = TeacherForward | TeacherTopK
 # A row of the student, and all rollouts of the batch that it was packed from.
-Tutor = Callable[[Row, Sequence[Rollout]], Lesson]
+TeacherInputBuilder = Callable[[Row, Sequence[Rollout]], TeacherInputs]
 
 
-def reader(expert: Callable[[str], Sequence[int]], settings: LearnerSettings) -> Tutor:
+def forward_inputs(
+    expert: Callable[[str], Sequence[int]], settings: LearnerSettings
+) -> TeacherInputBuilder:
     """Lessons for a teacher in this process; ``expert`` gives a fact's x+ by its id."""
 
-    def lesson(row: Row, rollouts: Sequence[Rollout]) -> Reading:
+    def teacher_input(row: Row, rollouts: Sequence[Rollout]) -> TeacherForward:
         targets = [rollouts[member].target_ids for member in row.members]
         prompts = [expert(rollouts[member].fact_id) for member in row.members]
         examples = list(zip(prompts, targets, strict=True))
@@ -53,23 +55,23 @@ def reader(expert: Callable[[str], Sequence[int]], settings: LearnerSettings) ->
             if settings.pack
             else single(examples)
         )
-        return Reading(tuple(rows), _order(row, rows, list(map(len, targets))))
+        return TeacherForward(tuple(rows), _order(row, rows, list(map(len, targets))))
 
-    return lesson
+    return teacher_input
 
 
-def scored(top_k: int) -> Tutor:
+def top_k_inputs(top_k: int) -> TeacherInputBuilder:
     """Lessons from the scores that came with the rollouts."""
 
-    def lesson(row: Row, rollouts: Sequence[Rollout]) -> Scores:
+    def teacher_input(row: Row, rollouts: Sequence[Rollout]) -> TeacherTopK:
         ids, logprobs = zip(
             *(_scores(rollouts[member], top_k) for member in row.members), strict=True
         )
-        found = Scores(np.concatenate(ids), np.concatenate(logprobs))
+        found = TeacherTopK(np.concatenate(ids), np.concatenate(logprobs))
         _check(len(found.ids_KN), len(row.targets_K))
         return found
 
-    return lesson
+    return teacher_input
 
 
 def _order(row: Row, rows: Sequence[Row], lengths: Sequence[int]) -> np.ndarray:

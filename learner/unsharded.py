@@ -19,7 +19,7 @@ from common.config.sections import LearnerSettings
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Unsharded:
+class UnshardedBackend:
     """One rank's student and AdamW on float32 master weights."""
 
     def __init__(

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.config.sections import LearnerSettings
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
 from learner import checkpoint
 from learner.packing import Row, rows_of_rank
 from learner.schedule import learning_rate
-from learner.teacher_inputs import Lesson, Tutor
+from learner.teacher_inputs import TeacherInputBuilder, TeacherInputs
 from learner.tracking import Trackers
 
 _POLL_S = 0.2
@@ -66,7 +66,7 @@ class Trainer(checkpoint.Source, Protocol):
         rows: Sequence[Row | None],
         num_target_tokens: int,
         lr: float,
-        lessons: Sequence[Lesson | None] = (),
+        teacher_inputs: Sequence[TeacherInputs | None] = (),
     ) -> tuple[float, float]: ...
     def load_state(self, folder: Path) -> None: ...
     def policy(self) -> Iterator[tuple[str, Any]]: ...
@@ -93,7 +93,7 @@ class Learner:
         model_dir: where the tokenizer of exported models comes from.
         rank: this rank; 0 writes.
         say: takes a line for the run's log.
-        tutor: what the teacher has to say about a row; none where the loss asks no teacher.
+        build_teacher_inputs: makes the teacher inputs of a row; None if the loss has no teacher.
         publisher: where the student draws its own rollouts.
     """
 
@@ -106,10 +106,10 @@ class Learner:
         model_dir: Path,
         rank: int,
         say: Callable[[str], None],
-        tutor: Tutor | None = None,
+        build_teacher_inputs: TeacherInputBuilder | None = None,
         publisher: Publishing | None = None,
     ) -> None:
-        self._tutor, self._publisher = tutor, publisher
+        self._build_teacher_inputs, self._publisher = build_teacher_inputs, publisher
         self._engine = engine
         self._source = source
         self._settings = settings
@@ -161,7 +161,7 @@ class Learner:
         """
         self._stop.set()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> MetricValues:
         """Current metrics; called from another thread."""
         if not self._publish_seconds:
             return dict(self._metrics)
@@ -238,12 +238,16 @@ class Learner:
         rollouts = [unpack_rollout(payload) for _, payload in batch.items]
         examples = [(rollout.prompt_ids, rollout.target_ids) for rollout in rollouts]
         rows = rows_of_rank(examples, self._settings, self._rank)
-        tutor = self._tutor
-        lessons = [tutor(row, rollouts) if row else None for row in rows] if tutor else []
+        build_teacher_inputs = self._build_teacher_inputs
+        teacher_inputs = (
+            [build_teacher_inputs(row, rollouts) if row else None for row in rows]
+            if build_teacher_inputs
+            else []
+        )
         num_targets = sum(len(rollout.target_ids) for rollout in rollouts)
         total_steps = batch.total and math.ceil(batch.total / self._settings.batch_size)
         lr = learning_rate(self._settings, step, total_steps)
-        loss, norm = self._engine.step(rows, num_targets, lr, lessons)
+        loss, norm = self._engine.step(rows, num_targets, lr, teacher_inputs)
         self._done += 1
         skipped = not math.isfinite(norm)
         self._guard(step, lr, skipped)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from actors.decoding.mixed_decoder import Attempt, Drawn, Relay
+from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
 from actors.decoding.picks import draw_picks, sampling_seed
 from actors.inference.engine import Engine
 from actors.inference.requests import Sampling
@@ -27,17 +27,19 @@ def seeded(key: str, **sampling):
     )
 
 
-def decode(engine: Engine, attempts: Iterable[Attempt], slots: int = 16) -> dict[str, Drawn]:
-    relay = Relay(engine, slots)
+def decode(
+    engine: Engine, attempts: Iterable[Attempt], slots: int = 16
+) -> dict[str, FinishedAttempt]:
+    decoder = MixedDecoder(engine, slots)
     for attempt in attempts:
-        relay.submit(attempt)
-    done: dict[str, Drawn] = {}
-    while not relay.idle:
-        done.update((drawn.key, drawn) for drawn in relay.step())
+        decoder.submit(attempt)
+    done: dict[str, FinishedAttempt] = {}
+    while not decoder.idle:
+        done.update((drawn.key, drawn) for drawn in decoder.step())
     return done
 
 
-def tokens(drawn: dict[str, Drawn]) -> dict[str, list[int]]:
+def tokens(drawn: dict[str, FinishedAttempt]) -> dict[str, list[int]]:
     return {key: result.token_ids for key, result in drawn.items()}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 
 SUITES = {"recall": (0.9, 0.8, 0.95), "retrieval": (0.2, 0.1, 0.3), "text_nll": (3.8, 3.7, 3.9)}
 
 
-def series(seconds: float, hung_for: float = 0.0) -> dict[str, Snapshot]:
+def series(seconds: float, hung_for: float = 0.0) -> dict[str, MetricValues]:
     """Metrics by actor after ``seconds``; ``rollout-1`` hangs since ``hung_for`` seconds."""
     return {
         "rollout-0": _rollout(seconds),
@@ -56,7 +56,7 @@ def series(seconds: float, hung_for: float = 0.0) -> dict[str, Snapshot]:
     }
 
 
-def _rollout(seconds: float) -> Snapshot:
+def _rollout(seconds: float) -> MetricValues:
     return {
         "mixsd_rollouts_accepted_total": seconds // 1,
         "mixsd_rollouts_exhausted_total": seconds // 10,
@@ -77,7 +77,7 @@ def _rollout(seconds: float) -> Snapshot:
     }
 
 
-def _learner(seconds: float) -> Snapshot:
+def _learner(seconds: float) -> MetricValues:
     return {
         "mixsd_learner_step": seconds // 1,
         "mixsd_learner_loss": 3.0 / (1.0 + 0.1 * seconds),

@@ -8,16 +8,16 @@ from actors.analysis.fisher_alignment import Alignment, BaseFisher, draw_example
 from actors.analysis.nll_check import NllCheck
 from actors.evaluation.benchmarks.base import Materials, NotMeasured
 from actors.evaluation.evaluator import Evaluator
-from actors.evaluation.results import Results, Target
+from actors.evaluation.results import EvaluatedModel, Results
 from actors.evaluation.runner import Progress
-from actors.inference.batch import Completion, Engine
+from actors.inference.batch import BatchEngine, BatchRunner
 from common.records import Rollout
 
 
 def add_analyses(
     evaluator: Evaluator,
-    engine: Engine,
-    base: Target,
+    engine: BatchEngine,
+    base: EvaluatedModel,
     materials: Materials,
     results: Results,
     rollouts: Callable[[], list[Rollout]],
@@ -33,7 +33,7 @@ def add_analyses(
         say: told why Fisher alignment is not measured.
     """
     settings = materials.settings
-    completion = Completion(engine, settings.slots)
+    completion = BatchRunner(engine, settings.slots)
     evaluator.analyses.append(
         NllCheck(completion, evaluator.hold, base, results, rollouts, materials.seed)
     )

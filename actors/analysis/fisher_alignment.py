@@ -26,7 +26,7 @@ from actors.evaluation.benchmarks.base import (
     MultipleChoice,
     NotMeasured,
 )
-from actors.evaluation.results import Results, Target
+from actors.evaluation.results import EvaluatedModel, Results
 from common import models
 from common.config.evaluation import HELD_OUT, FisherSettings
 from common.config.sections import resolve_device
@@ -109,7 +109,7 @@ class BaseFisher:
 
     def __init__(
         self,
-        base: Target,
+        base: EvaluatedModel,
         examples: Examples,
         settings: FisherSettings,
         tell: Tell = lambda done, total: None,
@@ -218,12 +218,12 @@ class Alignment:
 
     name = "fisher"
 
-    def __init__(self, fisher: BaseFisher, base: Target, results: Results) -> None:
+    def __init__(self, fisher: BaseFisher, base: EvaluatedModel, results: Results) -> None:
         self._fisher = fisher
         self._base = base
         self._results = results
 
-    def advance(self, targets: Sequence[Target], final: bool) -> tuple[bool, bool]:
+    def advance(self, targets: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
         """One piece of work: (whether one was done, whether others hold some)."""
         if not self._fisher.ready:
             return self._fisher.advance()
@@ -239,7 +239,7 @@ class Alignment:
                     return True, held_elsewhere
         return False, held_elsewhere
 
-    def _measure(self, target: Target) -> dict[str, Any]:
+    def _measure(self, target: EvaluatedModel) -> dict[str, Any]:
         from actors.analysis.fisher import Movement, movements
 
         began = time.monotonic()

@@ -12,8 +12,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actors.evaluation.results import Results, Target
-from actors.inference.batch import Completion
+from actors.evaluation.results import EvaluatedModel, Results
+from actors.inference.batch import BatchRunner
 from common.estimates import mean_nll
 from common.records import Rollout
 
@@ -36,9 +36,9 @@ class NllCheck:
 
     def __init__(
         self,
-        completion: Completion,
-        hold: Callable[[Target], None],
-        base: Target,
+        completion: BatchRunner,
+        hold: Callable[[EvaluatedModel], None],
+        base: EvaluatedModel,
         results: Results,
         rollouts: Callable[[], list[Rollout]],
         seed: int,
@@ -51,7 +51,7 @@ class NllCheck:
         self._seed = seed
         self._sample: list[Rollout] | None = None
 
-    def advance(self, targets: Sequence[Target], final: bool) -> tuple[bool, bool]:
+    def advance(self, targets: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
         """One piece of work: (whether one was done, whether others hold it)."""
         if not final:
             return False, False

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from actors.decoding.picks import Plan, Tokens
+from actors.decoding.picks import DrawnTokens, SegmentSchedule
 
 
 @dataclass(slots=True)
@@ -32,9 +32,9 @@ class AttemptTree:
         self._root = _Node()
         self._room = max_tokens
 
-    def walk(self, plan: Plan) -> Tokens:
+    def walk(self, plan: SegmentSchedule) -> DrawnTokens:
         """The tokens that an attempt of this plan is known to begin with; maybe all of them."""
-        known, node = Tokens(), self._root
+        known, node = DrawnTokens(), self._root
         while len(known.token_ids) < plan.num_tokens:
             naive = plan.draws_naive(known.token_ids)
             if naive not in node.drawn:

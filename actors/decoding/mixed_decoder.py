@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from actors.decoding.picks import Plan, Run, Tokens
+from actors.decoding.picks import DrawnTokens, Segment, SegmentSchedule
 from actors.inference.arguments import EngineError
-from actors.inference.requests import Sampling, Segment, Top
+from actors.inference.requests import EngineOutput, Sampling, TopLogprobs
 
 
-class SegmentEngine(Protocol):
+class DecodingEngine(Protocol):
     """What relay needs of :class:`actors.inference.engine.Engine`."""
 
     num_blocks: int
@@ -39,7 +39,7 @@ class SegmentEngine(Protocol):
     ) -> None: ...
     def release(self, key: str) -> None: ...
     def begin_score(self, key: str, token_ids: Sequence[int], top: int = 0) -> None: ...
-    def step(self) -> list[Segment]: ...
+    def step(self) -> list[EngineOutput]: ...
     def ends(self, token_id: int) -> bool: ...
     def blocks_for(self, num_tokens: int) -> int: ...
 
@@ -50,10 +50,10 @@ class Attempt:
 
     ``sampling(position)`` tells how the run that begins there is drawn.
     ``known`` is where the attempt begins: tokens that need not be drawn again.
-    ``protects`` is that of :class:`actors.decoding.picks.Plan`. ``settled`` is asked
+    ``protects`` is that of :class:`actors.decoding.picks.SegmentSchedule`. ``settled`` is asked
     at its start and after every run, with the tokens so far: True ends the attempt.
-    Attempts of one ``family`` have the same prompts and take up each other's
-    sessions, which stay until :meth:`Relay.disband`; empty: alone.
+    Attempts of one ``prefix_group`` have the same prompts and take up each other's
+    sessions, which stay until :meth:`MixedDecoder.disband`; empty: alone.
     """
 
     key: str
@@ -61,14 +61,14 @@ class Attempt:
     expert_prompt: Sequence[int]
     picks: Sequence[bool]
     sampling: Callable[[int], Sampling]
-    known: Tokens = field(default_factory=Tokens)
+    known: DrawnTokens = field(default_factory=DrawnTokens)
     protects: Callable[[Sequence[int]], bool] | None = None
     settled: Callable[[Sequence[int]], bool] | None = None
-    family: str = ""
+    prefix_group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class FinishedAttempt:
     """A finished attempt; ``complete`` if a stop token ended it.
 
     The first ``num_known`` of its tokens were known before.
@@ -83,7 +83,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredTarget:
     """Log-probabilities of a target's tokens given prompt and prefix, nats.
 
     ``top``: the likeliest tokens there, where they were asked for.
@@ -91,16 +91,16 @@ class Scored:
 
     key: str
     logprobs: list[float]
-    top: Top | None = None
+    top: TopLogprobs | None = None
 
 
 @dataclass(slots=True)
 class _Active:
     attempt: Attempt
-    plan: Plan
+    plan: SegmentSchedule
     blocks: int
-    drawn: Tokens
-    run: Run | None = None
+    drawn: DrawnTokens
+    run: Segment | None = None
     # Side -> the key of its session.
     sessions: dict[bool, str] = field(default_factory=dict)
 
@@ -114,14 +114,14 @@ class _Scoring:
     top: int
 
 
-class Relay:
+class MixedDecoder:
     """Keeps up to ``slots`` attempts in flight on one engine.
 
     Scoring requests wait until no attempt does, so that they fill idle slots
     instead of delaying decoding.
     """
 
-    def __init__(self, engine: SegmentEngine, slots: int) -> None:
+    def __init__(self, engine: DecodingEngine, slots: int) -> None:
         self._engine = engine
         self._slots = slots
         self._free_blocks = engine.num_blocks
@@ -133,7 +133,7 @@ class Relay:
         # By the session that generates.
         self._generating: dict[str, _Active] = {}
         # Family -> side -> sessions that no attempt uses.
-        self._spare: dict[str, dict[bool, list[str]]] = {}
+        self._idle_sessions: dict[str, dict[bool, list[str]]] = {}
         self._scoring: dict[str, _Scoring] = {}
         # Of the tokens that the last step computed, the part that scoring asked for.
         self.scoring_share = 0.0
@@ -162,8 +162,8 @@ class Relay:
         longest = max(len(attempt.naive_prompt), len(attempt.expert_prompt)) + len(attempt.picks)
         self._check_context(attempt.key, longest)
         known = attempt.known
-        drawn = Tokens(list(known.token_ids), list(known.logprobs), list(known.naive))
-        plan = Plan(attempt.picks, attempt.protects)
+        drawn = DrawnTokens(list(known.token_ids), list(known.logprobs), list(known.naive))
+        plan = SegmentSchedule(attempt.picks, attempt.protects)
         # One side generates at a time, and only a side that may draw; the
         # engine may drop the other's session.
         blocks = max(
@@ -196,12 +196,14 @@ class Relay:
         self._check_blocks(key, blocks)
         self._to_score.append(_Scoring(key, token_ids, len(prompt), blocks, top))
 
-    def step(self) -> list[Drawn | Scored]:
+    def step(self) -> list[FinishedAttempt | ScoredTarget]:
         """Admit what has room, run one engine iteration, return what finished."""
         self._admit()
         scored = sum(len(scoring.token_ids) for scoring in self._scoring.values())
         self.scoring_share = scored / max(1, scored + len(self._active))
-        results: list[Drawn | Scored] = [self._drawn(active) for active in self._known]
+        results: list[FinishedAttempt | ScoredTarget] = [
+            self._drawn(active) for active in self._known
+        ]
         self._known.clear()
         for segment in self._engine.step() if self._active or self._scoring else ():
             if segment.key in self._scoring:
@@ -220,15 +222,15 @@ class Relay:
                 self._generate(active)
         return results
 
-    def cancel(self, key: str) -> Drawn | None:
+    def cancel(self, key: str) -> FinishedAttempt | None:
         """Drop an attempt wherever it stands; returns what an admitted one has drawn."""
         self._waiting = deque(item for item in self._waiting if item.attempt.key != key)
         self._known = [item for item in self._known if item.attempt.key != key]
         return self._end_attempt(self._active[key]) if key in self._active else None
 
-    def disband(self, family: str) -> None:
+    def release_group(self, prefix_group: str) -> None:
         """No further attempt of this family will come: its sessions go."""
-        for keys in self._spare.pop(family, {}).values():
+        for keys in self._idle_sessions.pop(prefix_group, {}).values():
             for key in keys:
                 self._engine.release(key)
 
@@ -248,12 +250,12 @@ class Relay:
             self._scoring[scoring.key] = scoring
             self._engine.begin_score(scoring.key, scoring.token_ids, scoring.top)
 
-    def _next_run(self, active: _Active) -> Run | None:
+    def _next_run(self, active: _Active) -> Segment | None:
         """What the attempt draws next; None where it ends."""
         token_ids, settled = active.drawn.token_ids, active.attempt.settled
         if self._is_complete(token_ids) or (settled is not None and settled(token_ids)):
             return None
-        return active.plan.next_run(token_ids)
+        return active.plan.next_segment(token_ids)
 
     def _generate(self, active: _Active) -> None:
         attempt, run, token_ids = active.attempt, active.run, active.drawn.token_ids
@@ -267,32 +269,34 @@ class Relay:
             [*prompt, *token_ids],
             run.length,
             attempt.sampling(len(token_ids)),
-            last=last and not attempt.family,
+            last=last and not attempt.prefix_group,
         )
 
     def _session(self, active: _Active, naive: bool) -> str:
         """The session of one side: its own, a spare one of the family, or a new one."""
         if naive not in active.sessions:
             attempt = active.attempt
-            spare = self._spare.get(attempt.family, {}).get(naive)
+            idle = self._idle_sessions.get(attempt.prefix_group, {}).get(naive)
             own = f"{attempt.key}/n" if naive else f"{attempt.key}/e"
-            active.sessions[naive] = spare.pop() if spare else own
+            active.sessions[naive] = idle.pop() if idle else own
         return active.sessions[naive]
 
-    def _end_attempt(self, active: _Active) -> Drawn:
-        family = active.attempt.family
+    def _end_attempt(self, active: _Active) -> FinishedAttempt:
+        prefix_group = active.attempt.prefix_group
         for naive, session in active.sessions.items():
-            if self._generating.pop(session, None) is None and family:
-                self._spare.setdefault(family, {}).setdefault(naive, []).append(session)
+            if self._generating.pop(session, None) is None and prefix_group:
+                self._idle_sessions.setdefault(prefix_group, {}).setdefault(naive, []).append(
+                    session
+                )
             else:
                 self._engine.release(session)
         del self._active[active.attempt.key]
         self._free_blocks += active.blocks
         return self._drawn(active)
 
-    def _drawn(self, active: _Active) -> Drawn:
+    def _drawn(self, active: _Active) -> FinishedAttempt:
         drawn, attempt = active.drawn, active.attempt
-        return Drawn(
+        return FinishedAttempt(
             attempt.key,
             drawn.token_ids,
             drawn.logprobs,
@@ -304,14 +308,14 @@ class Relay:
     def _is_complete(self, token_ids: Sequence[int]) -> bool:
         return bool(token_ids) and self._engine.ends(token_ids[-1])
 
-    def _end_scoring(self, segment: Segment) -> Scored:
+    def _end_scoring(self, segment: EngineOutput) -> ScoredTarget:
         scoring = self._scoring.pop(segment.key)
         self._free_blocks += scoring.blocks
         # Entry i scores token i + 1 of the sequence.
         first, top = scoring.num_prompt - 1, segment.prompt_top
         if top is not None:
-            top = Top(top.ids_TN[first:], top.logprobs_TN[first:])
-        return Scored(scoring.key, segment.prompt_logprobs[first:], top)
+            top = TopLogprobs(top.ids_TN[first:], top.logprobs_TN[first:])
+        return ScoredTarget(scoring.key, segment.prompt_logprobs[first:], top)
 
     def _check_context(self, key: str, num_tokens: int) -> None:
         if num_tokens > self._engine.max_model_len:

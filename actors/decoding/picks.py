@@ -16,7 +16,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Segment:
     """A stretch of tokens that one side draws."""
 
     naive: bool
@@ -24,7 +24,7 @@ class Run:
 
 
 @dataclass(slots=True)
-class Tokens:
+class DrawnTokens:
     """What an attempt has drawn so far; three lists of one length.
 
     ``logprobs`` are under the side that drew the token, nats; ``naive`` is 1
@@ -36,7 +36,7 @@ class Tokens:
     naive: list[int] = field(default_factory=list)
 
 
-class Plan:
+class SegmentSchedule:
     """The runs of an attempt, decided as its text grows.
 
     Args:
@@ -54,7 +54,7 @@ class Plan:
         self._protects = protects
         # Position -> where its run ends.
         self._ends: list[int] = []
-        for run in runs_of(picks):
+        for run in segments_of(picks):
             self._ends += [len(self._ends) + run.length] * run.length
 
     @property
@@ -67,15 +67,15 @@ class Plan:
         picked = self._picks[len(token_ids)]
         return picked and not (self._protects is not None and self._protects(token_ids))
 
-    def next_run(self, token_ids: Sequence[int]) -> Run | None:
+    def next_segment(self, token_ids: Sequence[int]) -> Segment | None:
         """The run after ``token_ids``; None where the attempt is as long as it may become."""
         position = len(token_ids)
         if position == len(self._picks):
             return None
         naive = self.draws_naive(token_ids)
         if naive != self._picks[position] or (naive and self._protects is not None):
-            return Run(naive, 1)
-        return Run(naive, self._ends[position] - position)
+            return Segment(naive, 1)
+        return Segment(naive, self._ends[position] - position)
 
     def may_draw(self, naive: bool, position: int) -> bool:
         """Whether a side may draw a token at ``position`` or later."""
@@ -116,6 +116,6 @@ def student_seed(seed: int, fact_id: str, draw: int, version: int) -> int:
     return _digest(seed, fact_id, draw, version, "student") % 2**63
 
 
-def runs_of(picks: Sequence[bool]) -> list[Run]:
+def segments_of(picks: Sequence[bool]) -> list[Segment]:
     """Group equal neighbours; the lengths sum to ``len(picks)``."""
-    return [Run(naive, len(list(group))) for naive, group in itertools.groupby(picks)]
+    return [Segment(naive, len(list(group))) for naive, group in itertools.groupby(picks)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.decoding.mixed_decoder import Scored
+from actors.decoding.mixed_decoder import ScoredTarget
 from common.methods import Divergence, Method
 
 
@@ -18,7 +18,7 @@ def scored_top(method: Method) -> int:
     return loss.top_k if isinstance(loss, Divergence) and loss.teacher == "engine" else 0
 
 
-def teacher_scores(scored: Scored, target_ids: Sequence[int]) -> bytes:
+def teacher_scores(scored: ScoredTarget, target_ids: Sequence[int]) -> bytes:
     """What ``Rollout.teacher_scores`` holds.
 
     Raises:

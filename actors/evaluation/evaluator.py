@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from actors.evaluation.benchmarks.base import Materials
-from actors.evaluation.results import Results, Target
-from actors.evaluation.runner import Meter, Progress, Suite, build_suite
+from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.runner import EvaluationRunner, Progress, Suite, build_suite
 from actors.inference import batch as completion
 from common.config.evaluation import EvaluatorSettings
 from common.corpora import Corpus
 from common.errors import UserError
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from common.models import Model
 from common.prompts import Prompts
 
 _POLL_S = 0.5
 
 
-class EvalEngine(completion.Engine, Protocol):
+class EvalEngine(completion.BatchEngine, Protocol):
     """What the evaluator needs of :class:`actors.inference.engine.Engine`."""
 
     def load_weights(self, model_dir: Path) -> None: ...
@@ -35,7 +35,7 @@ class EvalEngine(completion.Engine, Protocol):
 class Analysis(Protocol):
     """Measured when no suite is open, piece by piece, so that a new checkpoint waits for little."""
 
-    def advance(self, targets: Sequence[Target], final: bool) -> tuple[bool, bool]:
+    def advance(self, targets: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
         """One piece of work: (whether one was done, whether others hold some).
 
         ``final``: there will be no more checkpoints or rollouts.
@@ -63,7 +63,7 @@ class Evaluator:
         loaded: str,
         materials: Materials,
         results: Results,
-        find: Callable[[], list[Target]],
+        find: Callable[[], list[EvaluatedModel]],
         on_progress: Callable[[Progress], None] = lambda progress: None,
         newest_first: bool = True,
     ) -> None:
@@ -80,7 +80,7 @@ class Evaluator:
         self._items = 0
         self._waiting = ""
         self._metrics: dict[str, float] = {"mixsd_eval_seconds_total": 0.0}
-        self._meter = Meter(engine, materials, self.count)
+        self._meter = EvaluationRunner(engine, materials, self.count)
 
     @property
     def progress(self) -> float:
@@ -96,7 +96,7 @@ class Evaluator:
         """No more checkpoints will come: return once all are measured."""
         self._draining.set()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> MetricValues:
         """Current metrics; called from another thread."""
         return dict(self._metrics)
 
@@ -155,20 +155,20 @@ class Evaluator:
                 return True, held_elsewhere
         return False, held_elsewhere
 
-    def hold(self, target: Target) -> None:
+    def hold(self, target: EvaluatedModel) -> None:
         """Put a target's weights into the engine, unless it has them."""
         if self._loaded != target.weights:
             self._engine.load_weights(target.folder)
             self._loaded = target.weights
 
-    def _measure(self, target: Target, suite: Suite) -> None:
+    def _measure(self, target: EvaluatedModel, suite: Suite) -> None:
         began = time.monotonic()
         self.hold(target)
         result, responses = self._meter.measure(suite)
         self._results.write(target, suite.name, suite.key, result, responses)
         self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
 
-    def _copy(self, target: Target, suite: Suite, twin: dict[str, Any]) -> None:
+    def _copy(self, target: EvaluatedModel, suite: Suite, twin: dict[str, Any]) -> None:
         """The same weights at another step have the same scores."""
         kept = {key: twin[key] for key in ("seconds", "scores")}
         responses = self._results.responses(twin)

@@ -29,7 +29,7 @@ _SHORT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class EvaluatedModel:
     """Weights to measure: the base is step 0."""
 
     step: int
@@ -45,11 +45,11 @@ class Results:
         # Claim -> (its time stamp, when we first saw that stamp).
         self._seen: dict[Path, tuple[float, float]] = {}
 
-    def find(self, target: Target, suite: str, key: str) -> dict[str, Any] | None:
+    def find(self, target: EvaluatedModel, suite: str, key: str) -> dict[str, Any] | None:
         """The result of a target in a suite, if there is one."""
         return next(iter(_read([self._path(target, suite, key)])), None)
 
-    def find_twin(self, target: Target, suite: str, key: str) -> dict[str, Any] | None:
+    def find_twin(self, target: EvaluatedModel, suite: str, key: str) -> dict[str, Any] | None:
         """A result of the same weights at any step."""
         name = f"step_*-{target.weights[:_SHORT]}-{suite}-{key[:_SHORT]}.json"
         return next(iter(_read(self.folder.glob(name))), None)
@@ -60,7 +60,7 @@ class Results:
 
     def write(
         self,
-        target: Target,
+        target: EvaluatedModel,
         suite: str,
         key: str,
         result: dict[str, Any],
@@ -85,13 +85,13 @@ class Results:
 
     def responses(self, result: dict[str, Any]) -> list[dict[str, Any]]:
         """The responses behind a result."""
-        target = Target(result["step"], Path(), result["weights"])
+        target = EvaluatedModel(result["step"], Path(), result["weights"])
         path = self._path(target, result["suite"], result["suite_hash"])
         with gzip.open(path.with_suffix(".jsonl.gz"), "rt", encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
     @contextlib.contextmanager
-    def claim(self, target: Target, suite: str, key: str) -> Iterator[bool]:
+    def claim(self, target: EvaluatedModel, suite: str, key: str) -> Iterator[bool]:
         """Hold the work on one result; False where somebody else holds it.
 
         A claim is a numbered file that its owner touches. Taking over a stale one
@@ -152,7 +152,7 @@ class Results:
         self._seen[path] = (stamp, since)
         return now - since > _STALE_S
 
-    def _path(self, target: Target, suite: str, key: str) -> Path:
+    def _path(self, target: EvaluatedModel, suite: str, key: str) -> Path:
         weights = target.weights[:_SHORT]
         return self.folder / f"step_{target.step}-{weights}-{suite}-{key[:_SHORT]}.json"
 

@@ -30,7 +30,7 @@ from actors.evaluation.benchmarks.base import (
 )
 from actors.evaluation.benchmarks.shares import mean_share, proportion
 from actors.evaluation.taxonomy import Entities, classify
-from actors.inference.batch import Completion, Engine
+from actors.inference.batch import BatchEngine, BatchRunner
 from actors.inference.requests import Sampling
 from common.estimates import Score, mean_nll
 
@@ -74,7 +74,7 @@ def build_suite(name: str, materials: Materials) -> Suite:
     return Suite(name, tuple(built), missing, key)
 
 
-class Meter:
+class EvaluationRunner:
     """Measures benchmarks on whatever weights the engine holds.
 
     Args:
@@ -85,12 +85,12 @@ class Meter:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: BatchEngine,
         materials: Materials,
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self._context = engine.max_model_len
-        self._completion = Completion(engine, materials.settings.slots)
+        self._completion = BatchRunner(engine, materials.settings.slots)
         self._materials = materials
         self._entities = Entities(materials.corpus.facts)
         self._on_progress = on_progress

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from actors.inference.requests import Sampling, Segment
+from actors.inference.requests import EngineOutput, Sampling
 
 Done = Callable[[int], None]
 
 
-class Engine(Protocol):
-    """What is needed of :class:`actors.inference.engine.Engine`."""
+class BatchEngine(Protocol):
+    """What is needed of :class:`actors.inference.engine.BatchEngine`."""
 
     max_model_len: int
 
@@ -24,10 +24,10 @@ class Engine(Protocol):
     ) -> None: ...
     def begin_score(self, key: str, token_ids: Sequence[int]) -> None: ...
     def release(self, key: str) -> None: ...
-    def step(self) -> list[Segment]: ...
+    def step(self) -> list[EngineOutput]: ...
 
 
-class Completion:
+class BatchRunner:
     """Runs requests to their end.
 
     Args:
@@ -35,7 +35,7 @@ class Completion:
         slots: requests in flight.
     """
 
-    def __init__(self, engine: Engine, slots: int) -> None:
+    def __init__(self, engine: BatchEngine, slots: int) -> None:
         self._engine = engine
         self._slots = slots
 
@@ -68,8 +68,8 @@ class Completion:
             for segment, (prefix, _) in zip(segments, sequences, strict=True)
         ]
 
-    def _run(self, count: int, start: Callable[[int, str], None], done: Done) -> list[Segment]:
-        ended: dict[str, Segment] = {}
+    def _run(self, count: int, start: Callable[[int, str], None], done: Done) -> list[EngineOutput]:
+        ended: dict[str, EngineOutput] = {}
         flying: set[str] = set()
         keys = [f"evaluation-{index}" for index in range(count)]
         for index, key in enumerate(keys):
@@ -81,7 +81,7 @@ class Completion:
             self._step(flying, ended, done)
         return [ended[key] for key in keys]
 
-    def _step(self, flying: set[str], ended: dict[str, Segment], done: Done) -> None:
+    def _step(self, flying: set[str], ended: dict[str, EngineOutput], done: Done) -> None:
         for segment in self._engine.step():
             # A request that could be continued would go on holding its cache.
             self._engine.release(segment.key)

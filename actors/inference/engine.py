@@ -10,7 +10,7 @@ A session is only a cache: where room is short the engine drops those that
 wait, oldest first, and computes them again when they continue. vLLM would
 never do so itself, and an engine full of them would wait for ever.
 
-The engine knows tokens only. Who generates next is decided in ``relay``.
+The engine knows tokens only. Who generates next is decided in ``decoder``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.inference.arguments import set_environment, use_sessions, vllm_arguments
-from actors.inference.kv_budget import Generating, Room
-from actors.inference.requests import Chunk, Sampling, Segment, token_seed
+from actors.inference.kv_budget import ActiveRequest, KVBudget
+from actors.inference.requests import ContinuedRequest, EngineOutput, Sampling, token_seed
 from actors.inference.session_rewind import keep_shared
 from common.config.sections import EngineSettings
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from common.weights import BitSum
 
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ class Engine:
         self.num_blocks = int(cache.num_gpu_blocks) - 1
         # Guesses take room in the cache before they are known to be wrong.
         self._ahead = speculative_tokens
-        self._room = Room(self.num_blocks, int(cache.block_size), max_requests)
+        self._room = KVBudget(self.num_blocks, int(cache.block_size), max_requests)
         self.max_model_len = int(config.model_config.max_model_len)
         self._stop_token_ids = list(stop_token_ids)
         self._stops = frozenset(stop_token_ids)
         self._params: dict[tuple[int, float, int, float], SamplingParams] = {}
         self.num_dropped = 0
         self._to_abort: set[str] = set()
-        self._early: list[Segment] = []
+        self._early: list[EngineOutput] = []
         self._serial = itertools.count()
 
     # -- sessions ---------------------------------------------------------
@@ -111,7 +111,7 @@ class Engine:
 
         Of a key that was extended before, what it has seen and ``context`` begins
         with is kept; only the rest is computed. The result comes out of :meth:`step`
-        as one :class:`Segment`. ``last``: the key will not be extended again, so
+        as one :class:`EngineOutput`. ``last``: the key will not be extended again, so
         nothing of it is kept.
         """
         continues = self._sessions and not last
@@ -130,7 +130,9 @@ class Engine:
             self._add(key, context, params, resumable=continues)
             return
         # The last token a session sampled is not in its cache, so the chunk begins there.
-        self.scheduler.add_request(Chunk(key, list(context[num_kept:]), num_tokens, params))
+        self.scheduler.add_request(
+            ContinuedRequest(key, list(context[num_kept:]), num_tokens, params)
+        )
         if last:
             # vLLM then frees it as it frees any request that has finished.
             self.scheduler.requests[key].resumable = False
@@ -141,7 +143,7 @@ class Engine:
         if self._early:
             self._early = [segment for segment in self._early if segment.key != key]
 
-    def step(self) -> list[Segment]:
+    def step(self) -> list[EngineOutput]:
         """One engine iteration; the segments that it completed."""
         self._prepare_step()
         done, self._early = self._early, []
@@ -229,7 +231,7 @@ class Engine:
         self._abort()
         self._core.reset_prefix_cache()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> MetricValues:
         """How full the engine is; called from another thread."""
         scheduler = self._core.engine_core.scheduler
         running, waiting = scheduler.get_request_counts()
@@ -251,7 +253,7 @@ class Engine:
     # -- inside -----------------------------------------------------------
 
     def _prepare_step(self) -> None:
-        while (dropped := self._room.surplus()) is not None:
+        while (dropped := self._room.eviction_victim()) is not None:
             self._drop(dropped)
             self.num_dropped += 1
         self._abort()
@@ -264,7 +266,7 @@ class Engine:
             if seeds:
                 self._core.collective_rpc("seed_draws", args=(seeds,))
 
-    def _finished(self, key: str, request: Generating) -> Segment:
+    def _finished(self, key: str, request: ActiveRequest) -> EngineOutput:
         if self._room.end(key):
             self._park(key)
         return request.segment(key)
@@ -294,7 +296,7 @@ class Engine:
             self._core.abort_requests(list(self._to_abort))
             self._to_abort.clear()
 
-    def _finish(self, keys: Sequence[str]) -> list[Segment]:
+    def _finish(self, keys: Sequence[str]) -> list[EngineOutput]:
         missing, done, others = set(keys), {}, []
         while missing:
             for segment in self.step():

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.inference.requests import Segment, Top
+from actors.inference.requests import EngineOutput, TopLogprobs
 
 
 @dataclass(slots=True)
-class Generating:
+class ActiveRequest:
     """A request that the engine works on, and the most blocks it may come to fill."""
 
     num_context: int
@@ -24,7 +24,7 @@ class Generating:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
-    prompt_top: Top | None = None
+    prompt_top: TopLogprobs | None = None
 
     def collect(self, output: Any) -> None:
         """Take what a step gave: vLLM's ``EngineCoreOutput``."""
@@ -36,16 +36,16 @@ class Generating:
             # They come whole, also of a prompt that was computed in parts.
             self.prompt_logprobs += scored.logprobs[:, 0].tolist()
             ids, logprobs = scored.logprob_token_ids.numpy(), scored.logprobs.numpy()
-            self.prompt_top = Top(ids, logprobs) if ids.shape[1] > 1 else None
+            self.prompt_top = TopLogprobs(ids, logprobs) if ids.shape[1] > 1 else None
 
-    def segment(self, key: str) -> Segment:
+    def segment(self, key: str) -> EngineOutput:
         """What has been generated, under ``key``."""
-        return Segment(
+        return EngineOutput(
             key, self.token_ids, self.logprobs, self.prompt_logprobs, prompt_top=self.prompt_top
         )
 
 
-class Room:
+class KVBudget:
     """Counts blocks and requests.
 
     Args:
@@ -58,7 +58,7 @@ class Room:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self._max_requests = max_requests
-        self.generating: dict[str, Generating] = {}
+        self.generating: dict[str, ActiveRequest] = {}
         # Sessions between two runs, and the blocks they fill.
         self.waiting: dict[str, int] = {}
         self._claimed = 0
@@ -73,7 +73,7 @@ class Room:
         """``key`` generates up to ``num_tokens``; whether it was waiting."""
         assert key not in self.generating, f"{key} is still generating"
         blocks = self.blocks_for(num_context + num_tokens)
-        self.generating[key] = Generating(num_context, blocks, continues, seed)
+        self.generating[key] = ActiveRequest(num_context, blocks, continues, seed)
         self._claimed += blocks
         waited = key in self.waiting
         self._claimed -= self.waiting.pop(key, 0)
@@ -100,7 +100,7 @@ class Room:
             return False
         return True
 
-    def surplus(self) -> str | None:
+    def eviction_victim(self) -> str | None:
         """The session to drop next, if those that generate may need its room."""
         short = (
             self._claimed > self.num_blocks

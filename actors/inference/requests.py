@@ -22,7 +22,7 @@ class Sampling:
 
 
 @dataclass(slots=True)
-class Chunk:
+class ContinuedRequest:
     """What vLLM's scheduler reads of a request that continues a session."""
 
     request_id: str
@@ -35,7 +35,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Top:
+class TopLogprobs:
     """At each of T positions the token that is there, then the likeliest; ids and nats, [T, N]."""
 
     ids_TN: Any
@@ -43,7 +43,7 @@ class Top:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class EngineOutput:
     """Tokens that ``key`` generated in one go, with raw log-probabilities (nats).
 
     ``prompt_logprobs``: for :meth:`Engine.begin_score`, one per token after the
@@ -55,7 +55,7 @@ class Segment:
     token_ids: list[int]
     logprobs: list[float]
     prompt_logprobs: list[float]
-    prompt_top: Top | None = None
+    prompt_top: TopLogprobs | None = None
 
 
 def token_seed(seed: int, index: int) -> int:

@@ -6,7 +6,7 @@ drew before, and it rewinds the generator after a partial prefill, which a CPU
 generator cannot do. Here every token's draw is seeded by itself instead: a
 draw depends on its seed alone, and there is nothing to rewind.
 
-vLLM mixes :class:`StepSeeds` into its worker (``inside``); this module knows no
+vLLM mixes :class:`PerTokenRNG` into its worker (``inside``); this module knows no
 engine.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 
-class StepSeeds:
+class PerTokenRNG:
     """Methods that the door calls in every worker."""
 
     model_runner: Any

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from actors.inference.token_rng import StepSeeds
+from actors.inference.token_rng import PerTokenRNG
 from common.weights import BitSum, bit_sum
 
 
-class Inside(StepSeeds):
+class WorkerExtension(PerTokenRNG):
     """Methods that the door calls in every worker."""
 
     model_runner: Any

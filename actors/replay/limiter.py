@@ -133,7 +133,7 @@ def room(
 
 
 @dataclass(slots=True)
-class Blocked:
+class BlockedTime:
     """How long each side has been made to wait, by reason, and since when.
 
     Times are the caller's, in seconds.

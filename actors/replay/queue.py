@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.replay.limiter import UNBOUNDED, Blocked, Level, Side, Wait, may_sample, room
+from actors.replay.limiter import UNBOUNDED, BlockedTime, Level, Side, Wait, may_sample, room
 from common.config.run_config import RunConfig, live_change
 from common.config.sections import ReplaySettings
 from common.ledger import Accepted, Counts, Exposure, Ledger
 from common.ledger.order import epoch_order
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from common.records import Work, unpack_rollout
 
 
@@ -44,7 +44,7 @@ class ReplayQueue:
         self._config = config
         self._epochs = config.exposures_per_rollout
         self._batch_size = config.learner.batch_size
-        self._blocked = Blocked()
+        self._blocked = BlockedTime()
         self._ended = False
         self._lock = threading.Lock()
 
@@ -213,7 +213,7 @@ class ReplayQueue:
             "blocked_seconds": blocked,
         }
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> MetricValues:
         """Current metrics."""
         with self._lock:
             counts = self._ledger.counts()

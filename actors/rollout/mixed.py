@@ -16,14 +16,14 @@ from typing import Protocol
 
 from actors.decoding.attempt_order import AttemptOrder
 from actors.decoding.attempt_tree import AttemptTree
-from actors.decoding.mixed_decoder import Drawn, Relay, Scored
+from actors.decoding.mixed_decoder import FinishedAttempt, MixedDecoder, ScoredTarget
 from actors.decoding.teacher_top_k import scored_top, teacher_scores
-from actors.replay.lease_client import Asking, Outbox
+from actors.replay.lease_client import LeasePoller, Outbox
 from actors.replay.queue import Grant
-from actors.rollout.target_builder import Targets
+from actors.rollout.target_builder import TargetBuilder
 from common.config.sections import RolloutSettings
 from common.methods import Method
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work
 
@@ -55,12 +55,12 @@ class _Job:
     due: set[str] = field(default_factory=set)
 
 
-class RolloutActor:
+class MixedRolloutActor:
     """One engine's worth of rollouts.
 
     Args:
         name: owner of the leases.
-        relay: mixed decoding on this actor's engine.
+        decoder: mixed decoding on this actor's engine.
         prompts: renders facts.
         method: decides what each attempt should be.
         facts: every fact by id.
@@ -72,7 +72,7 @@ class RolloutActor:
     def __init__(
         self,
         name: str,
-        relay: Relay,
+        decoder: MixedDecoder,
         prompts: Prompts,
         method: Method,
         facts: Mapping[str, Fact],
@@ -81,9 +81,9 @@ class RolloutActor:
         seed: int,
     ) -> None:
         self._name = name
-        self._relay = relay
+        self._decoder = decoder
         self._prompts = prompts
-        self._targets = Targets(prompts, method, settings, seed)
+        self._targets = TargetBuilder(prompts, method, settings, seed)
         self._top = scored_top(method)
         self._facts = facts
         self._source = source
@@ -92,7 +92,7 @@ class RolloutActor:
         self._waiting = ""
         self._jobs: dict[str, _Job] = {}
         self._serial = itertools.count()
-        self._asking = Asking(_IDLE_S)
+        self._poller = LeasePoller(_IDLE_S)
         self._outbox = Outbox(source)
         self._metrics: dict[str, float] = dict.fromkeys(
             (
@@ -132,7 +132,7 @@ class RolloutActor:
         """Take no more work; :meth:`run` returns once what is in hand is done."""
         self._draining = True
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> MetricValues:
         """Current metrics; called from another thread."""
         return dict(self._metrics)
 
@@ -144,11 +144,11 @@ class RolloutActor:
             if is_over and not self._jobs:
                 break
             self._fill_slots()
-            if not self._relay.idle:
+            if not self._decoder.idle:
                 self._waiting = ""
                 self._step()
                 self._hand_over()
-            elif self._asking.is_dry:
+            elif self._poller.is_starved:
                 self._waiting = "work, or room in the queue"
                 time.sleep(_IDLE_S)
         self._metrics["mixsd_rollout_in_flight"] = 0.0
@@ -157,27 +157,29 @@ class RolloutActor:
     def _take_work(self) -> bool:
         """Lease what there is room for, and show what is still held; whether all is done."""
         free = 0 if self._draining else self._settings.slots - len(self._jobs)
-        if not self._asking.is_due(free, bool(self._jobs)):
+        if not self._poller.is_due(free, bool(self._jobs)):
             return False
         holding = [job.work.id for job in self._jobs.values()]
         grant = self._source.lease(self._name, free, holding)
-        self._asking.asked(free, grant)
+        self._poller.asked(free, grant)
         for work in grant.work:
             self._begin(work)
         return grant.over
 
     def _step(self) -> None:
         began = time.monotonic()
-        results = self._relay.step()
+        results = self._decoder.step()
         seconds = time.monotonic() - began
         self._metrics["mixsd_rollout_busy_seconds_total"] += seconds
-        self._metrics["mixsd_rollout_scoring_seconds_total"] += seconds * self._relay.scoring_share
+        self._metrics["mixsd_rollout_scoring_seconds_total"] += (
+            seconds * self._decoder.scoring_share
+        )
         for result in results:
-            if isinstance(result, Scored):
+            if isinstance(result, ScoredTarget):
                 self._scored(result)
             else:
                 self._finish(result)
-        self._metrics["mixsd_rollout_in_flight"] = self._relay.num_attempts
+        self._metrics["mixsd_rollout_in_flight"] = self._decoder.num_attempts
 
     # -- attempts ---------------------------------------------------------
 
@@ -191,7 +193,11 @@ class RolloutActor:
     def _fill_slots(self) -> None:
         """Start attempts ahead of their turn where slots are free and no fresh fact waits."""
         most = self._settings.attempts_in_flight
-        while most > 1 and self._asking.is_dry and self._relay.num_requests < self._settings.slots:
+        while (
+            most > 1
+            and self._poller.is_starved
+            and self._decoder.num_requests < self._settings.slots
+        ):
             ready = [
                 (len(job.order.running), key)
                 for key, job in self._jobs.items()
@@ -207,7 +213,7 @@ class RolloutActor:
         if job.order.may_start and not job.order.running:
             self._start(key, job)
         if job.order.winner is not None or job.order.is_exhausted:
-            self._relay.disband(key)
+            self._decoder.release_group(key)
         if job.order.winner is not None:
             self._choose(key, job, job.candidates[job.order.winner])
         elif job.order.is_exhausted:
@@ -221,9 +227,9 @@ class RolloutActor:
             job.order.finish(number, accepted=True)
             return
         self._metrics["mixsd_rollout_walked_tokens_total"] += len(attempt.known.token_ids)
-        self._relay.submit(attempt)
+        self._decoder.submit(attempt)
 
-    def _finish(self, drawn: Drawn) -> None:
+    def _finish(self, drawn: FinishedAttempt) -> None:
         self._count(drawn)
         key, _, suffix = drawn.key.rpartition("/")
         job, number = self._jobs.get(key), int(suffix)
@@ -241,12 +247,12 @@ class RolloutActor:
             )
         for beaten in job.order.finish(number, accepted):
             self._metrics["mixsd_attempts_cancelled_total"] += 1
-            partial = self._relay.cancel(f"{key}/{beaten}")
+            partial = self._decoder.cancel(f"{key}/{beaten}")
             if partial is not None:
                 self._count(partial)
         self._advance(key, job)
 
-    def _count(self, drawn: Drawn) -> None:
+    def _count(self, drawn: FinishedAttempt) -> None:
         new = drawn.naive[drawn.num_known :]
         self._metrics["mixsd_rollout_tokens_total"] += len(new)
         self._metrics["mixsd_rollout_naive_tokens_total"] += sum(new)
@@ -295,9 +301,9 @@ class RolloutActor:
     ) -> None:
         job.due.add(which)
         prompt = self._prompts.expert(job.fact) if top else self._prompts.naive(job.fact)
-        self._relay.submit_score(f"{key}/{which}", prompt, target_ids, top)
+        self._decoder.submit_score(f"{key}/{which}", prompt, target_ids, top)
 
-    def _scored(self, scored: Scored) -> None:
+    def _scored(self, scored: ScoredTarget) -> None:
         key, _, which = scored.key.rpartition("/")
         job = self._jobs[key]
         assert job.rollout is not None

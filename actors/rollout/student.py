@@ -18,15 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from actors.decoding.mixed_decoder import Attempt, Drawn, Relay, Scored
+from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder, ScoredTarget
 from actors.decoding.picks import student_seed
 from actors.decoding.teacher_top_k import scored_top, teacher_scores
 from actors.inference.requests import Sampling
-from actors.replay.lease_client import Asking, Outbox
+from actors.replay.lease_client import LeasePoller, Outbox
 from actors.replay.queue import Grant
 from common.config.sections import RolloutSettings
-from common.methods import Method, Student
-from common.metrics import Snapshot
+from common.methods import Method, StudentSampled
+from common.metrics import MetricValues
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work
 from common.verification.verifier import accepts
@@ -34,7 +34,7 @@ from common.verification.verifier import accepts
 _IDLE_S = 0.05
 
 
-class FollowedWeights(Protocol):
+class WeightReceiver(Protocol):
     """The student's weights in its engine: :mod:`policy_weights` or :mod:`transferred`."""
 
     version: int | None
@@ -63,12 +63,12 @@ class _Job:
     rollout: Rollout | None = None
 
 
-class StudentActor:
+class StudentRolloutActor:
     """One engine's worth of the student's rollouts.
 
     Args:
         name: owner of the leases.
-        relay: decoding on the student's engine.
+        decoder: decoding on the student's engine.
         weights: what that engine holds.
         prompts: renders facts.
         method: says how samples are drawn, and who teaches.
@@ -82,23 +82,23 @@ class StudentActor:
     def __init__(
         self,
         name: str,
-        relay: Relay,
-        weights: FollowedWeights,
+        decoder: MixedDecoder,
+        weights: WeightReceiver,
         prompts: Prompts,
         method: Method,
         facts: Mapping[str, Fact],
         source: WorkSource,
         settings: RolloutSettings,
         seed: int,
-        teacher: Relay | None = None,
+        teacher: MixedDecoder | None = None,
     ) -> None:
         self._top = scored_top(method)
         assert (teacher is not None) == (self._top > 0)
         target = method.target(0)
-        assert isinstance(target, Student)
+        assert isinstance(target, StudentSampled)
         self._teacher = teacher
         self._name = name
-        self._relay = relay
+        self._decoder = decoder
         self._weights = weights
         self._prompts = prompts
         self._target = target
@@ -110,7 +110,7 @@ class StudentActor:
         self._waiting = ""
         self._jobs: dict[str, _Job] = {}
         self._serial = itertools.count()
-        self._asking = Asking(_IDLE_S)
+        self._poller = LeasePoller(_IDLE_S)
         self._outbox = Outbox(source)
         self._num_loads = 0
         self._metrics: dict[str, float] = dict.fromkeys(
@@ -148,7 +148,7 @@ class StudentActor:
         """Take no more work; :meth:`run` returns once what is in hand is done."""
         self._draining = True
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> MetricValues:
         """Current metrics; called from another thread."""
         if self._weights.version is None:
             return dict(self._metrics)
@@ -178,12 +178,12 @@ class StudentActor:
     def _follow(self) -> bool:
         """Take newer weights once nothing runs under the old; whether new work may begin."""
         if self._weights.is_behind():
-            if not self._relay.idle:
+            if not self._decoder.idle:
                 return False
             self._weights.load()
             self._num_loads += 1
             # The queue may have refused older weights a moment ago.
-            self._asking.is_dry = False
+            self._poller.is_starved = False
         return self._weights.version is not None
 
     def _take_work(self, may_begin: bool) -> bool:
@@ -192,12 +192,12 @@ class StudentActor:
         if may_begin and not self._draining:
             # Those that are being scored take no slot, up to as many as there are slots.
             slots = self._settings.slots
-            free = min(slots - self._relay.num_attempts, 2 * slots - len(self._jobs))
-        if not self._asking.is_due(free, bool(self._jobs)):
+            free = min(slots - self._decoder.num_attempts, 2 * slots - len(self._jobs))
+        if not self._poller.is_due(free, bool(self._jobs)):
             return False
         holding = [job.work.id for job in self._jobs.values()]
         grant = self._source.lease(self._name, free, holding, self._weights.version)
-        self._asking.asked(free, grant)
+        self._poller.asked(free, grant)
         for work in grant.work:
             self._begin(work)
         return grant.over
@@ -211,7 +211,7 @@ class StudentActor:
         # An item may come again that was thought lost, while it is still on its way.
         key = f"{next(self._serial)}-{work.fact_id}"
         self._jobs[key] = job
-        self._relay.submit(
+        self._decoder.submit(
             Attempt(
                 key,
                 self._prompts.naive(job.fact),
@@ -224,23 +224,23 @@ class StudentActor:
 
     def _step(self) -> None:
         metrics = self._metrics
-        for relay in (self._relay, self._teacher):
-            if relay is None or relay.idle:
+        for decoder in (self._decoder, self._teacher):
+            if decoder is None or decoder.idle:
                 continue
             began = time.monotonic()
-            results = relay.step()
+            results = decoder.step()
             seconds = time.monotonic() - began
             metrics["mixsd_rollout_busy_seconds_total"] += seconds
-            metrics["mixsd_rollout_scoring_seconds_total"] += seconds * relay.scoring_share
+            metrics["mixsd_rollout_scoring_seconds_total"] += seconds * decoder.scoring_share
             for result in results:
-                if isinstance(result, Scored):
+                if isinstance(result, ScoredTarget):
                     self._scored(result)
                 else:
                     self._finish(result)
-        metrics["mixsd_rollout_in_flight"] = self._relay.num_attempts
+        metrics["mixsd_rollout_in_flight"] = self._decoder.num_attempts
         metrics["mixsd_rollouts_accepted_total"] += self._outbox.send()
 
-    def _finish(self, drawn: Drawn) -> None:
+    def _finish(self, drawn: FinishedAttempt) -> None:
         job = self._jobs[drawn.key]
         text = self._prompts.text(drawn.token_ids[:-1])
         verified = drawn.complete and accepts(self._prompts.mode, text, job.fact.answer)
@@ -271,7 +271,7 @@ class StudentActor:
             expert = self._prompts.expert(job.fact)
             self._teacher.submit_score(drawn.key, expert, drawn.token_ids, self._top)
 
-    def _scored(self, scored: Scored) -> None:
+    def _scored(self, scored: ScoredTarget) -> None:
         job = self._jobs[scored.key]
         assert job.rollout is not None
         packed = teacher_scores(scored, job.rollout.target_ids)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from actors.decoding.attempt_tree import AttemptTree
-from actors.decoding.mixed_decoder import Attempt, Drawn
-from actors.decoding.picks import Plan, Tokens, draw_picks, is_scored, sampling_seed
+from actors.decoding.mixed_decoder import Attempt, FinishedAttempt
+from actors.decoding.picks import DrawnTokens, SegmentSchedule, draw_picks, is_scored, sampling_seed
 from actors.inference.requests import Sampling
 from common.config.sections import RolloutSettings
 from common.methods import Canonical, Method, Mixed, Target
@@ -20,7 +20,7 @@ from common.records import Fact, Rollout, Work
 from common.verification.verifier import SETTLED_EARLY, accepts, can_still_accept, is_inside_answer
 
 
-class Targets:
+class TargetBuilder:
     """The attempts and targets of one run's facts.
 
     ``num_attempts`` is how often a fact is tried: as often as allowed and able
@@ -49,7 +49,7 @@ class Targets:
         return AttemptTree(settings.tree_tokens)
 
     def attempt(
-        self, family: str, work: Work, fact: Fact, number: int, tree: AttemptTree | None
+        self, prefix_group: str, work: Work, fact: Fact, number: int, tree: AttemptTree | None
     ) -> Attempt | None:
         """The given attempt, beginning with what ``tree`` knows; None if y* is to be taken.
 
@@ -73,24 +73,26 @@ class Targets:
         picks = draw_picks(*identity, target.mix_rate, settings.max_tokens)
         hook = protects if target.protect_answer else None
         return Attempt(
-            f"{family}/{number}",
+            f"{prefix_group}/{number}",
             self._prompts.naive(fact),
             self._prompts.expert(fact),
             picks,
             sampling,
-            known=Tokens() if tree is None else tree.walk(Plan(picks, hook)),
+            known=DrawnTokens() if tree is None else tree.walk(SegmentSchedule(picks, hook)),
             protects=hook,
             settled=self._settles(fact, number),
-            family=family if self.limit > 1 else "",
+            prefix_group=prefix_group if self.limit > 1 else "",
         )
 
-    def accepts(self, drawn: Drawn, fact: Fact) -> bool:
+    def accepts(self, drawn: FinishedAttempt, fact: Fact) -> bool:
         """The verdict: ended in time and gives the answer. The stop token is no text."""
         return drawn.complete and accepts(
             self._prompts.mode, self._prompts.text(drawn.token_ids[:-1]), fact.answer
         )
 
-    def drawn(self, work: Work, fact: Fact, number: int, drawn: Drawn, verified: bool) -> Rollout:
+    def drawn(
+        self, work: Work, fact: Fact, number: int, drawn: FinishedAttempt, verified: bool
+    ) -> Rollout:
         """The rollout that an attempt gave."""
         target = self._target(number)
         assert isinstance(target, Mixed)

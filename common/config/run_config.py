@@ -29,7 +29,7 @@ from common.config.sections import (
 from common.config.validation import explain
 from common.corpora.settings import DataSettings
 from common.errors import UserError
-from common.methods import MethodSettings, Student
+from common.methods import MethodSettings, StudentSampled
 from common.prompts import Preset
 from common.settings import Settings
 
@@ -62,10 +62,10 @@ class RunConfig(Settings):
     metrics: MetricsSettings = MetricsSettings()
 
     @property
-    def student(self) -> Student | None:
+    def student(self) -> StudentSampled | None:
         """How the student draws its own rollouts, where the method trains on those."""
         target = self.method.target(0)
-        return target if isinstance(target, Student) else None
+        return target if isinstance(target, StudentSampled) else None
 
     @property
     def exposures_per_rollout(self) -> int:

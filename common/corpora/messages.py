@@ -89,7 +89,7 @@ def read_items(path: Path) -> tuple[EvalItem, ...]:
     return tuple(map(_item, rows.read(path)))
 
 
-def _fact(row: rows.Row) -> Fact:
+def _fact(row: rows.Record) -> Fact:
     raw = _fields(row, lambda raw: _MESSAGE_KEYS if "messages" in raw else _QUESTION_KEYS)
     place = row.place
     fields = _from_messages(raw, place) if "messages" in raw else raw
@@ -112,7 +112,7 @@ def _fact(row: rows.Row) -> Fact:
     )
 
 
-def _item(row: rows.Row) -> EvalItem:
+def _item(row: rows.Record) -> EvalItem:
     raw = _fields(row, lambda _: _ITEM_KEYS)
     identity, question, answer = (
         _text(raw.get(key, ""), key, row.place) for key in ("id", "question", "answer")
@@ -126,7 +126,7 @@ def _item(row: rows.Row) -> EvalItem:
     return EvalItem(identity, question, answer, context, aliases)
 
 
-def _fields(row: rows.Row, allowed: Callable[[dict[str, Any]], set[str]]) -> dict[str, Any]:
+def _fields(row: rows.Record, allowed: Callable[[dict[str, Any]], set[str]]) -> dict[str, Any]:
     if row.fields is None:
         raise UserError(f"{row.place}: {row.problem}")
     known = allowed(row.fields)

@@ -19,7 +19,7 @@ from common.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Record:
     """``fields`` is None where the row cannot be read; ``problem`` says why.
 
     ``label`` tells the row apart within its file. ``is_record`` is False for a
@@ -33,12 +33,12 @@ class Row:
     is_record: bool = True
 
 
-def read(path: Path) -> Iterator[Row]:
+def read(path: Path) -> Iterator[Record]:
     """The rows of a file, in order; blank lines are skipped.
 
     Raises:
         UserError: the file as a whole cannot be read: missing, not UTF-8, of
-            an unknown kind, or pyarrow is missing. A bad row is a :class:`Row`.
+            an unknown kind, or pyarrow is missing. A bad row is a :class:`Record`.
     """
     kind = suffix(path)
     if kind not in _READERS:
@@ -57,7 +57,7 @@ def is_readable(path: Path) -> bool:
     return suffix(path) in _READERS
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
+def _jsonl(path: Path) -> Iterator[Record]:
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -66,10 +66,10 @@ def _jsonl(path: Path) -> Iterator[Row]:
             yield _row(place, f"line-{number}", json.loads(line))
         except json.JSONDecodeError as error:
             problem = f"not JSON: {error.msg} at column {error.colno}"
-            yield Row(place, f"line-{number}", None, problem)
+            yield Record(place, f"line-{number}", None, problem)
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path) -> Iterator[Record]:
     try:
         values = json.loads(_text(path))
     except json.JSONDecodeError as error:
@@ -80,22 +80,22 @@ def _json(path: Path) -> Iterator[Row]:
         yield _row(f"{path}: record {number}", f"row-{number}", value)
 
 
-def _csv(path: Path) -> Iterator[Row]:
+def _csv(path: Path) -> Iterator[Record]:
     reader = csv.DictReader(io.StringIO(_text(path).removeprefix("\ufeff"), newline=""))
     try:
         for number, cells in enumerate(reader, start=1):
             place = f"{path}:{reader.line_num}"
             if None in cells:
                 problem = f"more cells than the header's {len(reader.fieldnames or [])}"
-                yield Row(place, f"row-{number}", None, problem)
+                yield Record(place, f"row-{number}", None, problem)
             else:
                 fields = {key: value for key, value in cells.items() if value}
-                yield Row(place, f"row-{number}", fields, is_record=False)
+                yield Record(place, f"row-{number}", fields, is_record=False)
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: not CSV: {error}") from error
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[Record]:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
@@ -109,10 +109,10 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise UserError(f"{path}: not Parquet: {error}") from error
     for number, value in enumerate(values, start=1):
         fields = {key: cell for key, cell in value.items() if cell is not None}
-        yield Row(f"{path}: row {number}", f"row-{number}", fields, is_record=False)
+        yield Record(f"{path}: row {number}", f"row-{number}", fields, is_record=False)
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
     ".jsonl": _jsonl,
     ".json": _json,
     ".csv": _csv,
@@ -120,10 +120,10 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 }
 
 
-def _row(place: str, label: str, value: object) -> Row:
+def _row(place: str, label: str, value: object) -> Record:
     if isinstance(value, dict):
-        return Row(place, label, value)
-    return Row(place, label, None, f"an object is expected, not {type(value).__name__}")
+        return Record(place, label, value)
+    return Record(place, label, None, f"an object is expected, not {type(value).__name__}")
 
 
 def _bytes(path: Path) -> bytes:

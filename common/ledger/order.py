@@ -4,7 +4,7 @@ Epoch 0 streams: in order of arrival, or in the order of the work, which waits
 for every item in turn and is therefore the same whatever was delayed or
 restarted. Later epochs are permutations of the work that depend on the seed
 and the epoch alone; items without a rollout are passed over. Nothing here is
-stored but what :class:`Sequence` reads, and every place is reached directly,
+stored but what :class:`EpochSequence` reads, and every place is reached directly,
 however many rollouts there are.
 """
 
@@ -67,7 +67,7 @@ class Place(NamedTuple):
     work_id: int
 
 
-class Sequence:
+class EpochSequence:
     """The exposures of a run, from any place on."""
 
     def __init__(self, connection: sqlite3.Connection, first_epoch: FirstEpoch, seed: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from common.ledger.order import Place, Sequence
+from common.ledger.order import EpochSequence, Place
 from common.ledger.schema import open_for_reading
 
 
@@ -85,7 +85,7 @@ class LedgerView:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         seed, first_epoch = connection.execute("SELECT seed, first_epoch FROM run").fetchone()
-        self._sequence = Sequence(connection, first_epoch, seed)
+        self._sequence = EpochSequence(connection, first_epoch, seed)
 
     def close(self) -> None:
         """Close the file."""

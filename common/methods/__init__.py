@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import get_args
 
-from common.methods.base import NLL, Canonical, Divergence, Loss, Method, Mixed, Student, Target
+from common.methods.base import (
+    NLL,
+    Canonical,
+    Divergence,
+    Loss,
+    Method,
+    Mixed,
+    StudentSampled,
+    Target,
+)
 from common.methods.context_distill import ContextDistill
 from common.methods.distillation import Distillation
 from common.methods.mixsd import MixSD
@@ -36,6 +45,6 @@ __all__ = [
     "MethodSettings",
     "MixSD",
     "Mixed",
-    "Student",
+    "StudentSampled",
     "Target",
 ]

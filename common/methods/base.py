@@ -25,7 +25,7 @@ class Canonical:
 
 
 @dataclass(frozen=True, slots=True)
-class Student:
+class StudentSampled:
     """Let the student itself draw from the naive prompt x, ``samples`` times an epoch.
 
     Every rollout is trained once, under whatever weights drew it; no verdict selects.
@@ -36,7 +36,7 @@ class Student:
     top_p: float
 
 
-Target = Mixed | Canonical | Student
+Target = Mixed | Canonical | StudentSampled
 
 
 @dataclass(frozen=True, slots=True)

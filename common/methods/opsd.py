@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.methods.base import Student, Target
+from common.methods.base import StudentSampled, Target
 from common.methods.distillation import Distillation
 
 
@@ -20,7 +20,7 @@ class OPSD(Distillation):
 
     def target(self, attempt: int) -> Target:
         """Whatever the student draws."""
-        return Student(self.samples, self.temperature, self.top_p)
+        return StudentSampled(self.samples, self.temperature, self.top_p)
 
     def can_retry(self, attempt: int, temperature: float) -> bool:
         """Nothing is rejected, so nothing is tried again."""

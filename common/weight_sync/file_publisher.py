@@ -13,15 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from common.config.sections import Dtype, PublishSettings
-from common.weight_sync.store import Shelf
+from common.weight_sync.store import WeightStore
 from common.weights import bit_sum, sampled
 
 
-class Publisher:
+class FileWeightPublisher:
     """Publishes to a shelf.
 
     Args:
-        shelf: where readers look.
+        store: where readers look.
         settings: the publish section.
         dtype: of the engines, so that what they hold is what was published.
         rank: this rank; 0 writes.
@@ -30,13 +30,13 @@ class Publisher:
 
     def __init__(
         self,
-        shelf: Shelf,
+        store: WeightStore,
         settings: PublishSettings,
         dtype: Dtype,
         rank: int,
         say: Callable[[str], None],
     ) -> None:
-        self._shelf = shelf
+        self._store = store
         self._settings = settings
         self._dtype = getattr(torch, dtype)
         self._rank = rank
@@ -72,8 +72,8 @@ class Publisher:
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
 
         def write() -> None:
-            self._shelf.open(num_bytes, self._say)
-            self._shelf.put(version, tensors, sums)
+            self._store.open(num_bytes, self._say)
+            self._store.put(version, tensors, sums)
 
         deadline = self._settings.deadline_s
         try:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from common.weight_sync.store import Shelf
+from common.weight_sync.store import WeightStore
 from common.weights import BitSum, difference
 
 
@@ -23,12 +23,12 @@ class PolicyEngine(Protocol):
     def sum_weights(self, names: Sequence[str]) -> Sequence[Mapping[str, BitSum]]: ...
 
 
-class PolicyWeights:
+class FileWeightReceiver:
     """Follows a shelf.
 
     Args:
         engine: whose weights are replaced.
-        shelf: where the learner publishes.
+        store: where the learner publishes.
         reader: a name that no other reader has.
         deadline_s: longest time to load a version.
 
@@ -37,9 +37,11 @@ class PolicyWeights:
         seconds: by phase, of the newest version.
     """
 
-    def __init__(self, engine: PolicyEngine, shelf: Shelf, reader: str, deadline_s: float) -> None:
+    def __init__(
+        self, engine: PolicyEngine, store: WeightStore, reader: str, deadline_s: float
+    ) -> None:
         self._engine = engine
-        self._shelf = shelf
+        self._store = store
         self._reader = reader
         self._deadline_s = deadline_s
         self._seen: float | None = None
@@ -48,7 +50,7 @@ class PolicyWeights:
 
     def is_behind(self) -> bool:
         """Whether there is another version than the engine's; nothing must begin under that."""
-        newest = self._shelf.version()
+        newest = self._store.version()
         behind = newest is not None and newest != self.version
         if not behind:
             self._seen = None
@@ -64,7 +66,7 @@ class PolicyWeights:
             TimeoutError: it took longer than ``publish.deadline_s``.
         """
         began = time.monotonic()
-        with self._shelf.take(self._reader) as published:
+        with self._store.take(self._reader) as published:
             self._engine.load_weights(published.folder)
         loaded = time.monotonic()
         ranks = self._engine.sum_weights(list(published.sums))

@@ -31,7 +31,7 @@ _POLL_S = 0.5
 _CHECK_S = 10.0
 
 
-class Engines(Protocol):
+class RolloutEngines(Protocol):
     """The engines that draw rollouts: vLLM's ``VLLMWeightSyncClient``, and who they are.
 
     ``expect`` says which version, with sums of some weights, the next transfer ends with.
@@ -46,7 +46,7 @@ class Engines(Protocol):
     def finish_weight_update(self, weight_version: str | None = None) -> None: ...
 
 
-class Policy(WeightSource):
+class PolicyWeightSource(WeightSource):
     """The student's weights as vLLM's trainer reads them, in the engines' precision."""
 
     def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
@@ -68,7 +68,7 @@ class Policy(WeightSource):
             yield name, sent
 
 
-class TransferPublisher:
+class NcclWeightPublisher:
     """Publishes by transfer; the interface is that of ``file_publisher.Publisher``.
 
     Args:
@@ -82,7 +82,7 @@ class TransferPublisher:
 
     def __init__(
         self,
-        engines: Engines,
+        engines: RolloutEngines,
         settings: PublishSettings,
         dtype: Dtype,
         rank: int,
@@ -95,7 +95,7 @@ class TransferPublisher:
         self._rank = rank
         self._host = host
         self._patience_s = patience_s
-        self._policy: Policy | None = None
+        self._policy: PolicyWeightSource | None = None
         self._trainer: Any = None
         self._members: Mapping[str, Any] = {}
         self._checked = time.monotonic()
@@ -113,10 +113,10 @@ class TransferPublisher:
         """
         began = time.monotonic()
         if self._policy is None:
-            self._policy = Policy(weights, self._dtype)
+            self._policy = PolicyWeightSource(weights, self._dtype)
         if self._rank > 0:
             self._trainer = self._trainer or self._group(self._policy, 1)
-        elif not self._meet(self._policy):
+        elif not self._rendezvous(self._policy):
             # The other ranks gather, and wait for this one.
             for _ in self._policy:
                 pass
@@ -140,7 +140,7 @@ class TransferPublisher:
         if not any(present.get(name) == identity for name, identity in self._members.items()):
             raise RuntimeError("the engines that had the student's weights are gone")
 
-    def _meet(self, policy: Policy) -> bool:
+    def _rendezvous(self, policy: PolicyWeightSource) -> bool:
         """A group with all engines that are there; False where those of before have left."""
         deadline = time.monotonic() + self._patience_s
         while not (present := self._engines.present()):
@@ -172,7 +172,7 @@ class TransferPublisher:
             message = f"{problem} in {deadline:g} s (publish.deadline_s)"
             raise TimeoutError(message) from error
 
-    def _group(self, policy: Policy, world_size: int) -> Any:
+    def _group(self, policy: PolicyWeightSource, world_size: int) -> Any:
         with socket.socket() as probe:
             probe.bind((self._host, 0))
             port = probe.getsockname()[1]

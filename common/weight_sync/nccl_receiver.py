@@ -37,7 +37,7 @@ class _Call:
     answer: Future[None] = field(default_factory=Future)
 
 
-class TransferredWeights:
+class NcclWeightReceiver:
     """Takes what the learner sends; follows like ``file_receiver.PolicyWeights``.
 
     Args:

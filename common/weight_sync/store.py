@@ -38,7 +38,7 @@ class Published:
     sums: dict[str, BitSum]
 
 
-class Shelf:
+class WeightStore:
     """Where a run's published weights lie.
 
     Args:

@@ -23,7 +23,7 @@ _ASKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DataCheckSettings:
     """``model`` None leaves out all that needs a tokenizer."""
 
     model: str | None
@@ -41,7 +41,7 @@ def settings(
     context: int | None = None,
     max_tokens: int | None = None,
     ask: bool = False,
-) -> Settings:
+) -> DataCheckSettings:
     """What is given on the command line, else in a run's file, else by default.
 
     Raises:
@@ -56,7 +56,7 @@ def settings(
     engine = run.engine if run is not None else EngineSettings()
     if context is not None:
         engine = engine.model_copy(update={"max_model_len": context})
-    chosen = Settings(
+    chosen = DataCheckSettings(
         model=model or (run.model if run is not None else None),
         preset=preset(prompts or (run.prompts if run is not None else "kgfact")),
         engine=engine,
@@ -68,7 +68,7 @@ def settings(
     return chosen
 
 
-def run(spec: str, chosen: Settings, say: Say) -> list[str]:
+def run(spec: str, chosen: DataCheckSettings, say: Say) -> list[str]:
     """Report on the facts that ``spec`` names; returns the problems.
 
     Raises:
@@ -104,7 +104,7 @@ def _say_counts(found: Inspection, say: Say) -> None:
     _say_list(f"contradictory facts: {len(found.contradictions)}", found.contradictions, say)
 
 
-def _lengths(found: Inspection, prompts: Prompts, chosen: Settings, say: Say) -> list[str]:
+def _lengths(found: Inspection, prompts: Prompts, chosen: DataCheckSettings, say: Say) -> list[str]:
     """Say how long facts are; returns those that do not fit."""
     context = chosen.engine.max_model_len
     needed = {fact.id: tokens_needed(prompts, fact, chosen.max_tokens) for fact in found.scan.facts}
@@ -136,7 +136,7 @@ def _say_prompts(facts: Sequence[Fact], prompts: Prompts, model: Model, say: Say
 
 
 def _say_known(
-    facts: Sequence[Fact], prompts: Prompts, model: Model, chosen: Settings, say: Say
+    facts: Sequence[Fact], prompts: Prompts, model: Model, chosen: DataCheckSettings, say: Say
 ) -> None:
     """Ask each naive prompt at T = 0; one answer is no proof, many are a warning."""
     from actors.inference.engine import Engine

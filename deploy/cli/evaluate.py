@@ -11,7 +11,7 @@ import click
 from deploy.cli.options import reported
 
 if TYPE_CHECKING:
-    from actors.evaluation.results import Results, Target
+    from actors.evaluation.results import EvaluatedModel, Results
     from common.config.run_config import RunConfig
 
 SUITE = click.option(
@@ -127,10 +127,10 @@ def _run_of(checkpoint: str) -> Path | None:
     return run if (run / "config.yaml").is_file() else None
 
 
-def _target(checkpoint: str) -> Target:
+def _target(checkpoint: str) -> EvaluatedModel:
     import re
 
-    from actors.evaluation.results import Target
+    from actors.evaluation.results import EvaluatedModel
     from common import models
     from common.rundir import read_json
     from common.weights import folder_hash, weights_hash
@@ -139,7 +139,7 @@ def _target(checkpoint: str) -> Target:
     manifest = read_json(folder / "manifest.json")
     match = re.fullmatch(r"step_(\d+)", folder.name) if manifest is not None else None
     weights = folder_hash(folder) if manifest is None else weights_hash(manifest["files"])
-    return Target(int(match[1]) if match else 0, folder, weights)
+    return EvaluatedModel(int(match[1]) if match else 0, folder, weights)
 
 
 def _results(checkpoint: str, out: Path | None) -> Results:
@@ -151,7 +151,7 @@ def _results(checkpoint: str, out: Path | None) -> Results:
     return Results(folder)
 
 
-def _measure(settings: RunConfig, target: Target, results: Results) -> dict[str, Any]:
+def _measure(settings: RunConfig, target: EvaluatedModel, results: Results) -> dict[str, Any]:
     """The result that is there, or a new one."""
     from actors.evaluation.evaluator import Evaluator, materials_for
     from actors.evaluation.runner import Progress, build_suite

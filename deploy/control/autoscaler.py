@@ -14,7 +14,7 @@ from deploy.control.health import Report
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
+class WaitedSeconds:
     """Seconds that each side has waited since the run began, summed."""
 
     learner: float
@@ -32,9 +32,9 @@ class Autoscaler:
     def __init__(self, settings: AutoscaleSettings, now: float) -> None:
         self._settings = settings
         self._since = now
-        self._before: Blocked | None = None
+        self._before: WaitedSeconds | None = None
 
-    def decide(self, count: int, blocked: Blocked, now: float) -> int:
+    def decide(self, count: int, blocked: WaitedSeconds, now: float) -> int:
         """The number of actors there should be, given that there are ``count``.
 
         One at a time: the next period shows what it changed.
@@ -58,7 +58,7 @@ class Autoscaler:
         return bounded
 
 
-def blocked(reports: Mapping[str, Report]) -> Blocked:
+def blocked(reports: Mapping[str, Report]) -> WaitedSeconds:
     """What learner and queue report of it."""
 
     def value(actor: str, metric: str) -> float | Mapping[str, float]:
@@ -69,7 +69,7 @@ def blocked(reports: Mapping[str, Report]) -> Blocked:
     by_side_and_reason = value("replay", "mixsd_replay_blocked_seconds_total") or {}
     assert isinstance(learner, (int, float))
     assert isinstance(by_side_and_reason, Mapping)
-    return Blocked(
+    return WaitedSeconds(
         learner=learner,
         actors=sum(s for key, s in by_side_and_reason.items() if key.startswith("insert,")),
     )

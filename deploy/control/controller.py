@@ -20,7 +20,7 @@ from typing import Any
 
 from common.config import run_config as configuration
 from common.rundir import RunDir, is_full, read_json
-from common.weight_sync.store import Shelf
+from common.weight_sync.store import WeightStore
 from deploy.cluster import ray_cluster as cluster
 from deploy.control import desired_state as desired
 from deploy.control import roles
@@ -28,8 +28,8 @@ from deploy.control import stack_dump as stacks
 from deploy.control.autoscaler import Autoscaler, blocked, scheduled
 from deploy.control.desired_state import Desired
 from deploy.control.early_stop import EarlyStop
-from deploy.control.group import Group, Plan
-from deploy.control.health import Report, Standstill
+from deploy.control.group import ActorGroup, GroupSpec
+from deploy.control.health import DeadlockDetector, Report
 from deploy.control.journal import Journal
 from deploy.control.queue_client import REPLAY
 from deploy.control.role import prepare_process
@@ -39,7 +39,7 @@ NAME = "controller"
 _TICK_S = 0.5
 
 
-class GaveUp(RuntimeError):
+class RunFailed(RuntimeError):
     """The run cannot go on; the message is the cause."""
 
 
@@ -62,7 +62,7 @@ class Controller:
             _vanish()
         # What the roles were under a predecessor; each is taken up once.
         self._before: dict[str, Any] = dict(before.get("roles", {}))
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, ActorGroup] = {}
         autoscale = self._config.rollout.autoscale
         self._autoscaler = Autoscaler(autoscale, time.monotonic()) if autoscale else None
         self._early_stop = (
@@ -70,7 +70,7 @@ class Controller:
         )
         self._ends_early = False
         self._planned: int | None = None
-        self._standstill = Standstill(self._config.cluster.stall_s, time.monotonic())
+        self._deadlock = DeadlockDetector(self._config.cluster.stall_s, time.monotonic())
         self._journal = Journal(self._run, self._config, before)
         self._write("starting")
         threading.Thread(target=self._main, name=NAME, daemon=True).start()
@@ -85,7 +85,7 @@ class Controller:
             while not (state := self._tick()):
                 time.sleep(_TICK_S)
             self._end(state)
-        except GaveUp as error:
+        except RunFailed as error:
             self._end("failed", str(error))
         except Exception as error:
             traceback.print_exc()
@@ -117,26 +117,26 @@ class Controller:
             elif not group.exists:
                 del self._groups[name]
 
-    def _group(self, name: str) -> Group:
+    def _group(self, name: str) -> ActorGroup:
         before = self._before.pop(name, {})
-        group = Group(name, self._plan(name), self._config.cluster, before.get("restarts", 0))
+        group = ActorGroup(name, self._plan(name), self._config.cluster, before.get("restarts", 0))
         group.done = before.get("state") == "done"
         return group
 
-    def _plan(self, name: str) -> Plan:
+    def _plan(self, name: str) -> GroupSpec:
         role = name.partition("-")[0]
         arguments = (str(self._run.root), self._model_dir)
         if role == REPLAY:
-            return Plan(roles.ReplayRole, (name,), cpus=1, gpus=0, arguments=arguments)
+            return GroupSpec(roles.ReplayRole, (name,), cpus=1, gpus=0, arguments=arguments)
         if role == "learner":
             settings = self._config.learner
             names = tuple(f"learner-{rank}" for rank in range(settings.ranks))
             gpus = 1 if settings.resolved_device == "cuda" else 0
-            return Plan(roles.LearnerRole, names, cpus=1, gpus=gpus, arguments=arguments)
+            return GroupSpec(roles.LearnerRole, names, cpus=1, gpus=gpus, arguments=arguments)
         engine = self._config.engine
         gpus = engine.tensor_parallel_size if engine.resolved_device == "cuda" else 0
         kind = roles.RolloutRole if role == "rollout" else roles.EvaluatorRole
-        return Plan(kind, (name,), cpus=1, gpus=gpus, arguments=arguments)
+        return GroupSpec(kind, (name,), cpus=1, gpus=gpus, arguments=arguments)
 
     # -- one time round ----------------------------------------------------
 
@@ -167,9 +167,9 @@ class Controller:
             return "finished"
         waits, progress = self._waits()
         # A full disk may stop everybody for long, and is told.
-        complaint = self._standstill.complaint({} if obstacles else waits, progress, now)
-        if complaint:
-            raise GaveUp(complaint)
+        stall_reason = self._deadlock.stall_reason({} if obstacles else waits, progress, now)
+        if stall_reason:
+            raise RunFailed(stall_reason)
         return ""
 
     def _is_trained(self) -> bool:
@@ -218,7 +218,7 @@ class Controller:
             if death:
                 self._failed(group, death)
 
-    def _judge(self, group: Group) -> None:
+    def _judge(self, group: ActorGroup) -> None:
         """Act on what a group's members report."""
         reports = group.reports
         for name, report in reports.items():
@@ -226,7 +226,7 @@ class Controller:
                 if report.disk_full:
                     self._await_room(group)
                 else:
-                    self._failed(group, f"{name}: {report.cause}", hopeless=report.hopeless)
+                    self._failed(group, f"{name}: {report.cause}", permanent=report.permanent)
                 return
         if any(report.disk_full for report in reports.values()):
             self._lacks_room(group)
@@ -243,29 +243,29 @@ class Controller:
             group.finish()
             self._journal.event(f"{group.name} is done")
 
-    def _failed(self, group: Group, why: str, *, hopeless: bool = False) -> None:
+    def _failed(self, group: ActorGroup, why: str, *, permanent: bool = False) -> None:
         group.end()
         if group.name.startswith("rollout"):
             self._tell_queue("release", group.name, True)
         if group.draining_since is not None:
             return
-        if is_full(self._run.root) and not hopeless:
+        if is_full(self._run.root) and not permanent:
             self._await_room(group)
             return
-        pause = None if hopeless else group.budget.next_pause()
+        pause = None if permanent else group.budget.next_pause()
         if pause is None:
-            tried = "" if hopeless else f" (after {group.budget.failures} restarts in a row)"
-            raise GaveUp(f"{why}{tried}; see {self._run.logs / group.plan.names[0]}.log")
+            tried = "" if permanent else f" (after {group.budget.failures} restarts in a row)"
+            raise RunFailed(f"{why}{tried}; see {self._run.logs / group.plan.names[0]}.log")
         group.retry_at = time.monotonic() + pause
         self._journal.event(f"{why}; {group.name} is restarted in {pause:.0f} s")
 
-    def _await_room(self, group: Group) -> None:
+    def _await_room(self, group: ActorGroup) -> None:
         """Try again, without counting it, until there is room."""
         group.end()
         group.retry_at = time.monotonic() + group.budget.room_pause()
         self._lacks_room(group)
 
-    def _lacks_room(self, group: Group) -> None:
+    def _lacks_room(self, group: ActorGroup) -> None:
         if not group.obstacle:
             group.obstacle = f"waiting: no space left in {self._run.root}"
             self._journal.event(f"{group.name} is {group.obstacle}")
@@ -335,7 +335,7 @@ class Controller:
         self._write(state, cause)
         for group in self._groups.values():
             group.end()
-        Shelf(self._run).remove()
+        WeightStore(self._run).remove()
         self._journal.close()
         pid = cluster.head_pid(self._run)
         if pid is not None:

@@ -11,10 +11,10 @@ from common.config.run_config import RunConfig
 from common.methods import Divergence
 from common.prompts import Prompts, preset
 from common.rundir import RunDir
-from common.weight_sync.store import SHARED_MEMORY, Shelf
+from common.weight_sync.store import SHARED_MEMORY, WeightStore
 
 if TYPE_CHECKING:
-    from learner.teacher_inputs import Tutor
+    from learner.teacher_inputs import TeacherInputBuilder
 
 
 def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
@@ -24,20 +24,22 @@ def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     return Prompts(model.tokenizer, templates, end, config.rollout.verify, fingerprint)
 
 
-def tutor_for(config: RunConfig, model_dir: Path) -> Tutor | None:
+def teacher_inputs_for(config: RunConfig, model_dir: Path) -> TeacherInputBuilder | None:
     """How the learner asks the method's teacher; x+ is rendered here, it is in no record."""
     loss = config.method.loss
     if not isinstance(loss, Divergence):
         return None
-    from learner.teacher_inputs import reader, scored
+    from learner.teacher_inputs import forward_inputs, top_k_inputs
 
     if loss.teacher == "engine":
-        return scored(loss.top_k)
+        return top_k_inputs(loss.top_k)
     prompts = prompts_for(config, models.load(model_dir))
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}
-    return reader(functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner)
+    return forward_inputs(
+        functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner
+    )
 
 
-def shelf_of(config: RunConfig, run: RunDir) -> Shelf:
+def weight_store_of(config: RunConfig, run: RunDir) -> WeightStore:
     """Where the student's weights are published; nodes of a joined cluster share the folder."""
-    return Shelf(run, SHARED_MEMORY if config.cluster.address is None else None)
+    return WeightStore(run, SHARED_MEMORY if config.cluster.address is None else None)

@@ -15,7 +15,7 @@ from typing import Any
 
 from common.config.sections import ClusterSettings
 from common.errors import first_line
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from deploy.control.health import Budget, Health, Report
 
 # Three of the shipped scrape intervals, so that last counts are read at least once.
@@ -23,7 +23,7 @@ _LINGER_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class GroupSpec:
     """What a group consists of: one actor of ``role`` a name."""
 
     role: type
@@ -33,7 +33,7 @@ class Plan:
     arguments: tuple[Any, ...]
 
 
-class Group:
+class ActorGroup:
     """One group.
 
     Args:
@@ -43,7 +43,9 @@ class Group:
         restarts: of a predecessor, to be counted on.
     """
 
-    def __init__(self, name: str, plan: Plan, settings: ClusterSettings, restarts: int = 0) -> None:
+    def __init__(
+        self, name: str, plan: GroupSpec, settings: ClusterSettings, restarts: int = 0
+    ) -> None:
         self.name = name
         self.plan = plan
         self.budget = Budget(settings.max_restarts, restarts)
@@ -58,7 +60,7 @@ class Group:
         self._health: dict[str, Health] = {}
         self._asked: dict[str, Any] = {}
         self._started = False
-        self._last: dict[str, Snapshot] = {}
+        self._last: dict[str, MetricValues] = {}
         self._last_until = 0.0
 
     # -- what others see ---------------------------------------------------
@@ -95,7 +97,7 @@ class Group:
         return {name: h.report for name, h in self._health.items() if h.report is not None}
 
     @property
-    def snapshots(self) -> dict[str, Snapshot]:
+    def snapshots(self) -> dict[str, MetricValues]:
         """What each member measured; of a group that is done, for a little longer."""
         if self.done:
             return self._last if time.monotonic() < self._last_until else {}
@@ -183,8 +185,8 @@ class Group:
     def stuck(self) -> dict[str, str]:
         """Members that count as stuck, and why."""
         now = time.monotonic()
-        found = {name: health.complaint(now) for name, health in self._health.items()}
-        return {name: complaint for name, complaint in found.items() if complaint}
+        found = {name: health.stall_reason(now) for name, health in self._health.items()}
+        return {name: stall_reason for name, stall_reason in found.items() if stall_reason}
 
     # -- inside ------------------------------------------------------------
 
@@ -240,6 +242,6 @@ class Group:
         self._started = True
         if {report.state for report in reports.values()} != {"idle"}:
             return
-        meeting = reports[self.plan.names[0]].address
+        rendezvous = reports[self.plan.names[0]].address
         for index, name in enumerate(self.plan.names):
-            self._actors[name].start.remote(index, meeting)
+            self._actors[name].start.remote(index, rendezvous)

@@ -2,7 +2,7 @@
 
 A role is *stuck* when it does not answer, does not get ready, or works without
 moving. Waiting is not being stuck: a role says what it waits for, and then
-somebody else must move (see :class:`Standstill`).
+somebody else must move (see :class:`DeadlockDetector`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 
 State = Literal["idle", "starting", "working", "done", "failed"]
 
@@ -25,7 +25,7 @@ class Report:
     ``progress``  grows with everything the role gets done; in units of its own
     ``waiting``   what it waits for, or empty
     ``detail``    more for the run's status
-    ``cause``     why it failed; ``hopeless`` if a further try would fail alike
+    ``cause``     why it failed; ``permanent`` if a further try would fail alike
     ``disk_full`` it failed, or waits, for want of room on the disk
     """
 
@@ -36,9 +36,9 @@ class Report:
     progress: float = 0.0
     waiting: str = ""
     cause: str = ""
-    hopeless: bool = False
+    permanent: bool = False
     disk_full: bool = False
-    snapshot: Snapshot | None = None
+    snapshot: MetricValues | None = None
     detail: dict[str, Any] = field(default_factory=dict)
 
 
@@ -76,7 +76,7 @@ class Health:
             self._moved = now
         return progressed or now - self._ready >= self._stall_s
 
-    def complaint(self, now: float) -> str:
+    def stall_reason(self, now: float) -> str:
         """Why the member counts as stuck; empty while it does not."""
         state = self.report.state if self.report is not None else "idle"
         if state in ("idle", "starting") and now - self._created > self._start_s:
@@ -126,7 +126,7 @@ class Budget:
         return pause
 
 
-class Standstill:
+class DeadlockDetector:
     """Notices that everybody waits for everybody.
 
     Args:
@@ -138,7 +138,7 @@ class Standstill:
         self._since = now
         self._progress: float | None = None
 
-    def complaint(self, waits: Mapping[str, str], progress: float, now: float) -> str:
+    def stall_reason(self, waits: Mapping[str, str], progress: float, now: float) -> str:
         """Who waits for what, once nobody has moved for too long; else empty.
 
         Args:

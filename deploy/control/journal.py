@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.config.run_config import RunConfig
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
 from deploy.cluster import ray_cluster as cluster
-from deploy.control.group import Group
+from deploy.control.group import ActorGroup
 from deploy.control.queue_client import REPLAY
 from deploy.observability.endpoint import Endpoint
 from deploy.observability.folder_metrics import FolderMetrics
@@ -64,7 +64,7 @@ class Journal:
             print(time.strftime("%H:%M:%S"), text, flush=True)
             append_jsonl(self._run.events, {"time": time.time(), "text": text})
 
-    def write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
+    def write(self, state: str, cause: str, groups: Mapping[str, ActorGroup]) -> None:
         """Tell where the run stands and what every role measured.
 
         On a full disk nothing is told; readers see that by the disk.
@@ -75,7 +75,7 @@ class Journal:
             if error.errno != errno.ENOSPC:
                 raise
 
-    def _write(self, state: str, cause: str, groups: Mapping[str, Group]) -> None:
+    def _write(self, state: str, cause: str, groups: Mapping[str, ActorGroup]) -> None:
         self._write_metrics(state, groups)
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
         replay, learner = reports.get(REPLAY), reports.get("learner-0")
@@ -105,8 +105,8 @@ class Journal:
         }
         write_atomic(self._run.status, json.dumps(status, indent=1))
 
-    def _write_metrics(self, state: str, groups: Mapping[str, Group]) -> None:
-        series: dict[str, Snapshot] = {}
+    def _write_metrics(self, state: str, groups: Mapping[str, ActorGroup]) -> None:
+        series: dict[str, MetricValues] = {}
         for group in groups.values():
             snapshots, reports = group.snapshots, group.reports
             for name in group.plan.names:
@@ -132,7 +132,7 @@ def metrics_pause(age: float) -> float:
     return age / _LINES_PER_AGE
 
 
-def _describe(group: Group, before: dict[str, Any]) -> dict[str, Any]:
+def _describe(group: ActorGroup, before: dict[str, Any]) -> dict[str, Any]:
     stays = before.get("state") == group.state
     return {
         "state": group.state,

@@ -14,7 +14,7 @@ from common.config import run_config as configuration
 from common.config.run_config import RunConfig
 from common.errors import RunError, UserError
 from common.rundir import RunDir, read_json, write_atomic
-from common.weight_sync.store import Shelf
+from common.weight_sync.store import WeightStore
 from deploy.cluster import ray_cluster as cluster
 from deploy.control import desired_state as desired
 from deploy.observability import status as view
@@ -149,7 +149,7 @@ def stop(run: RunDir) -> bool:
             time.sleep(0.2)
     # A controller that was killed could not leave the list of live runs itself.
     targets.withdraw(run, config.metrics)
-    Shelf(run).remove()
+    WeightStore(run).remove()
     if config.cluster.address is not None and not live:
         return False  # the cluster may be long gone
     return leave(run) or live

@@ -14,7 +14,7 @@ REPLAY = "replay"
 _ANSWER_S = 30.0
 
 
-class RemoteQueue:
+class QueueClient:
     """The queue as everybody else sees it: plain calls that survive its restart.
 
     Every call may be repeated, so one that was lost is made again.

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from common.config import run_config as configuration
 from common.config.run_config import RunConfig
 from common.errors import first_line, lacks_room
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from common.rundir import RunDir
 from deploy.control.health import Report, State
 
@@ -34,7 +34,7 @@ class Worker(Protocol):
     def waiting(self) -> str: ...
     def run(self) -> int: ...
     def drain(self) -> None: ...
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> MetricValues: ...
 
 
 class Role:
@@ -62,16 +62,16 @@ class Role:
         self._draining = False
         self._identity = _identity(self.config)
 
-    def start(self, index: int, meeting: tuple[str, int]) -> None:
+    def start(self, index: int, rendezvous: tuple[str, int]) -> None:
         """Begin to work; told twice, it works once.
 
         Args:
             index: of this member within its group.
-            meeting: address where the group's members find each other.
+            rendezvous: address where the group's members find each other.
         """
         if self._state == "idle":
             self._state = "starting"
-            threading.Thread(target=self._run, args=(index, meeting), daemon=True).start()
+            threading.Thread(target=self._run, args=(index, rendezvous), daemon=True).start()
 
     def poll(self) -> Report:
         """How it goes."""
@@ -84,7 +84,7 @@ class Role:
             waiting=worker.waiting if worker else "",
             cause=first_line(failure) if failure else "",
             # What the user gave, or numbers that diverge, fail again however often we try.
-            hopeless=isinstance(failure, (ValueError, ArithmeticError)),
+            permanent=isinstance(failure, (ValueError, ArithmeticError)),
             disk_full=lacks_room(failure),
             snapshot={**worker.snapshot(), **engine} if worker else None,
         )
@@ -100,14 +100,14 @@ class Role:
         with contextlib.suppress(OSError):
             print(time.strftime("%H:%M:%S"), self.name, line, flush=True)
 
-    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+    def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
         """Make the worker; this is where engines start."""
         raise NotImplementedError
 
-    def _run(self, index: int, meeting: tuple[str, int]) -> None:
+    def _run(self, index: int, rendezvous: tuple[str, int]) -> None:
         began = time.monotonic()
         try:
-            worker = self.build(index, meeting)
+            worker = self.build(index, rendezvous)
             if self._draining:
                 worker.drain()
             self._worker = worker

@@ -11,10 +11,10 @@ from actors.replay.queue import ReplayQueue
 from common import corpora, models
 from common.ledger import Ledger, open_view
 from common.records import Rollout, unpack_rollout
-from common.weight_sync.nccl_receiver import TransferredWeights
-from deploy.control.factories import prompts_for, shelf_of, tutor_for
+from common.weight_sync.nccl_receiver import NcclWeightReceiver
+from deploy.control.factories import prompts_for, teacher_inputs_for, weight_store_of
 from deploy.control.health import Report
-from deploy.control.queue_client import RemoteQueue
+from deploy.control.queue_client import QueueClient
 from deploy.control.role import Role, Worker
 
 if TYPE_CHECKING:
@@ -57,16 +57,16 @@ class ReplayRole(Role):
 class RolloutRole(Role):
     """A rollout actor with its own engine."""
 
-    _transferred: TransferredWeights | None = None
+    _transferred: NcclWeightReceiver | None = None
 
-    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+    def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
         """Load the engines: the reference's, the student's, or both where the former teaches."""
-        from actors.decoding.mixed_decoder import Relay
+        from actors.decoding.mixed_decoder import MixedDecoder
         from actors.decoding.teacher_top_k import scored_top
         from actors.inference.engine import Engine
-        from actors.rollout.mixed import RolloutActor
-        from actors.rollout.student import FollowedWeights, StudentActor
-        from common.weight_sync.file_receiver import PolicyWeights
+        from actors.rollout.mixed import MixedRolloutActor
+        from actors.rollout.student import StudentRolloutActor, WeightReceiver
+        from common.weight_sync.file_receiver import FileWeightReceiver
 
         config, model = self.config, models.load(self.model_dir)
         settings, has_student = config.rollout, config.student is not None
@@ -83,25 +83,27 @@ class RolloutRole(Role):
             )
 
         engine = self._engine = load(receives=has_student and config.publish.transport == "nccl")
-        relay = Relay(engine, settings.slots)
+        decoder = MixedDecoder(engine, settings.slots)
         rest = (
             prompts_for(config, model),
             config.method,
             {fact.id: fact for fact in corpora.load(config.data).facts},
-            RemoteQueue(config.cluster.stall_s),
+            QueueClient(config.cluster.stall_s),
             settings,
             config.seed,
         )
         if not has_student:
-            return RolloutActor(self.name, relay, *rest)
+            return MixedRolloutActor(self.name, decoder, *rest)
         deadline_s = config.publish.deadline_s
-        weights: FollowedWeights
+        weights: WeightReceiver
         if config.publish.transport == "nccl":
-            weights = self._transferred = TransferredWeights(engine, deadline_s)
+            weights = self._transferred = NcclWeightReceiver(engine, deadline_s)
         else:
-            weights = PolicyWeights(engine, shelf_of(config, self.run_dir), self.name, deadline_s)
-        teacher = Relay(load(), settings.slots) if is_taught else None
-        return StudentActor(self.name, relay, weights, *rest, teacher)
+            weights = FileWeightReceiver(
+                engine, weight_store_of(config, self.run_dir), self.name, deadline_s
+            )
+        teacher = MixedDecoder(load(), settings.slots) if is_taught else None
+        return StudentRolloutActor(self.name, decoder, weights, *rest, teacher)
 
     def transfer(self, method: str, *arguments: Any) -> None:
         """A call of the learner's weight transfer; returns when it has been made."""
@@ -115,7 +117,7 @@ class LearnerRole(Role):
 
     _learner: Learner | None = None
 
-    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+    def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
         """Join the other ranks and load the student."""
         settings = self.config.learner
         os.environ.update(
@@ -123,27 +125,27 @@ class LearnerRole(Role):
             # Ray shows each actor its own GPU only, so it is always the first.
             LOCAL_RANK="0",
             WORLD_SIZE=str(settings.ranks),
-            MASTER_ADDR=meeting[0],
-            MASTER_PORT=str(meeting[1]),
+            MASTER_ADDR=rendezvous[0],
+            MASTER_PORT=str(rendezvous[1]),
         )
         if settings.resolved_device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
         from learner.engine import TrainingEngine
         from learner.worker import Learner
 
-        tutor = tutor_for(self.config, self.model_dir)
+        build_teacher_inputs = teacher_inputs_for(self.config, self.model_dir)
         engine = TrainingEngine(
             self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
         )
         self._learner = Learner(
             engine,
-            RemoteQueue(self.config.cluster.stall_s),
+            QueueClient(self.config.cluster.stall_s),
             settings,
             self.run_dir,
             self.model_dir,
             index,
             self.say,
-            tutor,
+            build_teacher_inputs,
             self._publisher(index) if self.config.student is not None else None,
         )
         return self._learner
@@ -152,15 +154,17 @@ class LearnerRole(Role):
         config = self.config
         dtype = config.engine.dtype
         if config.publish.transport == "nccl":
-            from common.weight_sync.nccl_publisher import TransferPublisher
-            from deploy.control.weight_sync_client import StudentEngines
+            from common.weight_sync.nccl_publisher import NcclWeightPublisher
+            from deploy.control.weight_sync_client import WeightSyncClient
 
-            engines, host = StudentEngines(self.run_dir, config), self._identity[2][0]
+            engines, host = WeightSyncClient(self.run_dir, config), self._identity[2][0]
             patience_s = config.cluster.start_timeout_s
-            return TransferPublisher(engines, config.publish, dtype, rank, host, patience_s)
-        from common.weight_sync.file_publisher import Publisher
+            return NcclWeightPublisher(engines, config.publish, dtype, rank, host, patience_s)
+        from common.weight_sync.file_publisher import FileWeightPublisher
 
-        return Publisher(shelf_of(config, self.run_dir), config.publish, dtype, rank, self.say)
+        return FileWeightPublisher(
+            weight_store_of(config, self.run_dir), config.publish, dtype, rank, self.say
+        )
 
     def poll(self) -> Report:
         """How it goes; a checkpoint that does not fit yet is no failure."""
@@ -172,18 +176,18 @@ class LearnerRole(Role):
 class EvaluatorRole(Role):
     """An evaluator with its own engine."""
 
-    def build(self, index: int, meeting: tuple[str, int]) -> Worker:
+    def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
         """Load an engine of the base model."""
         from actors.analysis.attach import add_analyses
         from actors.evaluation.evaluator import Evaluator, materials_for
-        from actors.evaluation.results import Results, Target
+        from actors.evaluation.results import EvaluatedModel, Results
         from actors.inference.engine import Engine
         from common.weights import folder_hash
         from learner import checkpoint
 
         config = self.config
         model = models.load(self.model_dir)
-        base = Target(0, model.folder, folder_hash(model.folder))
+        base = EvaluatedModel(0, model.folder, folder_hash(model.folder))
         engine = self._engine = Engine(
             model.folder,
             config.engine,
@@ -191,11 +195,11 @@ class EvaluatorRole(Role):
             stop_token_ids=model.stop_token_ids,
         )
 
-        def find() -> list[Target]:
+        def find() -> list[EvaluatedModel]:
             return [
                 base,
                 *(
-                    Target(found.step, found.folder, found.weights_hash)
+                    EvaluatedModel(found.step, found.folder, found.weights_hash)
                     for found in checkpoint.existing(self.run_dir.checkpoints)
                 ),
             ]

@@ -18,7 +18,7 @@ _ANSWER_S = 10.0
 Member = tuple[int, str]
 
 
-class StudentEngines:
+class WeightSyncClient:
     """Rollout actors of a run by name; structurally vLLM's ``VLLMWeightSyncClient``.
 
     Calls block until every member has made them, or raise what one of them raised.

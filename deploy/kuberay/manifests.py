@@ -53,7 +53,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class WorkerGroup:
     """Worker pods of one kind, each with ``gpus`` GPUs; between ``least`` and ``most`` of them."""
 
     name: str
@@ -75,7 +75,7 @@ def resolve(config: RunConfig) -> RunConfig:
     )
 
 
-def groups(config: RunConfig, site: Site) -> list[Group]:
+def groups(config: RunConfig, site: Site) -> list[WorkerGroup]:
     """Worker groups whose GPUs are exactly what the run's actors ask for.
 
     Raises:
@@ -105,11 +105,11 @@ def groups(config: RunConfig, site: Site) -> list[Group]:
     pods, evaluators = ranks // per_pod, config.evaluator.actors
     found = [
         # Once all rollouts are in, idle pods go and give their GPUs back.
-        Group("rollout", actors, engine_gpus, least=0, most=most),
-        Group("learner", pods, learner_gpus, least=pods, most=pods),
+        WorkerGroup("rollout", actors, engine_gpus, least=0, most=most),
+        WorkerGroup("learner", pods, learner_gpus, least=pods, most=pods),
     ]
     if evaluators:
-        found.append(Group("evaluator", evaluators, engine_gpus, evaluators, evaluators))
+        found.append(WorkerGroup("evaluator", evaluators, engine_gpus, evaluators, evaluators))
     return found
 
 
@@ -195,7 +195,7 @@ def _cluster_spec(config: RunConfig, site: Site) -> dict[str, Any]:
     }
 
 
-def _worker_group(group: Group, site: Site) -> dict[str, Any]:
+def _worker_group(group: WorkerGroup, site: Site) -> dict[str, Any]:
     share = max(1, group.gpus)
     resources = _resources(
         cpus=site.cpus_per_gpu * share,

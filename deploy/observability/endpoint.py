@@ -16,7 +16,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
 from common.config.sections import MetricsSettings
-from common.metrics import Snapshot, families
+from common.metrics import MetricValues, families
 from common.rundir import RunDir
 from deploy.observability import status as view
 from deploy.observability.history import History
@@ -29,7 +29,7 @@ class Endpoint(Collector):
     def __init__(self, run: RunDir, settings: MetricsSettings, before: str | None = None) -> None:
         """``before``: the url of a predecessor, whose port is taken again if it can be."""
         self._run = run
-        self._snapshots: Mapping[str, Snapshot] = {}
+        self._snapshots: Mapping[str, MetricValues] = {}
         self._history = History()
         self._history.load(run.metrics)
         registry = CollectorRegistry()
@@ -44,7 +44,7 @@ class Endpoint(Collector):
         self.address = f"{host}:{self._server.server_port}"
         self.url = f"http://{self.address}/metrics"
 
-    def show(self, snapshots: Mapping[str, Snapshot]) -> None:
+    def show(self, snapshots: Mapping[str, MetricValues]) -> None:
         """Replace what is served: metrics by actor name."""
         self._history.add(time.time(), snapshots)
         self._snapshots = dict(snapshots)

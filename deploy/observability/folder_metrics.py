@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 from common.rundir import RunDir
 from deploy.report.summary import evaluations
 
@@ -26,9 +26,9 @@ class FolderMetrics:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._seen: dict[str, int] = {}
-        self._scores: Snapshot = {}
+        self._scores: MetricValues = {}
 
-    def snapshot(self, state: str) -> Snapshot:
+    def snapshot(self, state: str) -> MetricValues:
         """Current metrics; ``state`` is the controller's word for where the run stands."""
         disk = shutil.disk_usage(self._run.root)
         return {
@@ -38,14 +38,14 @@ class FolderMetrics:
             "mixsd_disk_size_bytes": disk.total,
         }
 
-    def _current_scores(self) -> Snapshot:
+    def _current_scores(self) -> MetricValues:
         seen = {path.name: path.stat().st_mtime_ns for path in self._run.eval.glob("step_*.json")}
         if seen != self._seen:
             self._seen, self._scores = seen, score_metrics(evaluations(self._run))
         return self._scores
 
 
-def score_metrics(results: list[dict[str, Any]]) -> Snapshot:
+def score_metrics(results: list[dict[str, Any]]) -> MetricValues:
     """Metrics of evaluation results, which are in the order of their steps."""
     if not results:
         return {}

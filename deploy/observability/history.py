@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.metrics import Snapshot
+from common.metrics import MetricValues
 
 MAX_POINTS = 600
 # A long run's file is gigabytes; its end tells enough.
@@ -59,7 +59,7 @@ class History:
                     entry = json.loads(line)
                     self.add(entry["time"], entry["series"])
 
-    def add(self, at: float, series: Mapping[str, Snapshot]) -> None:
+    def add(self, at: float, series: Mapping[str, MetricValues]) -> None:
         """Take in one gathering of all actors' metrics, read at ``at`` (Unix seconds)."""
         gauges: dict[str, float] = {}
         for actor, snapshot in series.items():

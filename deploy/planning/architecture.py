@@ -25,7 +25,7 @@ _FAMILIES = {
     "qwen3": (False, True),
 }
 # What a model that is not in models.yaml is taken for.
-_TURN_TOKENS, _ACCEPTANCE, _HOPELESS = 16, 0.9, 0.0
+_TURN_TOKENS, _ACCEPTANCE, _UNVERIFIABLE = 16, 0.9, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Architecture:
 
     ``turn_tokens``: what the chat template adds to one user turn.
     ``acceptance``: share of attempts whose answer verifies, in (0, 1], among facts of
-    which any ever does; ``hopeless``: share of the others.
+    which any ever does; ``unverifiable``: share of the others.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Architecture:
     qk_norm: bool = False
     turn_tokens: int = _TURN_TOKENS
     acceptance: float = _ACCEPTANCE
-    hopeless: float = _HOPELESS
+    unverifiable: float = _UNVERIFIABLE
 
     @property
     def q_dim(self) -> int:
@@ -128,7 +128,7 @@ def of_config(name: str, config: Mapping[str, Any]) -> Architecture:
             qk_norm=norm,
             turn_tokens=int(config.get("turn_tokens", _TURN_TOKENS)),
             acceptance=float(config.get("acceptance", _ACCEPTANCE)),
-            hopeless=float(config.get("hopeless", _HOPELESS)),
+            unverifiable=float(config.get("unverifiable", _UNVERIFIABLE)),
         )
     except KeyError as error:
         raise UserError(f"model {name}: its config.json has no {error.args[0]!r}") from error

@@ -15,7 +15,13 @@ from deploy.planning.roofline import (
     iterations_per_rollout,
     rollouts_per_second,
 )
-from deploy.planning.simulation import Outcome, System, actors_per_shard, queue_shards, simulate
+from deploy.planning.simulation import (
+    SimulationResult,
+    System,
+    actors_per_shard,
+    queue_shards,
+    simulate,
+)
 
 # A part that would not save this share of the time at twice the speed limits nothing.
 _MATTERS = 0.03
@@ -36,7 +42,7 @@ class RolePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What is predicted. Times are seconds from the controller's start.
 
     ``shards``: of the queue, by the rule. ``disk``: GiB of all checkpoints at the end.
@@ -109,7 +115,7 @@ def actors_a_shard(system: System) -> int:
     return actors_per_shard(rate, iterations, system.costs)
 
 
-def make_plan(system: System, gpus: int | None = None) -> Plan:
+def make_plan(system: System, gpus: int | None = None) -> RunPlan:
     """Plan a system on ``gpus`` devices (None: as many as it asks for)."""
     config, work, device = system.config, system.workload, system.device
     arch = system.engine.architecture
@@ -119,7 +125,7 @@ def make_plan(system: System, gpus: int | None = None) -> Plan:
     per_shard = actors_a_shard(system)
     checkpoints = -(-outcome.steps // config.learner.checkpoint_every)
     used = 0 if device.is_cpu else num_gpus(config)
-    return Plan(
+    return RunPlan(
         name=config.name,
         model=config.model,
         parameters=arch.parameters,
@@ -189,7 +195,7 @@ def _disk(system: System, checkpoints: int) -> float:
     return checkpoints * learner.export_bytes + states * learner.state_bytes
 
 
-def _bottleneck(system: System, outcome: Outcome) -> str:
+def _bottleneck(system: System, outcome: SimulationResult) -> str:
     """The part that would shorten the run most if it were twice as fast."""
     parts = ("rollout", "learner", "evaluator", "start-up")
     saved = {
@@ -231,7 +237,7 @@ def _assumptions(system: System) -> list[str]:
     if work.has_student:
         lines.append(f"the student draws {work.target_tokens:.0f} tokens a rollout")
     elif work.mix_rate is not None:
-        never = f", {work.hopeless:.0%} of facts never do" if work.hopeless else ""
+        never = f", {work.unverifiable:.0%} of facts never do" if work.unverifiable else ""
         lines.append(
             f"{work.acceptance:.0%} of attempts verify{never} ({work.attempts:.1f} a fact)"
         )

@@ -41,7 +41,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class ScalingSweep:
     """A sweep, and the sharding rule that follows from the same service times."""
 
     points: list[Point]
@@ -65,7 +65,7 @@ def sweep(
     sharded: bool = False,
     cores: int | None = None,
     seen: Callable[[Point], None] = lambda point: None,
-) -> Study:
+) -> ScalingSweep:
     """Simulate each number of actors.
 
     Args:
@@ -84,7 +84,7 @@ def sweep(
     for count in counts:
         points.append(_point(system, count, queue_shards(count, per_shard) if sharded else 1))
         seen(points[-1])
-    return Study(points, per_shard)
+    return ScalingSweep(points, per_shard)
 
 
 def _point(system: System, actors: int, shards: int) -> Point:
@@ -107,7 +107,7 @@ def _point(system: System, actors: int, shards: int) -> Point:
     )
 
 
-def plot(study: Study, path: Path) -> None:
+def plot(study: ScalingSweep, path: Path) -> None:
     """Write throughput and idle shares over the number of actors as an image."""
     from matplotlib.figure import Figure
 

@@ -62,7 +62,7 @@ class System:
 
 
 @dataclass(slots=True)
-class Outcome:
+class SimulationResult:
     """What came of it; seconds from the controller's start.
 
     ``busy`` is each role's share of the time from its first readiness to its last work
@@ -110,7 +110,7 @@ def queue_shards(actors: int, per_shard: int) -> int:
     return math.ceil(actors / per_shard)
 
 
-def simulate(system: System) -> Outcome:
+def simulate(system: System) -> SimulationResult:
     """Run the model to its end; the same system gives the same outcome."""
     return _Run(system).run()
 
@@ -134,7 +134,7 @@ class _Run:
         self._ready: dict[str, float] = {}
         self._ended: dict[str, float] = {}
         self._computed: dict[str, float] = defaultdict(float)
-        self._out = Outcome()
+        self._out = SimulationResult()
         mean = system.workload.naive_tokens + system.workload.target_tokens
         self._max_waiting = system.config.replay.max_bytes / (mean * ROLLOUT_BYTES_A_TOKEN)
         self._step_s = system.learner.step(system.workload)
@@ -143,7 +143,7 @@ class _Run:
         # A rank without a row waits for the others.
         self._busy_ranks = sum(map(bool, system.learner.rows(system.workload)))
 
-    def run(self) -> Outcome:
+    def run(self) -> SimulationResult:
         for index in range(self._config.rollout.actors):
             self._loop.start(self._actor(self._servers[index % len(self._servers)]))
         if self._config.train:
@@ -206,7 +206,7 @@ class _Run:
         self._out.drawn_tokens += slots.drawn_tokens
 
     def _lease(self, count: int) -> list[tuple[Item, float]]:
-        """Facts with an attempt's chance to verify; hopeless ones are spread evenly."""
+        """Facts with an attempt's chance to verify; unverifiable ones are spread evenly."""
         if self._config.train and self._out.accepted - self._sampled >= self._max_waiting:
             return []
         lag, first = self._config.replay.max_lag, self._next_fact
@@ -220,7 +220,7 @@ class _Run:
             (
                 work.items[index % len(work.items)],
                 0.0
-                if int((index + 1) * work.hopeless) > int(index * work.hopeless)
+                if int((index + 1) * work.unverifiable) > int(index * work.unverifiable)
                 else work.acceptance,
             )
             for index in range(first, self._next_fact)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from textwrap import wrap
 
-from deploy.planning.planner import Plan, show_changes
-from deploy.planning.scaling import ROLES, Point, Study
+from deploy.planning.planner import RunPlan, show_changes
+from deploy.planning.scaling import ROLES, Point, ScalingSweep
 
 
-def plan_lines(plan: Plan) -> Iterator[str]:
+def plan_lines(plan: RunPlan) -> Iterator[str]:
     """A plan for people."""
     yield f"{plan.name}: {plan.model}, {plan.parameters / 1e9:.3g} B parameters, on {plan.device}"
     yield from _item("figures", plan.source)
@@ -74,7 +74,7 @@ def point_line(point: Point) -> str:
     )
 
 
-def study_lines(study: Study) -> Iterator[str]:
+def study_lines(study: ScalingSweep) -> Iterator[str]:
     """What a sweep shows."""
     limit = study.queue_limit
     yield from _item("queue", f"saturated from {limit} actors" if limit else "never saturated")

@@ -17,7 +17,7 @@ from actors.decoding.teacher_top_k import scored_top
 from actors.evaluation.benchmarks.text import PROSE
 from common import corpora
 from common.config.run_config import RunConfig
-from common.methods import Divergence, Mixed, Student
+from common.methods import Divergence, Mixed, StudentSampled
 from common.prompts import Prompts, preset
 from common.records import Fact
 from deploy.planning.architecture import Architecture
@@ -49,7 +49,7 @@ class Workload:
 
     ``retrieval``: prompt tokens of each retrieval item. ``text_tokens``: of the NLL
     suite. ``mix_rate``: None where targets are canonical. ``acceptance``: share of
-    attempts that verify, but for the share ``hopeless`` of facts of which none does.
+    attempts that verify, but for the share ``unverifiable`` of facts of which none does.
     ``scored``: share of targets scored under the base. ``has_student``: the student draws
     them; ``is_taught``: an engine scores each given x+, for the loss; ``reads_teacher``:
     each learner rank does so itself. ``draws``: rollouts of one prompt in a batch.
@@ -62,7 +62,7 @@ class Workload:
     text_tokens: int
     mix_rate: float | None
     acceptance: float
-    hopeless: float
+    unverifiable: float
     max_retries: int
     scored: float
     has_student: bool
@@ -93,7 +93,7 @@ class Workload:
         if self.mix_rate is None:
             return 0.0
         p, most = self.acceptance, self.max_retries + 1
-        return float((1 - self.hopeless) * (1 - (1 - p) ** most) / p + self.hopeless * most)
+        return float((1 - self.unverifiable) * (1 - (1 - p) ** most) / p + self.unverifiable * most)
 
 
 def estimate(
@@ -119,7 +119,7 @@ def estimate(
     prompts = Prompts(_Estimate(architecture.turn_tokens), preset(config.prompts), 0)
     target, loss = config.method.target(0), config.method.loss
     mix_rate = target.mix_rate if isinstance(target, Mixed) else None
-    has_student = isinstance(target, Student)
+    has_student = isinstance(target, StudentSampled)
     if has_student:
         # The naive side draws every token, whatever comes of it.
         mix_rate, acceptance = 1.0, 1.0
@@ -147,12 +147,12 @@ def estimate(
         text_tokens=min(config.evaluator.text_tokens, _text_tokens(config.evaluator.text or PROSE)),
         mix_rate=mix_rate,
         acceptance=acceptance or architecture.acceptance,
-        hopeless=0.0 if acceptance else architecture.hopeless,
+        unverifiable=0.0 if acceptance else architecture.unverifiable,
         scored=0.0 if has_student else config.rollout.score_fraction,
         has_student=has_student,
         is_taught=scored_top(config.method) > 0,
         reads_teacher=isinstance(loss, Divergence) and loss.teacher == "learner",
-        draws=target.samples if isinstance(target, Student) else 1,
+        draws=target.samples if isinstance(target, StudentSampled) else 1,
         common_naive=_agreed(naive),
         common_expert=_agreed(expert),
         max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,

@@ -13,7 +13,7 @@ from common.config.evaluation import HELD_OUT
 from common.config.run_config import RunConfig
 from common.estimates import mean_nll
 from common.ledger import open_view
-from common.methods import Method, Mixed, Student
+from common.methods import Method, Mixed, StudentSampled
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, read_jsonl
 
@@ -153,7 +153,7 @@ def _by_origin(rollouts: list[Rollout], method: Method) -> dict[str, int]:
             return "canonical"
         marks = []
         first = method.target(0)
-        if isinstance(first, Student):
+        if isinstance(first, StudentSampled):
             return "the student's own"
         if isinstance(first, Mixed) and rollout.mix_rate < first.mix_rate:
             marks.append("λ backed off")

@@ -13,10 +13,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from actors.decoding.mixed_decoder import Relay
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.inference.engine import Engine
 from actors.replay.queue import Grant
-from actors.rollout.mixed import RolloutActor
+from actors.rollout.mixed import MixedRolloutActor
 from common import models
 from common.config.sections import EngineSettings, RolloutSettings
 from common.corpora.kgfact import KGFactSpec, build
@@ -74,9 +74,9 @@ def measure() -> list[dict[str, Any]]:
         plain: dict[str, Rollout] = {}
         for name, extension in EXTENSIONS.items():
             queue = Queue(list(facts))
-            actor = RolloutActor(
+            actor = MixedRolloutActor(
                 "bench",
-                Relay(engine, SETTINGS.slots),
+                MixedDecoder(engine, SETTINGS.slots),
                 prompts,
                 MixSD(mix_rate=rate, **extension),
                 facts,

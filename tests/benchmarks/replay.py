@@ -30,7 +30,7 @@ from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
 from deploy.cluster import ray_cluster as cluster
 from deploy.control import roles
-from deploy.control.queue_client import REPLAY, RemoteQueue
+from deploy.control.queue_client import REPLAY, QueueClient
 
 TOKENS, PROMPT_TOKENS, CHUNK, BATCH = 100, 40, 64, 20
 # A later epoch of a large ledger is sampled in part.
@@ -98,7 +98,7 @@ class Caller:
     """An actor's side of the queue, in a process of its own."""
 
     def __init__(self, size: int) -> None:
-        self._queue = RemoteQueue(60.0)
+        self._queue = QueueClient(60.0)
         self._payloads = {f"fact-{index}": rollout(f"fact-{index}") for index in range(size)}
 
     def insert_all(self, name: str) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from common.config.run_config import RunConfig, parse
 from common.rundir import RunDir, read_jsonl
 from deploy.planning import devices, planner
-from deploy.planning.simulation import Outcome, System, simulate
+from deploy.planning.simulation import SimulationResult, System, simulate
 
 # So many that starting and the last facts weigh little.
 _FACTS_A_DOMAIN, _EPOCHS = 24, 1
@@ -90,7 +90,9 @@ def read(run: RunDir) -> Measured:
     return Measured(total / (ended - began), attempts / total, tokens / attempts)
 
 
-def simulated(config: RunConfig, first: Measured, cores: int, speed: float = 1.0) -> Outcome:
+def simulated(
+    config: RunConfig, first: Measured, cores: int, speed: float = 1.0
+) -> SimulationResult:
     device = devices.find("cpu", cores)
     device = replace(
         device,

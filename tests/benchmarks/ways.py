@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.decoding.mixed_decoder import Attempt, Drawn, Relay
+from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
 from actors.decoding.picks import draw_picks
 from actors.inference.arguments import set_environment, vllm_arguments
 from actors.inference.engine import Engine
 from actors.inference.requests import Sampling
 from actors.replay.queue import Grant
-from actors.rollout.mixed import RolloutActor
+from actors.rollout.mixed import MixedRolloutActor
 from common.config.sections import EngineSettings, RolloutSettings
 from common.methods import MixSD
 from common.prompts import Prompts
@@ -48,13 +48,15 @@ class Regime:
 
 def ours(engine: Engine, regime: Regime, mix_rate: float = MIX_RATE, slots: int = SLOTS) -> int:
     """Mixed decoding as rollout actors do it; tokens drawn."""
-    relay = Relay(engine, slots)
+    decoder = MixedDecoder(engine, slots)
     for item in regime.items:
         picks = draw_picks(0, item.key, 0, 0, mix_rate, regime.max_tokens)
-        relay.submit(Attempt(item.key, item.naive, item.expert, picks, lambda _: GREEDY))
+        decoder.submit(Attempt(item.key, item.naive, item.expert, picks, lambda _: GREEDY))
     tokens = 0
-    while not relay.idle:
-        tokens += sum(len(drawn.token_ids) for drawn in relay.step() if isinstance(drawn, Drawn))
+    while not decoder.idle:
+        tokens += sum(
+            len(drawn.token_ids) for drawn in decoder.step() if isinstance(drawn, FinishedAttempt)
+        )
     return tokens
 
 
@@ -197,8 +199,8 @@ def accepted_by_us(engine: Engine, prompts: Prompts, facts: Sequence[Fact], regi
     )
     method = MixSD(mix_rate=MIX_RATE)
     by_id = {fact.id: fact for fact in facts}
-    RolloutActor(
-        "bench", Relay(engine, SLOTS), prompts, method, by_id, source, settings, seed=0
+    MixedRolloutActor(
+        "bench", MixedDecoder(engine, SLOTS), prompts, method, by_id, source, settings, seed=0
     ).run()
     return source.accepted
 

@@ -47,7 +47,7 @@ def test_every_draw_is_trained_once_by_the_step_after_its_weights(tmp_path, tiny
                 wait_step(tmp_path, "student", step)
                 killer.kill(role)
         found = wait(tmp_path, "student", lambda _: run.weights.exists(), 60)
-        shelf = Path(json.loads(run.weights.read_text())["folder"])
+        store = Path(json.loads(run.weights.read_text())["folder"])
         found = wait(tmp_path, "student", lambda f: f["state"] == "finished", 120)
     finally:
         call(tmp_path, "down", "student")
@@ -65,5 +65,5 @@ def test_every_draw_is_trained_once_by_the_step_after_its_weights(tmp_path, tiny
     assert sorted(seen) == trained
     if teacher == "engine":
         assert all(len(one.teacher_scores) == 8 * 64 * len(one.target_ids) for one in rollouts)
-    assert not shelf.exists()
+    assert not store.exists()
     assert not run.weights.exists()

@@ -25,7 +25,7 @@ from common.records import Rollout
 from learner import checkpoint
 from learner.engine import TrainingEngine
 from learner.packing import Row, rows_of_rank
-from learner.teacher_inputs import Lesson, reader
+from learner.teacher_inputs import TeacherInputs, forward_inputs
 
 # Two examples share a prompt; one is alone in its row at any packing.
 EXAMPLES = [
@@ -65,11 +65,11 @@ def main() -> None:
             engine.load_state(Path(case["load"]))
         rows = rows_of_rank(EXAMPLES, settings, rank)
         poison = case.get("poison") if rank == ranks - 1 else None
-        lessons: list[Lesson | None] = []
+        teacher_inputs: list[TeacherInputs | None] = []
         if case.get("taught"):
-            tutor = reader(expert, settings)
-            lessons = [tutor(row, ROLLOUTS) if row else None for row in rows]
-        results = train(engine, rows, lessons, case["steps"], poison)
+            build_teacher_inputs = forward_inputs(expert, settings)
+            teacher_inputs = [build_teacher_inputs(row, ROLLOUTS) if row else None for row in rows]
+        results = train(engine, rows, teacher_inputs, case["steps"], poison)
         weights = {name: weight.clone() for name, weight in engine.weights()}
         if rank == 0:
             save_file(weights, out / f"{case['name']}.safetensors")
@@ -88,7 +88,7 @@ def expert(fact_id: str) -> list[int]:
 def train(
     engine: TrainingEngine,
     rows: list[Row | None],
-    lessons: list[Lesson | None],
+    teacher_inputs: list[TeacherInputs | None],
     steps: int,
     poison: int | None,
 ) -> list[tuple[float, float]]:
@@ -97,7 +97,7 @@ def train(
     loss, results = head._loss, []
     for step in range(1, steps + 1):
         head._loss = (lambda *given: loss(*given) * math.nan) if step == poison else loss
-        results.append(engine.step(rows, NUM_TARGETS, 1e-3, lessons))
+        results.append(engine.step(rows, NUM_TARGETS, 1e-3, teacher_inputs))
     return results
 
 

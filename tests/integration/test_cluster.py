@@ -79,10 +79,10 @@ with cluster.connected(RunDir(Path(sys.argv[1])), None) as ray:
 
 def test_only_loopback_is_listened_on(host):
     head = cluster.head_pid(host)
-    family = [psutil.Process(head), *psutil.Process(head).children(recursive=True)]
+    prefix_group = [psutil.Process(head), *psutil.Process(head).children(recursive=True)]
     listening = {
         connection.laddr.ip
-        for process in family
+        for process in prefix_group
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from actors.decoding.mixed_decoder import Relay
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.inference.arguments import EngineError
 from actors.inference.requests import Sampling
 from tests.decoding import (
@@ -137,18 +137,18 @@ def test_other_requests_in_the_same_engine(opened, attempts, undisturbed, monkey
 
     engine = opened(num_blocks=40)
     preempted = count_preemptions(engine, monkeypatch)
-    relay, drawn = Relay(engine, 16), {}
+    decoder, drawn = MixedDecoder(engine, 16), {}
     for attempt in attempts:
-        relay.submit(attempt)
+        decoder.submit(attempt)
     for step in range(10_000):
-        drawn |= {result.key: result for result in relay.step()}
+        drawn |= {result.key: result for result in decoder.step()}
         if step == 5:
             assert engine.generate(prompts, 30, Sampling()) == generated
         if step == 9:
             scores = engine.score(pairs)
             for row, expected in zip(scores, scored, strict=True):
                 assert row == pytest.approx(expected, abs=1e-4)
-        if relay.idle:
+        if decoder.idle:
             break
     assert tokens(drawn) == undisturbed
     assert engine.num_dropped + len(preempted) > 0
@@ -156,16 +156,16 @@ def test_other_requests_in_the_same_engine(opened, attempts, undisturbed, monkey
 
 def test_an_attempt_that_is_cancelled_in_the_middle(opened, attempts, undisturbed):
     engine = opened(num_blocks=33)
-    relay, drawn = Relay(engine, 16), {}
+    decoder, drawn = MixedDecoder(engine, 16), {}
     for attempt in attempts:
-        relay.submit(attempt)
+        decoder.submit(attempt)
     for _ in range(7):
-        drawn |= {result.key: result for result in relay.step()}
+        drawn |= {result.key: result for result in decoder.step()}
     cancelled = [attempt.key for attempt in attempts[::3] if attempt.key not in drawn]
     for key in cancelled:
-        relay.cancel(key)
-    while not relay.idle:
-        drawn |= {result.key: result for result in relay.step()}
+        decoder.cancel(key)
+    while not decoder.idle:
+        drawn |= {result.key: result for result in decoder.step()}
     assert tokens(drawn) == {
         key: value for key, value in undisturbed.items() if key not in cancelled
     }
@@ -178,25 +178,25 @@ def test_a_run_that_ended_beside_other_requests_is_not_delivered_after_a_cancel(
     opened, attempts, undisturbed
 ):
     engine = opened()
-    relay, drawn = Relay(engine, 8), {}
+    decoder, drawn = MixedDecoder(engine, 8), {}
     for attempt in attempts[:8]:
-        relay.submit(attempt)
-    relay.step()
+        decoder.submit(attempt)
+    decoder.step()
     engine.generate([attempts[0].naive_prompt], 30, Sampling())
-    relay.cancel(attempts[3].key)
-    while not relay.idle:
-        drawn |= {result.key: result for result in relay.step()}
+    decoder.cancel(attempts[3].key)
+    while not decoder.idle:
+        drawn |= {result.key: result for result in decoder.step()}
     kept = [attempt.key for attempt in attempts[:8] if attempt is not attempts[3]]
     assert tokens(drawn) == {key: undisturbed[key] for key in kept}
 
 
 def test_an_engine_that_is_replaced_in_the_middle(folder, opened, attempts, undisturbed):
     first = open_engine(folder)
-    relay, drawn = Relay(first, 16), {}
+    decoder, drawn = MixedDecoder(first, 16), {}
     for attempt in attempts:
-        relay.submit(attempt)
+        decoder.submit(attempt)
     for _ in range(15):
-        drawn |= {result.key: result for result in relay.step()}
+        drawn |= {result.key: result for result in decoder.step()}
     first.close()
     rest = [attempt for attempt in attempts if attempt.key not in drawn]
     assert 0 < len(rest) < len(attempts)
@@ -206,10 +206,10 @@ def test_an_engine_that_is_replaced_in_the_middle(folder, opened, attempts, undi
 def test_what_cannot_fit_even_alone_is_refused_before_it_enters(opened, attempts):
     """Blocks for one whole context are vLLM's own condition at the start."""
     longest = max(attempts, key=lambda attempt: len(attempt.expert_prompt))
-    relay = Relay(opened(max_model_len=128), 4)
+    decoder = MixedDecoder(opened(max_model_len=128), 4)
     with pytest.raises(EngineError, match=r"exceed the context engine\.max_model_len=128; raise"):
-        relay.submit(longest)
-    assert relay.idle
+        decoder.submit(longest)
+    assert decoder.idle
 
 
 def test_a_name_that_was_let_go_may_be_scored_at_once(opened):

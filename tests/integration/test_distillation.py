@@ -6,13 +6,13 @@ import pytest
 from torch import distributed
 
 from actors.replay.queue import ReplayQueue
-from actors.rollout.target_builder import Targets
+from actors.rollout.target_builder import TargetBuilder
 from common import corpora, models
 from common.config import run_config as configuration
 from common.ledger import Ledger
 from common.records import pack_rollout
 from common.rundir import RunDir, read_jsonl
-from deploy.control.factories import prompts_for, tutor_for
+from deploy.control.factories import prompts_for, teacher_inputs_for
 from deploy.report.summary import summary
 from learner.engine import TrainingEngine
 from learner.worker import Batch, Learner
@@ -63,15 +63,17 @@ def test_a_student_learns_what_the_reference_says_with_the_fact_before_it(
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}
     queue = ReplayQueue(Ledger(run.ledger, epochs=8, seed=0), config)
     queue.add_work([(fact_id, 0) for fact_id in facts])
-    targets = Targets(prompts_for(config, model), config.method, config.rollout, config.seed)
+    targets = TargetBuilder(prompts_for(config, model), config.method, config.rollout, config.seed)
     for work in queue.lease("actor", len(facts), []).work:
         queue.insert_many([(pack_rollout(targets.canonical(work, facts[work.fact_id], 0)), 0)])
     store = distributed.FileStore(str(tmp_path / "store"), 1)
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         engine = TrainingEngine(model.folder, config.learner, loss=config.method.loss, seed=0)
-        tutor = tutor_for(config, model.folder)
-        learner = Learner(engine, Source(queue), config.learner, run, model.folder, 0, print, tutor)
+        build_teacher_inputs = teacher_inputs_for(config, model.folder)
+        learner = Learner(
+            engine, Source(queue), config.learner, run, model.folder, 0, print, build_teacher_inputs
+        )
         assert learner.run() == 12
     finally:
         distributed.destroy_process_group()

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from actors.decoding.mixed_decoder import Relay
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.inference.engine import Engine
 from actors.replay.queue import Grant
-from actors.rollout.mixed import RolloutActor
+from actors.rollout.mixed import MixedRolloutActor
 from common import models
 from common.config.sections import EngineSettings, RolloutSettings
 from common.corpora.kgfact import KGFactSpec, build
@@ -69,9 +69,9 @@ def roll(model, prompts):
     def roll(method=None, **changes):
         settings = {"slots": SLOTS, "max_tokens": 24, "max_retries": 5, "score_fraction": 0}
         queue = Queue(facts)
-        actor = RolloutActor(
+        actor = MixedRolloutActor(
             "x",
-            Relay(engine, SLOTS),
+            MixedDecoder(engine, SLOTS),
             prompts,
             method or MixSD(mix_rate=0.3),
             {fact.id: fact for fact in facts},

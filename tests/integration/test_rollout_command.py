@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from actors.rollout.target_builder import Targets
+from actors.rollout.target_builder import TargetBuilder
 from common import corpora, models
 from common.config.run_config import load, parse_data
 from common.ledger import open_view
@@ -108,7 +108,7 @@ def test_sft_on_the_file_trains_exactly_the_tokens_that_were_drawn(runs, model, 
     prompts = prompts_for(config, models.load(model))
     facts = corpora.load(parse_data({"facts": str(targets)})).facts
     assert check_tokens(prompts, facts) == []
-    sft = Targets(prompts, config.method, config.rollout, config.seed)
+    sft = TargetBuilder(prompts, config.method, config.rollout, config.seed)
     trained = [sft.canonical(Work(0, fact.id, 0), fact, 0) for fact in facts]
     drawn = {r.fact_id: r for r in _accepted(runs, "cut-targets")}
     for rollout in trained:

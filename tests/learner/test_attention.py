@@ -10,7 +10,7 @@ from common.config.sections import LearnerSettings
 from common.methods import NLL
 from learner import attention
 from learner.attention import Layout, attend
-from learner.model import Student
+from learner.model import StudentModel
 from learner.packing import Example, Row, pack, single
 
 EXAMPLES: list[Example] = [
@@ -57,12 +57,12 @@ def test_an_example_longer_than_the_sliding_window_is_refused():
 
 
 @pytest.fixture
-def student(tiny_llama) -> Student:
+def student(tiny_llama) -> StudentModel:
     settings = LearnerSettings(device="cpu", dtype="float32")
-    return Student(tiny_llama, settings, NLL())
+    return StudentModel(tiny_llama, settings, NLL())
 
 
-def loss(student: Student, row: Row) -> torch.Tensor:
+def loss(student: StudentModel, row: Row) -> torch.Tensor:
     return student(
         torch.as_tensor(row.inputs_T)[None],
         torch.as_tensor(row.positions_T)[None],
@@ -72,7 +72,7 @@ def loss(student: Student, row: Row) -> torch.Tensor:
     )
 
 
-def gradients(student: Student, rows: list[Row]) -> tuple[float, list[torch.Tensor]]:
+def gradients(student: StudentModel, rows: list[Row]) -> tuple[float, list[torch.Tensor]]:
     student.zero_grad()
     total = sum(loss(student, row) for row in rows)
     total.backward()
@@ -106,5 +106,5 @@ def test_an_example_does_not_see_its_neighbours(student):
 def test_recomputed_activations_give_the_same_gradients(student, tiny_llama):
     row = pack(EXAMPLES, 200)
     settings = LearnerSettings(device="cpu", dtype="float32", gradient_checkpointing=True)
-    recomputing = Student(tiny_llama, settings, NLL())
+    recomputing = StudentModel(tiny_llama, settings, NLL())
     torch.testing.assert_close(gradients(recomputing, row), gradients(student, row))

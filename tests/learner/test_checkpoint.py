@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from learner import checkpoint
-from learner.checkpoint import Snapshot, Writer, existing, newest_sound
+from learner.checkpoint import TrainingState, Writer, existing, newest_sound
 
 
 class Rank:
@@ -19,9 +19,9 @@ class Rank:
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> TrainingState:
         name = f"weight{self.rank}"
-        return Snapshot(
+        return TrainingState(
             self.rank,
             self.world_size,
             {name: torch.full((2,), float(self.rank))},

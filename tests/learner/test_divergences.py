@@ -172,11 +172,11 @@ def test_a_teacher_of_other_positions_or_another_vocabulary_is_refused():
 
 def test_no_more_than_one_chunk_of_logits_is_ever_whole(monkeypatch):
     sizes = []
-    slope = divergences._slope
+    loss_and_gradient = divergences._slope
 
     def noted(logits_CV, teacher, loss):
         sizes.append(tuple(logits_CV.shape))
-        return slope(logits_CV, teacher, loss)
+        return loss_and_gradient(logits_CV, teacher, loss)
 
     monkeypatch.setattr(divergences, "_slope", noted)
     monkeypatch.setattr(divergences, "CHUNK_NUMBERS", 2 * V + 3)

@@ -12,7 +12,7 @@ from common.methods import ContextDistill
 from common.records import Rollout
 from learner.engine import TrainingEngine
 from learner.packing import rows_of_rank
-from learner.teacher_inputs import Scores, reader
+from learner.teacher_inputs import TeacherTopK, forward_inputs
 
 EXAMPLES = [([1, 2, 3], [4, 5, 6]), ([1, 2, 3], [9]), ([10], [11, 12, 13])]
 EXPERT = {"0": [1, 2, 3, 20, 21], "1": [1, 2, 3, 20, 21], "2": [10, 22, 23, 24, 25, 26]}
@@ -40,7 +40,11 @@ def learner(folder, method, **settings):
     )
     engine = TrainingEngine(folder, chosen, loss=method.loss, seed=0)
     rows = rows_of_rank(EXAMPLES, chosen, 0)
-    return engine, rows, [row and reader(EXPERT.__getitem__, chosen)(row, ROLLOUTS) for row in rows]
+    return (
+        engine,
+        rows,
+        [row and forward_inputs(EXPERT.__getitem__, chosen)(row, ROLLOUTS) for row in rows],
+    )
 
 
 def logits(model, prompt, target):
@@ -55,7 +59,7 @@ def logits(model, prompt, target):
 )
 def test_steps_are_those_of_plain_transformers(tiny_llama, settings):
     method = ContextDistill(divergence="mixed", weight=0.3)
-    engine, rows, lessons = learner(tiny_llama, method, clip=0.5, **settings)
+    engine, rows, teacher_inputs = learner(tiny_llama, method, clip=0.5, **settings)
     student, teacher = (
         AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32) for _ in "st"
     )
@@ -71,7 +75,7 @@ def test_steps_are_those_of_plain_transformers(tiny_llama, settings):
         norm = torch.nn.utils.clip_grad_norm_(student.parameters(), 0.5)
         optimizer.step()
         optimizer.zero_grad()
-        assert engine.step(rows, NUM_TARGETS, 1e-2, lessons) == pytest.approx(
+        assert engine.step(rows, NUM_TARGETS, 1e-2, teacher_inputs) == pytest.approx(
             (float(loss.detach()) / NUM_TARGETS, float(norm)), rel=1e-4
         )
 
@@ -79,16 +83,16 @@ def test_steps_are_those_of_plain_transformers(tiny_llama, settings):
 def test_a_teacher_that_sees_no_more_than_the_student_has_nothing_to_say(tiny_llama, monkeypatch):
     for index, (prompt, _) in enumerate(EXAMPLES):
         monkeypatch.setitem(EXPERT, str(index), prompt)
-    engine, rows, lessons = learner(tiny_llama, ContextDistill())
-    loss, norm = engine.step(rows, NUM_TARGETS, 0.0, lessons)
+    engine, rows, teacher_inputs = learner(tiny_llama, ContextDistill())
+    loss, norm = engine.step(rows, NUM_TARGETS, 0.0, teacher_inputs)
     assert loss == pytest.approx(0.0, abs=1e-6)
     assert norm < 1e-5
 
 
 def test_the_reference_stays_as_it_was_and_the_student_comes_closer(tiny_llama):
-    engine, rows, lessons = learner(tiny_llama, ContextDistill())
+    engine, rows, teacher_inputs = learner(tiny_llama, ContextDistill())
     before = [p.clone() for p in engine._reference._model.parameters()]
-    losses = [engine.step(rows, NUM_TARGETS, 1e-3, lessons)[0] for _ in range(8)]
+    losses = [engine.step(rows, NUM_TARGETS, 1e-3, teacher_inputs)[0] for _ in range(8)]
     assert losses[-1] < 0.5 * losses[0]
     for now, then in zip(engine._reference._model.parameters(), before, strict=True):
         assert torch.equal(now, then)
@@ -97,18 +101,18 @@ def test_the_reference_stays_as_it_was_and_the_student_comes_closer(tiny_llama):
 
 @pytest.mark.parametrize("support", ["top_k", "tail"])
 def test_scores_that_came_with_the_rollouts_train_like_the_frozen_copy(tiny_llama, support):
-    here, rows, lessons = learner(tiny_llama, ContextDistill(support=support, top_k=5))
+    here, rows, teacher_inputs = learner(tiny_llama, ContextDistill(support=support, top_k=5))
     scores = []
-    for row, lesson in zip(rows, lessons, strict=True):
-        said = here._reference.read(lesson)
+    for row, teacher_input in zip(rows, teacher_inputs, strict=True):
+        said = here._reference.read(teacher_input)
         log_p = (said.hidden_KD @ said.weight_VD.T).log_softmax(-1).topk(5)
         assert len(log_p.indices) == len(row.targets_K)
-        scores.append(Scores(log_p.indices.numpy(), log_p.values.numpy()))
+        scores.append(TeacherTopK(log_p.indices.numpy(), log_p.values.numpy()))
     there, _, _ = learner(tiny_llama, ContextDistill(support=support, top_k=5, teacher="engine"))
     assert there._reference is None
     for _ in range(3):
         assert there.step(rows, NUM_TARGETS, 1e-3, scores) == pytest.approx(
-            here.step(rows, NUM_TARGETS, 1e-3, lessons), rel=1e-4, abs=1e-6
+            here.step(rows, NUM_TARGETS, 1e-3, teacher_inputs), rel=1e-4, abs=1e-6
         )
 
 

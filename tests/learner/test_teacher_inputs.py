@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.config.sections import LearnerSettings
 from common.records import Rollout
 from learner.packing import rows_of_rank
-from learner.teacher_inputs import reader, scored
+from learner.teacher_inputs import forward_inputs, top_k_inputs
 
 # No two examples share a target token, so a position is known by its token.
 SHARED, LONG = "shared", "long"
@@ -42,7 +42,7 @@ def test_each_target_is_read_once_after_its_own_expert_prompt(pack, share, micro
         device="cpu", pack=pack, share_prompts=share, micro_batch=micro, row_tokens=32
     )
     for row in rows(settings, rollouts):
-        reading = reader(EXPERT.__getitem__, settings)(row, rollouts)
+        reading = forward_inputs(EXPERT.__getitem__, settings)(row, rollouts)
         targets = np.concatenate([read.targets_K for read in reading.rows])
         assert targets[reading.order_K].tolist() == row.targets_K.tolist()
         assert len(targets) == len(row.targets_K)
@@ -62,7 +62,7 @@ def test_each_target_is_read_once_after_its_own_expert_prompt(pack, share, micro
 def test_equal_expert_prompts_are_paid_once():
     settings = LearnerSettings(device="cpu", row_tokens=256)
     (row,) = rows(settings)
-    (read,) = reader(EXPERT.__getitem__, settings)(row, ROLLOUTS).rows
+    (read,) = forward_inputs(EXPERT.__getitem__, settings)(row, ROLLOUTS).rows
     # 4 + 2 + 40 of x+; of the targets all but the last token of each: 2 + 1 + 0 + 3 + 1.
     assert len(read.inputs_T) == 46 + 7
 
@@ -72,10 +72,10 @@ def test_a_teacher_of_other_targets_is_refused():
     (row,) = rows(settings)
     changed = [*ROLLOUTS[:3], rollout(LONG, PROMPTS[3], [7, 8, 9, 13]), ROLLOUTS[4]]
     with pytest.raises(ValueError, match="targets are not the student's"):
-        reader(EXPERT.__getitem__, settings)(row, changed)
+        forward_inputs(EXPERT.__getitem__, settings)(row, changed)
     shorter = [*ROLLOUTS[:3], rollout(LONG, PROMPTS[3], [7, 8, 9]), ROLLOUTS[4]]
     with pytest.raises(ValueError, match="11 target positions, the student 12"):
-        reader(EXPERT.__getitem__, settings)(row, shorter)
+        forward_inputs(EXPERT.__getitem__, settings)(row, shorter)
 
 
 def test_scores_stand_in_the_order_of_the_row():
@@ -88,10 +88,10 @@ def test_scores_stand_in_the_order_of_the_row():
         for one in ROLLOUTS
     ]
     (row,) = rows(LearnerSettings(device="cpu"), rollouts)
-    found = scored(2)(row, rollouts)
+    found = top_k_inputs(2)(row, rollouts)
     assert found.ids_KN.tolist() == [[t, t + 100] for t in row.targets_K]
     assert found.logprobs_KN[0].tolist() == [-0.5 * found.ids_KN[0, 0], -0.5 * found.ids_KN[0, 1]]
     with pytest.raises(ValueError, match=r"fact shared, draw 0: 2 tokens are scored .* not 3"):
-        scored(3)(row, rollouts)
+        top_k_inputs(3)(row, rollouts)
     with pytest.raises(ValueError, match="no engine scored its target"):
-        scored(2)(row, ROLLOUTS)
+        top_k_inputs(2)(row, ROLLOUTS)

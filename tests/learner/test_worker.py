@@ -11,7 +11,7 @@ import torch
 from common.config.sections import LearnerSettings
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
-from learner.checkpoint import Snapshot, existing
+from learner.checkpoint import TrainingState, existing
 from learner.worker import Batch, Learner
 
 
@@ -46,14 +46,14 @@ class Engine:
         self._norms = iter(norms)
         self.loaded: list[str] = []
 
-    def step(self, rows, num_target_tokens, lr, lessons=()):
+    def step(self, rows, num_target_tokens, lr, teacher_inputs=()):
         return 2.0, next(self._norms)
 
     def load_state(self, folder):
         self.loaded.append(folder.name)
 
-    def snapshot(self) -> Snapshot:
-        return Snapshot(0, 1, {"w": torch.zeros(1)}, {"master/w": torch.zeros(1)}, 1, {})
+    def snapshot(self) -> TrainingState:
+        return TrainingState(0, 1, {"w": torch.zeros(1)}, {"master/w": torch.zeros(1)}, 1, {})
 
     def policy(self):
         return iter([("w", torch.zeros(1))])

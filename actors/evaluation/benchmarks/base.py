@@ -26,7 +26,7 @@ class NotMeasured(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class EvalProtocol:
     """How responses are drawn: longest response in tokens, temperature, samples a question."""
 
     max_tokens: int
@@ -67,7 +67,7 @@ class Generation:
     name: str
     questions: Sequence[Question]
     grade: Callable[[Question, str], Verdict]
-    protocol: Protocol
+    protocol: EvalProtocol
     grading_threads: int = 1
 
 
@@ -118,12 +118,12 @@ class Materials:
         chosen = random.Random(f"{self.seed}:{name}").sample(range(len(rows)), limit)
         return [rows[index] for index in sorted(chosen)]
 
-    def protocol(self, paper: Protocol) -> Protocol:
+    def protocol(self, paper: EvalProtocol) -> EvalProtocol:
         """The protocol of a benchmark outside the corpus, from the paper's."""
         settings = self.settings
         greedy = settings.protocol == "greedy"
         tokens = settings.benchmark_tokens
-        return Protocol(
+        return EvalProtocol(
             paper.max_tokens if tokens is None else tokens,
             0.0 if greedy else paper.temperature,
             1 if greedy else paper.samples,

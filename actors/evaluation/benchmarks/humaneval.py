@@ -7,10 +7,10 @@ import re
 from functools import partial
 
 from actors.evaluation.benchmarks.base import (
+    EvalProtocol,
     Generation,
     Materials,
     NotMeasured,
-    Protocol,
     Question,
     Verdict,
 )
@@ -54,7 +54,7 @@ def build(materials: Materials) -> Generation:
         "humaneval",
         questions,
         partial(grade, sandbox),
-        materials.protocol(Protocol(_RESPONSE_TOKENS, 1.0)),
+        materials.protocol(EvalProtocol(_RESPONSE_TOKENS, 1.0)),
         grading_threads=min(8, os.cpu_count() or 1),
     )
 

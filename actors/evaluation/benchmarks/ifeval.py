@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.evaluation.benchmarks.base import (
+    EvalProtocol,
     Generation,
     Materials,
     NotMeasured,
-    Protocol,
     Question,
     Verdict,
 )
@@ -51,7 +51,7 @@ def build(materials: Materials) -> Generation:
     except (KeyError, TypeError, ValueError) as error:
         raise NotMeasured(f"ifeval: rows have other fields than expected ({error!r})") from error
     tokens = materials.settings.benchmark_tokens or _RESPONSE_TOKENS
-    return Generation("ifeval", questions, grade, Protocol(tokens))
+    return Generation("ifeval", questions, grade, EvalProtocol(tokens))
 
 
 def grade(question: Question, response: str) -> Verdict:

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from actors.evaluation.benchmarks.base import (
+    EvalProtocol,
     Generation,
     Materials,
     NotMeasured,
-    Protocol,
     Question,
     Verdict,
 )
@@ -69,7 +69,7 @@ def _split(name: str, materials: Materials, items: Any) -> Generation:
 
 
 def _generation(name: str, materials: Materials, questions: list[Question]) -> Generation:
-    protocol = Protocol(materials.settings.max_tokens)
+    protocol = EvalProtocol(materials.settings.max_tokens)
     return Generation(name, questions, partial(grade, materials.prompts.mode), protocol)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 from actors.evaluation.benchmarks.base import (
+    EvalProtocol,
     Generation,
     Materials,
     NotMeasured,
-    Protocol,
     Question,
     Verdict,
 )
@@ -143,7 +143,7 @@ def _build(
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise NotMeasured(f"{name}: rows have other fields than expected ({error!r})") from error
-    protocol = materials.protocol(Protocol(_RESPONSE_TOKENS, 1.0, samples))
+    protocol = materials.protocol(EvalProtocol(_RESPONSE_TOKENS, 1.0, samples))
     return Generation(name, questions, grade, protocol)
 
 

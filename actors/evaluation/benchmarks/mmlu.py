@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from actors.evaluation.benchmarks.base import (
+    EvalProtocol,
     Generation,
     Materials,
     NotMeasured,
-    Protocol,
     Question,
     Verdict,
 )
@@ -49,7 +49,7 @@ def build(materials: Materials) -> Generation:
         ]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise NotMeasured(f"mmlu: rows have other fields than expected ({error!r})") from error
-    return Generation("mmlu", questions, grade, materials.protocol(Protocol(1024, 1.0)))
+    return Generation("mmlu", questions, grade, materials.protocol(EvalProtocol(1024, 1.0)))
 
 
 def grade(question: Question, response: str) -> Verdict:

@@ -35,7 +35,7 @@ class SandboxError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExecutionResult:
     """``detail`` is empty for a program that ran to its end, else why it did not."""
 
     passed: bool
@@ -79,7 +79,7 @@ class Sandbox:
             "cpu_s": int(timeout_s) + 1,
         }
 
-    def run(self, program: str) -> Outcome:
+    def run(self, program: str) -> ExecutionResult:
         """Run ``program`` as a script of the standard library's Python."""
         return _run(program, self._timeout_s, self._limits)
 
@@ -94,7 +94,7 @@ def _problem() -> str:
     return "" if outcome.passed else outcome.detail
 
 
-def _run(program: str, timeout_s: float, limits: Mapping[str, int]) -> Outcome:
+def _run(program: str, timeout_s: float, limits: Mapping[str, int]) -> ExecutionResult:
     # Printed only at the program's end, so that leaving early is no success.
     token = secrets.token_hex(8)
     child = subprocess.Popen(
@@ -118,13 +118,13 @@ def _run(program: str, timeout_s: float, limits: Mapping[str, int]) -> Outcome:
         os.set_blocking(child.stdout.fileno(), False)
         report = (child.stdout.read(_MAX_REPORT_BYTES) or b"").decode(errors="replace").strip()
     except subprocess.TimeoutExpired:
-        return Outcome(False, f"no end after {timeout_s:g} s")
+        return ExecutionResult(False, f"no end after {timeout_s:g} s")
     finally:
         _kill_group(child)
         child.stdout.close()
     if report == token:
-        return Outcome(True)
-    return Outcome(False, report or f"ended early (exit status {child.returncode})")
+        return ExecutionResult(True)
+    return ExecutionResult(False, report or f"ended early (exit status {child.returncode})")
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from actors.analysis.attach import add_analyses
 from actors.evaluation.evaluator import Evaluator
-from actors.evaluation.results import Results, Target, by_step
+from actors.evaluation.results import EvaluatedModel, Results, by_step
 from common.corpora import Corpus
 from common.weights import folder_hash
 from tests.actors.evaluation.benchmarks.letters import materials
@@ -31,7 +31,7 @@ def targets(tmp_path):
     shutil.copytree(base, tmp_path / "step_4")
     model.save_pretrained(tmp_path / "step_4")
     folders = ((0, base), (4, tmp_path / "step_4"))
-    return [Target(step, folder, folder_hash(folder)) for step, folder in folders]
+    return [EvaluatedModel(step, folder, folder_hash(folder)) for step, folder in folders]
 
 
 def _evaluate(tmp_path, targets, said, **settings):

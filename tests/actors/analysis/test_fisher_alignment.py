@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from actors.analysis.fisher import SquaredGradients, Tensors, log_likelihood
 from actors.analysis.fisher_alignment import Alignment, BaseFisher, Examples, draw_examples
 from actors.evaluation.benchmarks.base import NotMeasured
-from actors.evaluation.results import Results, Target, by_step
+from actors.evaluation.results import EvaluatedModel, Results, by_step
 from common.config.evaluation import FisherSettings
 from common.weights import folder_hash
 from tests.actors.evaluation.benchmarks.letters import materials
@@ -24,7 +24,7 @@ EXAMPLES = Examples(((1, 5, 9, 2), (7, 7, 3), (4, 60, 2, 8, 11), (2, 1), (9, 9, 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = make_student(tmp_path_factory.mktemp("student"))
-    return Target(0, folder, folder_hash(folder))
+    return EvaluatedModel(0, folder, folder_hash(folder))
 
 
 def _settings(tmp_path, **given):
@@ -65,7 +65,7 @@ def test_another_run_finds_it_and_other_examples_or_weights_have_their_own(base,
     _finish(BaseFisher(base, EXAMPLES, settings))
     assert BaseFisher(base, EXAMPLES, settings).ready
     assert not BaseFisher(base, Examples(EXAMPLES.token_ids[1:], {}), settings).ready
-    assert not BaseFisher(Target(0, base.folder, "other"), EXAMPLES, settings).ready
+    assert not BaseFisher(EvaluatedModel(0, base.folder, "other"), EXAMPLES, settings).ready
 
 
 def test_a_killed_computation_goes_on_with_the_parts_that_are_there(base, tmp_path):
@@ -124,7 +124,7 @@ def _moved(base, folder, by):
     with torch.no_grad():
         model.model.norm.weight += by
     model.save_pretrained(folder)
-    return Target(4, folder, folder_hash(folder))
+    return EvaluatedModel(4, folder, folder_hash(folder))
 
 
 def test_a_checkpoint_is_measured_once_and_the_base_is_not(base, tmp_path):
@@ -153,7 +153,7 @@ def test_another_model_s_checkpoint_is_told_not_measured(base, tmp_path):
     fisher = BaseFisher(base, EXAMPLES, _settings(tmp_path))
     _finish(fisher)
     (tmp_path / "empty").mkdir()
-    Alignment(fisher, base, results).advance([Target(8, tmp_path / "empty", "x")], False)
+    Alignment(fisher, base, results).advance([EvaluatedModel(8, tmp_path / "empty", "x")], False)
     assert "no tensor" in by_step(results.folder)[0]["analyses"]["fisher"]["not_measured"]
 
 

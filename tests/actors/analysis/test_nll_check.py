@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from actors.analysis.nll_check import SAMPLE, NllCheck, compare, draw
-from actors.evaluation.results import Results, Target, by_step
-from actors.inference.batch import Completion
+from actors.evaluation.results import EvaluatedModel, Results, by_step
+from actors.inference.batch import BatchRunner
 from tests.actors.inference.fake_engine import FakeEngine
 from tests.deploy.report.test_summary import PLAIN
 
-BASE = Target(0, "base", "w0")
+BASE = EvaluatedModel(0, "base", "w0")
 # The fake engine scores every token −1, an x −2.
 ROLLOUTS = [
     replace(
@@ -26,7 +26,7 @@ ROLLOUTS = [
 
 def _check(folder, rollouts, held):
     engine = FakeEngine(lambda text, weights: "")
-    return NllCheck(Completion(engine, 4), held.append, BASE, Results(folder), lambda: rollouts, 0)
+    return NllCheck(BatchRunner(engine, 4), held.append, BASE, Results(folder), lambda: rollouts, 0)
 
 
 def test_both_numbers_are_kept_with_their_difference(tmp_path):

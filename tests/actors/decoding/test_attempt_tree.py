@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.decoding.attempt_tree import AttemptTree
-from actors.decoding.picks import Plan, Tokens
+from actors.decoding.picks import DrawnTokens, SegmentSchedule
 
 STOP = 0
 
@@ -14,7 +14,7 @@ def next_token(naive, prefix):
 
 def draw(plan, known):
     """Go on from what is known; the whole attempt."""
-    drawn = Tokens(list(known.token_ids), list(known.logprobs), list(known.naive))
+    drawn = DrawnTokens(list(known.token_ids), list(known.logprobs), list(known.naive))
     ids = drawn.token_ids
     while STOP not in ids[-1:] and len(ids) < plan.num_tokens:
         naive = plan.draws_naive(ids)
@@ -27,24 +27,28 @@ def draw(plan, known):
 def test_an_attempt_walks_to_where_its_picks_lead_it_elsewhere():
     tree = AttemptTree(100)
     tree.record([5, 6, 7], [-0.5, -0.6, -0.7], [0, 0, 1])
-    assert tree.walk(Plan([False, False, False])) == Tokens([5, 6], [-0.5, -0.6], [0, 0])
-    assert tree.walk(Plan([False, False, True])) == Tokens([5, 6, 7], [-0.5, -0.6, -0.7], [0, 0, 1])
-    assert tree.walk(Plan([True])) == Tokens()
+    assert tree.walk(SegmentSchedule([False, False, False])) == DrawnTokens(
+        [5, 6], [-0.5, -0.6], [0, 0]
+    )
+    assert tree.walk(SegmentSchedule([False, False, True])) == DrawnTokens(
+        [5, 6, 7], [-0.5, -0.6, -0.7], [0, 0, 1]
+    )
+    assert tree.walk(SegmentSchedule([True])) == DrawnTokens()
 
 
 def test_sides_that_drew_the_same_token_share_what_follows():
     tree = AttemptTree(100)
     tree.record([5, 6], [-0.5, -0.6], [0, 0])
     tree.record([5, 7], [-1.5, -1.7], [1, 1])
-    assert tree.walk(Plan([True, False])) == Tokens([5, 6], [-1.5, -0.6], [1, 0])
+    assert tree.walk(SegmentSchedule([True, False])) == DrawnTokens([5, 6], [-1.5, -0.6], [1, 0])
 
 
 def test_a_full_tree_keeps_what_it_has_and_takes_no_more():
     tree = AttemptTree(2)
     tree.record([5, 6, 7], [0.0] * 3, [0] * 3)
     tree.record([8], [0.0], [1])
-    assert tree.walk(Plan([False] * 3)).token_ids == [5, 6]
-    assert tree.walk(Plan([True])).token_ids == []
+    assert tree.walk(SegmentSchedule([False] * 3)).token_ids == [5, 6]
+    assert tree.walk(SegmentSchedule([True])).token_ids == []
 
 
 @given(
@@ -55,9 +59,9 @@ def test_a_full_tree_keeps_what_it_has_and_takes_no_more():
 def test_attempts_are_the_same_with_and_without_the_tree(picks, room, protected):
     protects = None if protected is None else (lambda ids: ids[-1:] == [protected])
     tree = AttemptTree(room)
-    for plan in (Plan(pick, protects) for pick in picks):
+    for plan in (SegmentSchedule(pick, protects) for pick in picks):
         known = tree.walk(plan)
-        whole = draw(plan, Tokens())
+        whole = draw(plan, DrawnTokens())
         assert draw(plan, known) == whole
         assert known.token_ids == whole.token_ids[: len(known.token_ids)]
         tree.record(whole.token_ids, whole.logprobs, whole.naive)
@@ -65,7 +69,7 @@ def test_attempts_are_the_same_with_and_without_the_tree(picks, room, protected)
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
 def test_with_room_a_repeated_attempt_is_known_whole(picks):
-    tree, plan = AttemptTree(100), Plan(picks)
-    whole = draw(plan, Tokens())
+    tree, plan = AttemptTree(100), SegmentSchedule(picks)
+    whole = draw(plan, DrawnTokens())
     tree.record(whole.token_ids, whole.logprobs, whole.naive)
     assert tree.walk(plan) == whole

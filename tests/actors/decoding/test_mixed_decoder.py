@@ -1,9 +1,9 @@
 import pytest
 
-from actors.decoding.mixed_decoder import Attempt, Drawn, Relay, Scored
-from actors.decoding.picks import Tokens
+from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder, ScoredTarget
+from actors.decoding.picks import DrawnTokens
 from actors.inference.arguments import EngineError
-from actors.inference.requests import Sampling, Segment
+from actors.inference.requests import EngineOutput, Sampling
 
 STOP = 99
 
@@ -21,10 +21,12 @@ class FakeEngine:
         drawn = [base + index for index in range(num_tokens)]
         if (before_stop := self.stop_at - len(context)) < num_tokens:
             drawn[before_stop:] = [STOP]
-        self._ready.append(Segment(key, drawn, [-float(base)] * len(drawn), []))
+        self._ready.append(EngineOutput(key, drawn, [-float(base)] * len(drawn), []))
 
     def begin_score(self, key, token_ids, top=0):
-        self._ready.append(Segment(key, [0], [0.0], [-float(token) for token in token_ids[1:]]))
+        self._ready.append(
+            EngineOutput(key, [0], [0.0], [-float(token) for token in token_ids[1:]])
+        )
 
     def release(self, key):
         self.released.append(key)
@@ -45,16 +47,16 @@ def attempt(key, picks, **more):
     return Attempt(key, [1, 2], [1, 2, 3], picks, lambda at: Sampling(seed=at), **more)
 
 
-def drain(relay):
-    return [result for _ in range(9) for result in relay.step()]
+def drain(decoder):
+    return [result for _ in range(9) for result in decoder.step()]
 
 
 def test_sides_hand_over_where_the_picks_change():
     engine = FakeEngine()
-    relay = Relay(engine, slots=1)
-    relay.submit(attempt("a", [1, 1, 0, 1]))
-    assert drain(relay) == [
-        Drawn("a", [10, 11, 20, 10], [-10.0, -10.0, -20.0, -10.0], [1, 1, 0, 1], False)
+    decoder = MixedDecoder(engine, slots=1)
+    decoder.submit(attempt("a", [1, 1, 0, 1]))
+    assert drain(decoder) == [
+        FinishedAttempt("a", [10, 11, 20, 10], [-10.0, -10.0, -20.0, -10.0], [1, 1, 0, 1], False)
     ]
     assert engine.extended == [
         ("a/n", [1, 2], 2, 0, False),
@@ -65,17 +67,17 @@ def test_sides_hand_over_where_the_picks_change():
 
 def test_a_side_keeps_nothing_after_its_last_run():
     engine = FakeEngine()
-    relay = Relay(engine, slots=1)
-    relay.submit(attempt("a", [1, 0, 1, 0, 1]))
-    drain(relay)
+    decoder = MixedDecoder(engine, slots=1)
+    decoder.submit(attempt("a", [1, 0, 1, 0, 1]))
+    drain(decoder)
     assert [last for *_, last in engine.extended] == [False, False, False, True, True]
 
 
 def test_a_stop_token_ends_the_attempt_and_skips_the_runs_that_are_left():
     engine = FakeEngine(stop_at=3)
-    relay = Relay(engine, slots=1)
-    relay.submit(attempt("a", [1, 1, 1, 0]))
-    assert drain(relay) == [Drawn("a", [10, STOP], [-10.0, -10.0], [1, 1], True)]
+    decoder = MixedDecoder(engine, slots=1)
+    decoder.submit(attempt("a", [1, 1, 1, 0]))
+    assert drain(decoder) == [FinishedAttempt("a", [10, STOP], [-10.0, -10.0], [1, 1], True)]
     assert len(engine.extended) == 1
 
 
@@ -88,47 +90,51 @@ def test_a_stop_token_ends_the_attempt_and_skips_the_runs_that_are_left():
     ],
 )
 def test_an_attempt_waits_for_a_slot_and_for_blocks(num_blocks, slots, picks, finished):
-    relay = Relay(FakeEngine(num_blocks), slots)
+    decoder = MixedDecoder(FakeEngine(num_blocks), slots)
     for key in "abc":
-        relay.submit(attempt(key, picks))
-    assert [[drawn.key for drawn in relay.step()] for _ in finished] == finished
+        decoder.submit(attempt(key, picks))
+    assert [[drawn.key for drawn in decoder.step()] for _ in finished] == finished
 
 
 def test_what_could_never_run_is_refused_with_the_setting_to_change():
-    relay = Relay(FakeEngine(num_blocks=1, max_model_len=6), slots=1)
+    decoder = MixedDecoder(FakeEngine(num_blocks=1, max_model_len=6), slots=1)
     with pytest.raises(EngineError, match=r"a: 7 tokens .* engine\.max_model_len=6"):
-        relay.submit(attempt("a", [1] * 4))
+        decoder.submit(attempt("a", [1] * 4))
     with pytest.raises(EngineError, match="a: needs 2 KV blocks, the engine has 1"):
-        relay.submit(attempt("a", [1, 0]))
-    assert relay.idle
+        decoder.submit(attempt("a", [1, 0]))
+    assert decoder.idle
 
 
 def test_scoring_waits_for_attempts_and_room_and_returns_the_target_tokens_only():
-    relay = Relay(FakeEngine(num_blocks=2), slots=2)
+    decoder = MixedDecoder(FakeEngine(num_blocks=2), slots=2)
     for key in "st":
-        relay.submit_score(key, [1, 2], [3, 4])
-    relay.submit(attempt("a", [1]))
-    assert [relay.step() for _ in range(3)][1:] == [[Scored(key, [-3.0, -4.0])] for key in "st"]
+        decoder.submit_score(key, [1, 2], [3, 4])
+    decoder.submit(attempt("a", [1]))
+    assert [decoder.step() for _ in range(3)][1:] == [
+        [ScoredTarget(key, [-3.0, -4.0])] for key in "st"
+    ]
 
 
 def test_a_cancelled_attempt_gives_its_room_back():
     engine = FakeEngine(num_blocks=3)
-    relay = Relay(engine, slots=1)
+    decoder = MixedDecoder(engine, slots=1)
     for key in "abc":
-        relay.submit(attempt(key, [1, 0]))
-    relay.step()
+        decoder.submit(attempt(key, [1, 0]))
+    decoder.step()
     engine.step()
     for key in ("a", "b", "unknown"):
-        relay.cancel(key)
-    assert [drawn.key for drawn in drain(relay)] == ["c"]
+        decoder.cancel(key)
+    assert [drawn.key for drawn in drain(decoder)] == ["c"]
 
 
 def test_an_attempt_goes_on_after_what_is_known_and_counts_it():
     engine = FakeEngine()
-    relay = Relay(engine, slots=1)
-    relay.submit(attempt("a", [1, 0, 0, 0], known=Tokens([10, 20], [-1.0, -2.0], [1, 0])))
-    assert drain(relay) == [
-        Drawn("a", [10, 20, 20, 21], [-1.0, -2.0, -20.0, -20.0], [1, 0, 0, 0], False, num_known=2)
+    decoder = MixedDecoder(engine, slots=1)
+    decoder.submit(attempt("a", [1, 0, 0, 0], known=DrawnTokens([10, 20], [-1.0, -2.0], [1, 0])))
+    assert drain(decoder) == [
+        FinishedAttempt(
+            "a", [10, 20, 20, 21], [-1.0, -2.0, -20.0, -20.0], [1, 0, 0, 0], False, num_known=2
+        )
     ]
     assert engine.extended == [("a/e", [1, 2, 3, 10, 20], 2, 2, True)]
 
@@ -136,29 +142,29 @@ def test_an_attempt_goes_on_after_what_is_known_and_counts_it():
 @pytest.mark.parametrize(("known", "complete"), [([10, STOP], True), ([10, 11, 12], False)])
 def test_an_attempt_that_is_known_whole_takes_no_slot_and_draws_nothing(known, complete):
     engine = FakeEngine()
-    relay = Relay(engine, slots=1)
-    tokens = Tokens(known, [0.0] * len(known), [1] * len(known))
-    relay.submit(attempt("a", [1, 1, 1], known=tokens))
-    assert (relay.num_attempts, relay.idle) == (1, False)
-    (drawn,) = relay.step()
+    decoder = MixedDecoder(engine, slots=1)
+    tokens = DrawnTokens(known, [0.0] * len(known), [1] * len(known))
+    decoder.submit(attempt("a", [1, 1, 1], known=tokens))
+    assert (decoder.num_attempts, decoder.idle) == (1, False)
+    (drawn,) = decoder.step()
     assert (drawn.token_ids, drawn.complete, engine.extended) == (known, complete, [])
-    assert relay.idle
+    assert decoder.idle
 
 
 def test_a_settled_attempt_ends_after_the_run_that_settled_it_and_frees_its_slot():
     engine = FakeEngine()
-    relay = Relay(engine, slots=1)
-    relay.submit(attempt("a", [1, 1, 0, 1], settled=lambda ids: 11 in ids))
-    relay.submit(attempt("b", [1]))
-    assert [(drawn.key, drawn.token_ids) for drawn in relay.step()] == [("a", [10, 11])]
-    assert [drawn.key for drawn in relay.step()] == ["b"]
+    decoder = MixedDecoder(engine, slots=1)
+    decoder.submit(attempt("a", [1, 1, 0, 1], settled=lambda ids: 11 in ids))
+    decoder.submit(attempt("b", [1]))
+    assert [(drawn.key, drawn.token_ids) for drawn in decoder.step()] == [("a", [10, 11])]
+    assert [drawn.key for drawn in decoder.step()] == ["b"]
 
 
 def test_a_protected_token_is_drawn_by_the_expert_though_the_naive_side_was_picked():
     engine = FakeEngine()
-    relay = Relay(engine, slots=1)
-    relay.submit(attempt("a", [1, 1, 1], protects=lambda ids: len(ids) == 1))
-    (drawn,) = drain(relay)
+    decoder = MixedDecoder(engine, slots=1)
+    decoder.submit(attempt("a", [1, 1, 1], protects=lambda ids: len(ids) == 1))
+    (drawn,) = drain(decoder)
     assert (drawn.token_ids, drawn.naive) == ([10, 20, 10], [1, 0, 1])
     assert [key for key, *_ in engine.extended] == ["a/n", "a/e", "a/n"]
     assert engine.released == ["a/n", "a/e"]
@@ -166,47 +172,47 @@ def test_a_protected_token_is_drawn_by_the_expert_though_the_naive_side_was_pick
 
 def test_an_attempt_takes_up_the_sessions_of_its_family_until_it_is_disbanded():
     engine = FakeEngine()
-    relay = Relay(engine, slots=1)
+    decoder = MixedDecoder(engine, slots=1)
     for key in "ab":
-        relay.submit(attempt(key, [1, 0], family="f"))
-        drain(relay)
+        decoder.submit(attempt(key, [1, 0], prefix_group="f"))
+        drain(decoder)
     assert engine.extended == 2 * [
         ("a/n", [1, 2], 1, 0, False),
         ("a/e", [1, 2, 3, 10], 1, 1, False),
     ]
-    relay.submit(attempt("c", [1], family="g"))
-    drain(relay)
+    decoder.submit(attempt("c", [1], prefix_group="g"))
+    drain(decoder)
     assert (engine.extended[-1][0], engine.released) == ("c/n", [])
-    for family in ("f", "f", "g", "unknown"):
-        relay.disband(family)
+    for prefix_group in ("f", "f", "g", "unknown"):
+        decoder.release_group(prefix_group)
     assert engine.released == ["a/n", "a/e", "c/n"]
 
 
 def test_attempts_of_a_family_at_once_have_sessions_of_their_own():
     engine = FakeEngine()
-    relay = Relay(engine, slots=2)
+    decoder = MixedDecoder(engine, slots=2)
     for key in "ab":
-        relay.submit(attempt(key, [1, 0], family="f"))
-    drain(relay)
+        decoder.submit(attempt(key, [1, 0], prefix_group="f"))
+    drain(decoder)
     assert [key for key, *_ in engine.extended] == ["a/n", "b/n", "a/e", "b/e"]
 
 
 def test_a_cancelled_attempt_leaves_its_family_the_session_that_waits():
     engine = FakeEngine()
-    relay = Relay(engine, slots=1)
-    relay.submit(attempt("a", [1, 0, 1], family="f"))
-    relay.step()
-    relay.cancel("a")  # while the expert draws
+    decoder = MixedDecoder(engine, slots=1)
+    decoder.submit(attempt("a", [1, 0, 1], prefix_group="f"))
+    decoder.step()
+    decoder.cancel("a")  # while the expert draws
     engine.step()
     assert engine.released == ["a/e"]
-    relay.submit(attempt("b", [1, 0], family="f"))
-    drain(relay)
+    decoder.submit(attempt("b", [1, 0], prefix_group="f"))
+    drain(decoder)
     assert [key for key, *_ in engine.extended[2:]] == ["a/n", "b/e"]
 
 
 def test_scoring_shares_a_step_by_tokens():
-    relay = Relay(FakeEngine(), slots=2)
-    relay.submit(attempt("a", [1, 0]))
-    relay.submit_score("s", [1, 2], [3])
-    relay.step()
-    assert relay.scoring_share == 3 / 4
+    decoder = MixedDecoder(FakeEngine(), slots=2)
+    decoder.submit(attempt("a", [1, 0]))
+    decoder.submit_score("s", [1, 2], [3])
+    decoder.step()
+    assert decoder.scoring_share == 3 / 4

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.decoding.picks import (
-    Plan,
-    Run,
+    Segment,
+    SegmentSchedule,
     draw_picks,
     is_scored,
-    runs_of,
     sampling_seed,
+    segments_of,
 )
 from actors.inference.requests import token_seed
 
@@ -40,13 +40,17 @@ def test_each_part_of_an_attempts_name_changes_its_picks_and_seed():
 
 
 def test_equal_neighbours_form_a_run():
-    assert runs_of([True, True, False, True]) == [Run(True, 2), Run(False, 1), Run(True, 1)]
-    assert runs_of([]) == []
+    assert segments_of([True, True, False, True]) == [
+        Segment(True, 2),
+        Segment(False, 1),
+        Segment(True, 1),
+    ]
+    assert segments_of([]) == []
 
 
 @given(st.lists(st.booleans()))
 def test_runs_alternate_and_spell_the_picks(picks):
-    runs = runs_of(picks)
+    runs = segments_of(picks)
     assert [run.naive for run in runs for _ in range(run.length)] == picks
     assert all(before.naive != after.naive for before, after in itertools.pairwise(runs))
 
@@ -62,28 +66,35 @@ def test_a_quarter_of_the_targets_is_scored_and_a_larger_fraction_holds_the_smal
 
 
 def test_a_plan_goes_on_inside_a_run_where_known_tokens_end():
-    plan = Plan([True, False, False, False, True])
-    runs = [plan.next_run([7] * position) for position in range(6)]
-    assert runs == [Run(True, 1), Run(False, 3), Run(False, 2), Run(False, 1), Run(True, 1), None]
+    plan = SegmentSchedule([True, False, False, False, True])
+    runs = [plan.next_segment([7] * position) for position in range(6)]
+    assert runs == [
+        Segment(True, 1),
+        Segment(False, 3),
+        Segment(False, 2),
+        Segment(False, 1),
+        Segment(True, 1),
+        None,
+    ]
 
 
 def test_a_protected_token_is_the_experts_and_cuts_naive_runs_to_one_token():
-    plan = Plan([True, True, True, False, False], protects=lambda ids: ids[-1:] == [7])
-    assert plan.next_run([]) == Run(True, 1)
-    assert plan.next_run([7]) == Run(False, 1)
-    assert plan.next_run([7, 8]) == Run(True, 1)
-    assert plan.next_run([7, 8, 9]) == Run(False, 2)
+    plan = SegmentSchedule([True, True, True, False, False], protects=lambda ids: ids[-1:] == [7])
+    assert plan.next_segment([]) == Segment(True, 1)
+    assert plan.next_segment([7]) == Segment(False, 1)
+    assert plan.next_segment([7, 8]) == Segment(True, 1)
+    assert plan.next_segment([7, 8, 9]) == Segment(False, 2)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=10), st.integers(0, 10))
 def test_a_side_may_draw_exactly_while_picks_of_it_are_left(picks, position):
-    plan = Plan(picks)
+    plan = SegmentSchedule(picks)
     for naive in (True, False):
         assert plan.may_draw(naive, position) is (naive in picks[position:])
 
 
 def test_under_protection_the_expert_may_always_draw_until_the_end():
-    plan = Plan([True, True], protects=lambda ids: False)
+    plan = SegmentSchedule([True, True], protects=lambda ids: False)
     assert [plan.may_draw(False, position) for position in range(3)] == [True, True, False]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from actors.evaluation import results as stored
 from actors.evaluation.evaluator import Evaluator
-from actors.evaluation.results import Results, Target, by_step
+from actors.evaluation.results import EvaluatedModel, Results, by_step
 from actors.evaluation.runner import build_suite
 from common.corpora import Corpus
 from common.records import Fact
@@ -24,13 +24,13 @@ from tests.actors.inference.fake_engine import FakeEngine
 FACTS = [Fact(f"f{n}", f"Who leads {n}?", f"Leader {n}") for n in range(4)]
 
 
-def _target(step: int, weights: str = "") -> Target:
+def _target(step: int, weights: str = "") -> EvaluatedModel:
     name = weights or f"weights-{step}"
-    return Target(step, Path(name), hashlib.sha256(name.encode()).hexdigest()[:16])
+    return EvaluatedModel(step, Path(name), hashlib.sha256(name.encode()).hexdigest()[:16])
 
 
 def _evaluator(
-    folder: Path, targets: list[Target], engine: FakeEngine | None = None, **settings: Any
+    folder: Path, targets: list[EvaluatedModel], engine: FakeEngine | None = None, **settings: Any
 ) -> tuple[Evaluator, FakeEngine]:
     engine = engine or FakeEngine(lambda text, weights: "\\boxed{Leader 1}")
     made = materials(Corpus(FACTS, []), **{"suites": ("recall",), **settings})

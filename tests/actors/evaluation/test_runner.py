@@ -8,14 +8,14 @@ from typing import Any
 from actors.evaluation.benchmarks import maths
 from actors.evaluation.benchmarks.base import (
     Choice,
+    EvalProtocol,
     Generation,
     MultipleChoice,
-    Protocol,
     Question,
     TextNLL,
     fingerprint,
 )
-from actors.evaluation.runner import Meter, Progress, Suite, build_suite
+from actors.evaluation.runner import EvaluationRunner, Progress, Suite, build_suite
 from common.corpora import Corpus
 from common.records import Fact
 from tests.actors.evaluation.benchmarks.letters import materials
@@ -28,11 +28,13 @@ def _ids(text: str) -> list[int]:
 
 def _asked(*texts: str, samples: int = 1, temperature: float = 0.0, tokens: int = 50) -> Generation:
     questions = [Question(f"q{n}", _ids(text), text, text[0]) for n, text in enumerate(texts)]
-    return Generation("quiz", questions, maths.by_number, Protocol(tokens, temperature, samples))
+    return Generation(
+        "quiz", questions, maths.by_number, EvalProtocol(tokens, temperature, samples)
+    )
 
 
 def _measure(engine: FakeEngine, *benchmarks: Any, corpus: Any = None, **settings: Any) -> Any:
-    meter = Meter(engine, materials(corpus, **settings))
+    meter = EvaluationRunner(engine, materials(corpus, **settings))
     return meter.measure(Suite("quiz", benchmarks, {"other": "no data"}, "key"))
 
 
@@ -128,7 +130,7 @@ def test_text_is_its_mean_nll() -> None:
 
 def test_progress_is_told_item_by_item() -> None:
     told: list[Progress] = []
-    meter = Meter(FakeEngine(lambda text, weights: "1"), materials(), told.append)
+    meter = EvaluationRunner(FakeEngine(lambda text, weights: "1"), materials(), told.append)
     meter.measure(Suite("quiz", (_asked("1", "2"),), {}, "key"))
     assert told == [Progress("quiz", 1, 2), Progress("quiz", 2, 2)]
 

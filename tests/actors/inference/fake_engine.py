@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from actors.inference.requests import Sampling, Segment
+from actors.inference.requests import EngineOutput, Sampling
 
 STOP = 0
 
@@ -24,19 +24,19 @@ class FakeEngine:
         self.most = 0
         self.seeds: list[int | None] = []
         self._answer = answer
-        self._flying: dict[str, Segment] = {}
+        self._flying: dict[str, EngineOutput] = {}
 
     def extend(self, key: str, context: Sequence[int], num_tokens: int, sampling: Sampling) -> None:
         self.seeds.append(sampling.seed)
         text = self._answer("".join(map(chr, context)), self.weights)
         ids = [*map(ord, text), STOP][:num_tokens]
-        self._add(Segment(key, ids, [0.0] * len(ids), []))
+        self._add(EngineOutput(key, ids, [0.0] * len(ids), []))
 
     def begin_score(self, key: str, token_ids: Sequence[int]) -> None:
         logprobs = [-2.0 if chr(token) == "x" else -1.0 for token in token_ids[1:]]
-        self._add(Segment(key, [], [], logprobs))
+        self._add(EngineOutput(key, [], [], logprobs))
 
-    def step(self) -> list[Segment]:
+    def step(self) -> list[EngineOutput]:
         # The latest first: order of ends is not order of starts.
         key = list(self._flying)[-1]
         return [self._flying.pop(key)]
@@ -48,6 +48,6 @@ class FakeEngine:
         self.weights = model_dir.name
         self.loaded.append(model_dir.name)
 
-    def _add(self, segment: Segment) -> None:
+    def _add(self, segment: EngineOutput) -> None:
         self._flying[segment.key] = segment
         self.most = max(self.most, len(self._flying))

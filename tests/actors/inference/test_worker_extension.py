@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from actors.inference.worker_extension import Inside
+from actors.inference.worker_extension import WorkerExtension
 from common.weights import bit_sum
 
 
@@ -13,7 +13,7 @@ def test_a_worker_sums_what_it_holds_as_it_was_published_and_leaves_the_rest_out
     # Repacked: an empty parameter is all that is left under the name.
     model.down_proj = nn.Linear(4, 4, bias=False)
     model.down_proj.weight = nn.Parameter(torch.empty(0))
-    worker = Inside()
+    worker = WorkerExtension()
     worker.model_runner = SimpleNamespace(get_model=lambda: model)
     found = worker.sum_weights(["norm.weight", "down_proj.weight", "gate_proj.weight"])
     assert found == {"norm.weight": bit_sum(torch.ones(4))}

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.replay.limiter import UNBOUNDED, Blocked, Level, Wait, may_sample, room
+from actors.replay.limiter import UNBOUNDED, BlockedTime, Level, Wait, may_sample, room
 from common.config.sections import ReplaySettings
 
 
@@ -120,7 +120,7 @@ def test_one_side_can_always_go_on(settings, now, batch):
 
 
 def test_waiting_is_summed_by_side_and_reason_up_to_now():
-    blocked = Blocked()
+    blocked = BlockedTime()
     batch, ratio = Wait("batch", ""), Wait("ratio", "")
     blocked.note("sample", batch, 10)
     blocked.note("sample", batch, 12)

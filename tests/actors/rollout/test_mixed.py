@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.decoding.mixed_decoder import Relay
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.decoding.picks import draw_picks
-from actors.inference.requests import Segment, Top
+from actors.inference.requests import EngineOutput, TopLogprobs
 from actors.replay.queue import Grant
-from actors.rollout.mixed import RolloutActor
+from actors.rollout.mixed import MixedRolloutActor
 from common.config.sections import RolloutSettings
 from common.methods import SFT, ContextDistill, MixSD
 from common.prompts import Preset, Prompts
@@ -61,15 +61,15 @@ class AnyOrderEngine:
         drawn = []
         while len(drawn) < num_tokens and STOP not in drawn:
             drawn.append(next_token([*context, *drawn], (sampling.seed, len(drawn))))
-        self._ready[key] = Segment(key, drawn, [-float(token) for token in drawn], [])
+        self._ready[key] = EngineOutput(key, drawn, [-float(token) for token in drawn], [])
 
     def begin_score(self, key, token_ids, top=0):
         logprobs = [-float(token) for token in token_ids[1:]]
         likeliest = None
         if top:
             ids = np.array([[token, *range(top)] for token in token_ids[1:]])
-            likeliest = Top(ids, -float(len(token_ids)) * np.ones_like(ids))
-        self._ready[key] = Segment(key, [0], [0.0], logprobs, likeliest)
+            likeliest = TopLogprobs(ids, -float(len(token_ids)) * np.ones_like(ids))
+        self._ready[key] = EngineOutput(key, [0], [0.0], logprobs, likeliest)
 
     def release(self, key):
         self._ready.pop(key, None)
@@ -124,9 +124,11 @@ def roll(method=None, mode="contains", seed=0, order=0, **rollout):
     config = RolloutSettings(
         **{"slots": 2, "max_tokens": MAX_TOKENS, "max_retries": 5, "score_fraction": 0, **rollout}
     )
-    relay = Relay(engine, config.slots)
-    (actor := RolloutActor("x", relay, prompts(mode), method, FACTS, queue, config, seed)).run()
-    assert relay.idle
+    decoder = MixedDecoder(engine, config.slots)
+    (
+        actor := MixedRolloutActor("x", decoder, prompts(mode), method, FACTS, queue, config, seed)
+    ).run()
+    assert decoder.idle
     return queue, actor.snapshot(), engine
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from actors.decoding.mixed_decoder import Relay, Scored
+from actors.decoding.mixed_decoder import MixedDecoder, ScoredTarget
 from actors.decoding.picks import student_seed
 from actors.decoding.teacher_top_k import teacher_scores
-from actors.inference.requests import Segment, Top
+from actors.inference.requests import EngineOutput, TopLogprobs
 from actors.replay.queue import Grant
-from actors.rollout.student import StudentActor
+from actors.rollout.student import StudentRolloutActor
 from common.config.sections import RolloutSettings
 from common.methods import OPSD
 from common.records import Work, unpack_rollout
@@ -72,13 +72,13 @@ OPSD_LEARNER = OPSD(samples=2, top_p=0.9)
 def roll(order=0, slots=4, method=OPSD_LEARNER, teacher=None):
     engine = AnyOrderEngine(order)
     settings = RolloutSettings(slots=slots, max_tokens=MAX_TOKENS)
-    relay = Relay(engine, slots)
-    weights = Weights(lambda: relay.idle)
+    decoder = MixedDecoder(engine, slots)
+    weights = Weights(lambda: decoder.idle)
     queue = Queue(weights)
-    actor = StudentActor(
-        *("x", relay, weights, prompts("contains"), method, FACTS, queue, settings),
+    actor = StudentRolloutActor(
+        *("x", decoder, weights, prompts("contains"), method, FACTS, queue, settings),
         seed=7,
-        teacher=teacher and Relay(teacher, slots),
+        teacher=teacher and MixedDecoder(teacher, slots),
     )
     assert actor.run() == 16
     return queue, actor
@@ -126,7 +126,9 @@ class Teacher(AnyOrderEngine):
         assert top == 2
         ids = np.array([[token, token, STOP] for token in token_ids[1:]])
         self.asked[tuple(token_ids)] = key
-        self._ready[key] = Segment(key, [0], [0.0], [-1.0] * len(ids), Top(ids, -1.0 * ids))
+        self._ready[key] = EngineOutput(
+            key, [0], [0.0], [-1.0] * len(ids), TopLogprobs(ids, -1.0 * ids)
+        )
 
     def __init__(self, order):
         super().__init__(order)
@@ -156,7 +158,7 @@ def test_the_reference_scores_what_was_drawn_given_the_fact_before_it_is_handed_
 def test_a_teacher_that_scored_other_tokens_is_refused():
     def scored(ids):
         columns = np.array([[token, 1, 2] for token in ids])
-        return Scored("f@0", [0.0] * len(ids), Top(columns, -1.0 * columns))
+        return ScoredTarget("f@0", [0.0] * len(ids), TopLogprobs(columns, -1.0 * columns))
 
     assert len(teacher_scores(scored([3, 4]), [3, 4])) == 2 * 2 * 8
     for other in ([3, 5], [3], [3, 4, 4]):

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from common.config.sections import PublishSettings
 from common.rundir import RunDir
-from common.weight_sync.file_publisher import Publisher
-from common.weight_sync.store import Shelf
+from common.weight_sync.file_publisher import FileWeightPublisher
+from common.weight_sync.store import WeightStore
 from common.weights import bit_sum
 
 WEIGHTS = {
@@ -22,14 +22,14 @@ WEIGHTS = {
 def publisher(tmp_path, rank=0, **settings):
     run = RunDir(tmp_path / "run")
     run.create()
-    shelf = Shelf(run, tmp_path)
-    return Publisher(shelf, PublishSettings(**settings), "bfloat16", rank, print), shelf
+    store = WeightStore(run, tmp_path)
+    return FileWeightPublisher(store, PublishSettings(**settings), "bfloat16", rank, print), store
 
 
 def test_weights_are_published_in_the_engines_precision_with_sums_to_check_them_by(tmp_path):
-    writer, shelf = publisher(tmp_path)
+    writer, store = publisher(tmp_path)
     assert set(writer.publish(7, WEIGHTS.items)) == {"gather", "sum", "write"}
-    with shelf.take("x") as published:
+    with store.take("x") as published:
         found = load_file(published.folder / "model.safetensors")
         assert published.version == 7
         assert set(published.sums) == {"model.embed_tokens.weight", "model.norm.weight"}
@@ -39,11 +39,11 @@ def test_weights_are_published_in_the_engines_precision_with_sums_to_check_them_
 
 
 def test_other_ranks_take_part_in_the_gathering_and_write_nothing(tmp_path):
-    writer, shelf = publisher(tmp_path, rank=1)
+    writer, store = publisher(tmp_path, rank=1)
     weights = iter(WEIGHTS.items())
     assert set(writer.publish(7, lambda: weights)) == {"gather"}
     assert next(weights, None) is None
-    assert shelf.version() is None
+    assert store.version() is None
 
 
 def test_every_so_many_steps_are_due(tmp_path):
@@ -52,7 +52,7 @@ def test_every_so_many_steps_are_due(tmp_path):
 
 
 def test_a_file_system_that_hangs_is_given_up_after_the_deadline(tmp_path, monkeypatch):
-    writer, shelf = publisher(tmp_path, deadline_s=0.05)
-    monkeypatch.setattr(shelf, "put", lambda *arguments: time.sleep(1))
+    writer, store = publisher(tmp_path, deadline_s=0.05)
+    monkeypatch.setattr(store, "put", lambda *arguments: time.sleep(1))
     with pytest.raises(TimeoutError, match=r"step 7 were not written in 0.05 s \(publish.deadline"):
         writer.publish(7, WEIGHTS.items)

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from common.rundir import RunDir
-from common.weight_sync.file_receiver import PolicyWeights
-from common.weight_sync.store import Shelf
+from common.weight_sync.file_receiver import FileWeightReceiver
+from common.weight_sync.store import WeightStore
 from common.weights import bit_sum
 
 
@@ -22,25 +22,25 @@ class Engine:
 
 
 @pytest.fixture
-def shelf(tmp_path):
+def store(tmp_path):
     run = RunDir(tmp_path / "run")
     run.create()
-    return Shelf(run, tmp_path)
+    return WeightStore(run, tmp_path)
 
 
-def put(shelf, version, sums=None):
+def put(store, version, sums=None):
     weights = {"w": torch.full((4,), float(version))}
-    shelf.open(16, print)
-    shelf.put(version, weights, sums or {"w": bit_sum(weights["w"])})
+    store.open(16, print)
+    store.put(version, weights, sums or {"w": bit_sum(weights["w"])})
 
 
-def test_an_engine_follows_what_is_published(shelf):
+def test_an_engine_follows_what_is_published(store):
     engine = Engine()
-    weights = PolicyWeights(engine, shelf, "x", 10.0)
+    weights = FileWeightReceiver(engine, store, "x", 10.0)
     assert not weights.is_behind()
     assert weights.version is None
     for version in (0, 1, 5, 3):
-        put(shelf, version)
+        put(store, version)
         assert weights.is_behind()
         weights.load()
         assert not weights.is_behind()
@@ -49,27 +49,27 @@ def test_an_engine_follows_what_is_published(shelf):
         assert set(weights.seconds) == {"drain", "load", "check"}
 
 
-def test_it_takes_the_newest_not_the_one_it_saw(shelf):
-    weights = PolicyWeights(Engine(), shelf, "x", 10.0)
-    put(shelf, 1)
+def test_it_takes_the_newest_not_the_one_it_saw(store):
+    weights = FileWeightReceiver(Engine(), store, "x", 10.0)
+    put(store, 1)
     assert weights.is_behind()
-    put(shelf, 2)
+    put(store, 2)
     weights.load()
     assert weights.version == 2
 
 
-def test_an_engine_that_holds_something_else_is_not_let_go_on(shelf):
+def test_an_engine_that_holds_something_else_is_not_let_go_on(store):
     engine = Engine()
     engine.load_weights = lambda model_dir: None
-    weights = PolicyWeights(engine, shelf, "x", 10.0)
-    put(shelf, 1)
+    weights = FileWeightReceiver(engine, store, "x", 10.0)
+    put(store, 1)
     with pytest.raises(RuntimeError, match="weights of step 1: w is not what was published"):
         weights.load()
     assert weights.version is None
 
 
-def test_loading_has_a_deadline(shelf):
-    weights = PolicyWeights(Engine(), shelf, "x", 0.0)
-    put(shelf, 1)
+def test_loading_has_a_deadline(store):
+    weights = FileWeightReceiver(Engine(), store, "x", 0.0)
+    put(store, 1)
     with pytest.raises(TimeoutError, match=r"step 1 took .* publish.deadline_s is 0"):
         weights.load()

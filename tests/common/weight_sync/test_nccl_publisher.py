@@ -10,7 +10,7 @@ import torch
 from vllm.distributed.weight_transfer import nccl_engine
 
 from common.config.sections import PublishSettings
-from common.weight_sync.nccl_publisher import TransferPublisher
+from common.weight_sync.nccl_publisher import NcclWeightPublisher
 from common.weights import bit_sum
 
 WEIGHTS = {
@@ -77,7 +77,7 @@ def broadcast(monkeypatch):
 
 
 def publisher(engines, rank=0, **settings):
-    return TransferPublisher(
+    return NcclWeightPublisher(
         engines, PublishSettings(**settings), "bfloat16", rank, "127.0.0.1", patience_s=0.2
     )
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from common.rundir import RunDir
-from common.weight_sync.store import Shelf
+from common.weight_sync.store import WeightStore
 from common.weights import BitSum, bit_sum
 
 
@@ -23,14 +23,14 @@ def memory(tmp_path):
     return folder
 
 
-def put(shelf, version):
+def put(store, version):
     weights = {"w": torch.full((3,), float(version))}
-    shelf.open(12, lambda line: pytest.fail(line))
-    shelf.put(version, weights, {"w": bit_sum(weights["w"])})
+    store.open(12, lambda line: pytest.fail(line))
+    store.put(version, weights, {"w": bit_sum(weights["w"])})
 
 
 def test_a_reader_sees_no_version_then_each_newest_one(run, memory):
-    writer, reader = Shelf(run, memory), Shelf(run, memory)
+    writer, reader = WeightStore(run, memory), WeightStore(run, memory)
     assert reader.version() is None
     for version in (0, 3, 4):
         put(writer, version)
@@ -43,7 +43,7 @@ def test_a_reader_sees_no_version_then_each_newest_one(run, memory):
 
 
 def test_what_a_reader_holds_stays_when_it_is_replaced(run, memory):
-    writer, reader = Shelf(run, memory), Shelf(run, memory)
+    writer, reader = WeightStore(run, memory), WeightStore(run, memory)
     put(writer, 1)
     with reader.take("rollout-0") as published:
         put(writer, 2)
@@ -55,31 +55,31 @@ def test_what_a_reader_holds_stays_when_it_is_replaced(run, memory):
 
 
 def test_what_a_dead_reader_held_does_not_stand_in_its_way(run, memory):
-    put(Shelf(run, memory), 1)
-    dead = Shelf(run, memory).take("rollout-0")
+    put(WeightStore(run, memory), 1)
+    dead = WeightStore(run, memory).take("rollout-0")
     dead.__enter__()
-    put(Shelf(run, memory), 2)
-    with Shelf(run, memory).take("rollout-0") as published:
+    put(WeightStore(run, memory), 2)
+    with WeightStore(run, memory).take("rollout-0") as published:
         assert published.version == 2
     dead.gen.close()
 
 
 def test_the_folder_is_private_one_for_every_writer_of_the_run_and_leaves_nothing(run, memory):
-    put(Shelf(run, memory), 1)
+    put(WeightStore(run, memory), 1)
     (folder,) = memory.iterdir()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    put(Shelf(run, memory), 2)
+    put(WeightStore(run, memory), 2)
     assert list(memory.iterdir()) == [folder]
-    Shelf(run, memory).remove()
+    WeightStore(run, memory).remove()
     assert not list(memory.iterdir())
     assert not run.weights.exists()
-    Shelf(run, memory).remove()
+    WeightStore(run, memory).remove()
 
 
 def test_without_room_in_shared_memory_the_runs_folder_is_taken_and_that_is_said(run, memory):
     said = []
-    shelf = Shelf(run, memory)
-    shelf.open(2**60, said.append)
+    store = WeightStore(run, memory)
+    store.open(2**60, said.append)
     assert (run.root / "weights").is_dir()
     assert len(said) == 1
     assert f"{memory} has" in said[0]
@@ -87,18 +87,18 @@ def test_without_room_in_shared_memory_the_runs_folder_is_taken_and_that_is_said
 
 
 def test_readers_on_other_nodes_find_it_in_the_runs_folder(run):
-    shelf = Shelf(run, None)
-    shelf.open(12, lambda line: pytest.fail(line))
-    shelf.put(5, {"w": torch.zeros(3)}, {"w": BitSum(3, 0)})
-    assert Shelf(run, None).version() == 5
+    store = WeightStore(run, None)
+    store.open(12, lambda line: pytest.fail(line))
+    store.put(5, {"w": torch.zeros(3)}, {"w": BitSum(3, 0)})
+    assert WeightStore(run, None).version() == 5
     assert (run.root / "weights/model.safetensors").is_file()
 
 
 def test_a_folder_that_a_reboot_emptied_is_made_again(run, memory):
-    put(Shelf(run, memory), 1)
+    put(WeightStore(run, memory), 1)
     next(memory.iterdir()).joinpath("model.safetensors").unlink()
-    assert Shelf(run, memory).version() is None
+    assert WeightStore(run, memory).version() is None
     next(memory.iterdir()).rmdir()
-    assert Shelf(run, memory).version() is None
-    put(Shelf(run, memory), 2)
-    assert Shelf(run, memory).version() == 2
+    assert WeightStore(run, memory).version() is None
+    put(WeightStore(run, memory), 2)
+    assert WeightStore(run, memory).version() == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from actors.evaluation.results import Results, Target
+from actors.evaluation.results import EvaluatedModel, Results
 from common.weights import folder_hash, weights_hash
 from deploy.cli.main import main
 
@@ -35,7 +35,7 @@ def _sha(content: bytes) -> str:
 
 
 def _store(checkpoint: Path) -> None:
-    target = Target(4, checkpoint, folder_hash(checkpoint))
+    target = EvaluatedModel(4, checkpoint, folder_hash(checkpoint))
     score = {"value": 0.5, "low": 0.1, "high": 0.9, "n": 2, "unit": "fraction", "seconds": 1.0}
     scores = {"gsm8k": {**score, "errors": {"format": 1}}, "piqa": {"not_measured": "no data"}}
     responses = [

@@ -1,7 +1,7 @@
 import pytest
 
 from common.config.sections import AutoscaleSettings, ScheduledCount
-from deploy.control.autoscaler import Autoscaler, Blocked, blocked, scheduled
+from deploy.control.autoscaler import Autoscaler, WaitedSeconds, blocked, scheduled
 from deploy.control.health import Report
 
 SETTINGS = AutoscaleSettings(min=1, max=3, target_blocked_fraction=0.1, period_s=10)
@@ -9,9 +9,11 @@ SETTINGS = AutoscaleSettings(min=1, max=3, target_blocked_fraction=0.1, period_s
 
 def _after_a_period(count, learner, actors):
     scaler = Autoscaler(SETTINGS, now=0)
-    scaler.decide(count, Blocked(5, 5), now=0)
-    assert scaler.decide(count, Blocked(5 + learner, 5 + actors), now=9) == min(max(count, 1), 3)
-    return scaler.decide(count, Blocked(5 + learner, 5 + actors), now=10)
+    scaler.decide(count, WaitedSeconds(5, 5), now=0)
+    assert scaler.decide(count, WaitedSeconds(5 + learner, 5 + actors), now=9) == min(
+        max(count, 1), 3
+    )
+    return scaler.decide(count, WaitedSeconds(5 + learner, 5 + actors), now=10)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +34,8 @@ def test_one_actor_more_or_fewer_by_who_waited(count, learner, actors, wanted):
 
 def test_counters_that_begin_again_scale_nothing():
     scaler = Autoscaler(SETTINGS, now=0)
-    scaler.decide(2, Blocked(100, 100), now=0)
-    assert scaler.decide(2, Blocked(0, 0), now=10) == 2
+    scaler.decide(2, WaitedSeconds(100, 100), now=0)
+    assert scaler.decide(2, WaitedSeconds(0, 0), now=10) == 2
 
 
 def test_the_schedule_asks_for_the_latest_count_that_is_due():
@@ -50,5 +52,5 @@ def test_actors_that_wait_are_summed_over_what_they_wait_for():
         "learner-0": report("mixsd_learner_wait_seconds_total", 7.0),
         "replay": report("mixsd_replay_blocked_seconds_total", waits),
     }
-    assert blocked(reports) == Blocked(learner=7.0, actors=3.5)
-    assert blocked({}) == Blocked(0.0, 0.0)
+    assert blocked(reports) == WaitedSeconds(learner=7.0, actors=3.5)
+    assert blocked({}) == WaitedSeconds(0.0, 0.0)

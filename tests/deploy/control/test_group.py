@@ -1,7 +1,7 @@
 import time
 
 from common.config.sections import ClusterSettings
-from deploy.control.group import Group, Plan
+from deploy.control.group import ActorGroup, GroupSpec
 from deploy.control.health import Health, Report
 
 LAST = {"mixsd_attempts_total": 13.0}
@@ -9,7 +9,7 @@ LAST = {"mixsd_attempts_total": 13.0}
 
 def _done_group(monkeypatch):
     """A group of one member that reported its last counts; nothing of Ray is behind it."""
-    group = Group("rollout-0", Plan(object, ("rollout-0",), 1, 0, ()), ClusterSettings())
+    group = ActorGroup("rollout-0", GroupSpec(object, ("rollout-0",), 1, 0, ()), ClusterSettings())
     health = Health(60, 600, now=0)
     health.answered(Report("done", 1, "node", ("127.0.0.1", 1), snapshot=LAST), now=1)
     group._health = {"rollout-0": health}

@@ -1,4 +1,4 @@
-from deploy.control.health import Budget, Health, Report, Standstill
+from deploy.control.health import Budget, DeadlockDetector, Health, Report
 
 
 def _report(state="working", progress=0.0, waiting=""):
@@ -8,21 +8,21 @@ def _report(state="working", progress=0.0, waiting=""):
 def test_a_role_that_never_gets_ready_is_stuck():
     health = Health(start_s=60, stall_s=600, now=0)
     health.answered(_report("starting"), now=59)
-    assert health.complaint(now=60) == ""
-    assert "not ready after 60 s" in health.complaint(now=61)
+    assert health.stall_reason(now=60) == ""
+    assert "not ready after 60 s" in health.stall_reason(now=61)
 
 
 def test_a_role_that_is_done_is_never_late():
     health = Health(start_s=60, stall_s=600, now=0)
     health.answered(_report("done"), now=100)
-    assert health.complaint(now=500) == ""
+    assert health.stall_reason(now=500) == ""
 
 
 def test_a_role_that_does_not_answer_is_stuck():
     health = Health(start_s=60, stall_s=10, now=0)
     health.answered(_report(progress=1, waiting="work"), now=5)
-    assert health.complaint(now=15) == ""
-    assert "no answer for 10 s" in health.complaint(now=16)
+    assert health.stall_reason(now=15) == ""
+    assert "no answer for 10 s" in health.stall_reason(now=16)
 
 
 def test_work_without_progress_is_stuck_and_waiting_is_not():
@@ -31,8 +31,8 @@ def test_work_without_progress_is_stuck_and_waiting_is_not():
         busy.answered(_report(progress=7), now)
         idle.answered(_report(progress=7, waiting="a checkpoint"), now)
     # It began to work at 1; 12 is the first moment past 10 s of that.
-    assert "without progress" in busy.complaint(now=12)
-    assert idle.complaint(now=12) == ""
+    assert "without progress" in busy.stall_reason(now=12)
+    assert idle.stall_reason(now=12) == ""
 
 
 def test_only_growth_counts_as_progress():
@@ -71,21 +71,21 @@ def test_progress_forgives_failures_but_restarts_are_still_counted():
 
 
 def test_everybody_waiting_for_everybody_is_told_with_what_each_waits_for():
-    standstill = Standstill(stall_s=10, now=0)
+    standstill = DeadlockDetector(stall_s=10, now=0)
     waits = {"rollout-0": "room", "learner": "a batch"}
-    assert standstill.complaint(waits, 5.0, now=1) == ""
-    assert standstill.complaint(waits, 5.0, now=11) == ""
-    assert standstill.complaint(waits, 5.0, now=12).endswith(
+    assert standstill.stall_reason(waits, 5.0, now=1) == ""
+    assert standstill.stall_reason(waits, 5.0, now=11) == ""
+    assert standstill.stall_reason(waits, 5.0, now=12).endswith(
         "rollout-0 waits for room; learner waits for a batch"
     )
 
 
 def test_one_that_works_or_moves_ends_a_standstill():
-    standstill = Standstill(stall_s=10, now=0)
+    standstill = DeadlockDetector(stall_s=10, now=0)
     waits = {"rollout-0": "room", "learner": "a batch"}
-    standstill.complaint(waits, 5.0, now=1)
-    assert standstill.complaint({**waits, "learner": ""}, 5.0, now=12) == ""
-    assert standstill.complaint(waits, 5.0, now=20) == ""
-    assert standstill.complaint(waits, 6.0, now=29) == ""
-    assert standstill.complaint(waits, 6.0, now=39) == ""
-    assert standstill.complaint(waits, 6.0, now=40) != ""
+    standstill.stall_reason(waits, 5.0, now=1)
+    assert standstill.stall_reason({**waits, "learner": ""}, 5.0, now=12) == ""
+    assert standstill.stall_reason(waits, 5.0, now=20) == ""
+    assert standstill.stall_reason(waits, 6.0, now=29) == ""
+    assert standstill.stall_reason(waits, 6.0, now=39) == ""
+    assert standstill.stall_reason(waits, 6.0, now=40) != ""

@@ -6,7 +6,7 @@ import ray
 from common.config.run_config import RunConfig
 from common.rundir import RunDir
 from deploy.control.health import Report
-from deploy.control.weight_sync_client import StudentEngines
+from deploy.control.weight_sync_client import WeightSyncClient
 
 
 class Remote:
@@ -54,7 +54,7 @@ def engines(tmp_path):
             "rollout": {"actors": 4},
         }
     )
-    return StudentEngines(run, config)
+    return WeightSyncClient(run, config)
 
 
 def test_those_whose_engines_are_up_are_there(actors, engines):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.evaluation.results import Results, Target
+from actors.evaluation.results import EvaluatedModel, Results
 from common.config.sections import MetricsSettings
 from common.rundir import RunDir, write_atomic
 from deploy.observability.endpoint import Endpoint
@@ -56,7 +56,7 @@ def run(tmp_path):
         found = {"scores": scores}
         if step:
             found["analyses"] = {"fisher": {"alignment": 1 + step / 1000}}
-        Results(run.eval).write(Target(step, Path(), "w"), "all", "key", found, [])
+        Results(run.eval).write(EvaluatedModel(step, Path(), "w"), "all", "key", found, [])
     lines = [
         json.dumps({"time": now - 120 + second, "series": series(second)}) for second in range(120)
     ]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.evaluation.results import Results, Target
+from actors.evaluation.results import EvaluatedModel, Results
 from common.config.run_config import dump, parse
 from common.ledger import Ledger
 from common.records import pack_rollout
@@ -82,7 +82,7 @@ def _run(folder: Path, name: str, method: dict, nll: float, kept: tuple[float, .
             },
         )
     for number, share in enumerate(kept):
-        target = Target(24 * number, Path(), f"w{number}-{name}")
+        target = EvaluatedModel(24 * number, Path(), f"w{number}-{name}")
         analyses = {"fisher": _fisher(1.0 + nll * number / 4)} if number else {"nll_check": _CHECK}
         result = {"scores": _scores(0.45 * number, share), "analyses": analyses}
         Results(run.eval).write(target, "all", "key", result, [])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from actors.evaluation.sandbox import sandbox as sandboxes
-from actors.evaluation.sandbox.sandbox import Outcome, Sandbox, SandboxError
+from actors.evaluation.sandbox.sandbox import ExecutionResult, Sandbox, SandboxError
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def _left_over() -> list[str]:
 
 
 def test_a_program_that_runs_to_its_end_passes(sandbox: Sandbox) -> None:
-    assert sandbox.run("assert sum([1, 2]) == 3") == Outcome(True)
+    assert sandbox.run("assert sum([1, 2]) == 3") == ExecutionResult(True)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_ten_gigabytes_are_refused(sandbox: Sandbox) -> None:
 def test_removing_the_home_folder_removes_nothing_of_ours(sandbox: Sandbox, home: Path) -> None:
     # A harmless probe first: the folder must not be there at all.
     probe = f"import os; assert not os.path.exists({str(home)!r}), 'visible'"
-    assert sandbox.run(probe) == Outcome(True)
+    assert sandbox.run(probe) == ExecutionResult(True)
     assert sandbox.run("import os; assert os.path.expanduser('~') == '/tmp'").passed
     sandbox.run(f"import os; os.system('rm -rf ~ {home}')")
     assert (home / "diary.txt").read_text() == "dear diary"
