@@ -125,7 +125,10 @@ def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = 
             rows[at].room -= added
             rows[at].members += members
             rows[at].pieces.update(piece for index in members for piece in paths[index])
-    return [_packed(examples, row.members, share_prompts) for row in rows]
+    return [
+        _packed(examples, row.members, [paths[index] for index in row.members], lengths)
+        for row in rows
+    ]
 
 
 def share(rows: Sequence[Row], num_ranks: int) -> list[list[Row | None]]:
@@ -191,11 +194,23 @@ def _added(
     return own + sum(map(len, pieces))
 
 
-def _packed(examples: Sequence[Example], members: Sequence[int], share_prompts: bool) -> Row:
-    """Lay out a row; its own members may agree further than all of the batch."""
-    paths: list[Path] = [()] * len(members)
-    if share_prompts:
-        paths = shared_paths([examples[index][0] for index in members])
+def _packed(
+    examples: Sequence[Example],
+    members: Sequence[int],
+    batch_paths: Sequence[Path],
+    lengths: Sequence[int],
+) -> Row:
+    """Lay out a row by the shared prefixes of its members or of the batch, whichever is shorter.
+
+    Members usually agree further than the whole batch does. They may also share less: where
+    three prompts agree is where two may no longer agree for 8 more tokens.
+    """
+    own = [lengths[index] for index in members]
+    paths = batch_paths
+    if any(batch_paths):
+        numbers = range(len(members))
+        row_paths = shared_paths([examples[index][0] for index in members])
+        paths = min(row_paths, batch_paths, key=lambda each: _added(numbers, each, own, held=set()))
     return _row(examples, members, paths)
 
 

@@ -126,6 +126,17 @@ def test_continuations_of_a_prompt_share_it_and_it_shares_its_beginning_with_ano
     assert row.mask_TT()[11].nonzero()[0].tolist() == [*range(10), 11]
 
 
+def test_a_row_shares_as_much_as_was_counted_when_it_was_filled():
+    near, nearer, short = [*COMMON, *[2] * 9, 1], [*COMMON, *[2] * 9, 3], [*COMMON, 2, 2]
+    far = [*COMMON, *[5] * 13]
+    examples = [(near, [0, 0, 0]), (nearer, [0]), (far, [0]), (short, [0])]
+    rows = pack(examples, 23, share_prompts=True)
+    # 8 + 9 shared, then 3, 1 and 2. Among themselves the three agree in 10 tokens, and the
+    # first two in only 7 more, which are not shared: 28 tokens.
+    assert [len(row.inputs_T) for row in rows] == [23, 21]
+    assert [row.members for row in rows] == [(0, 1, 3), (2,)]
+
+
 def test_what_too_few_tokens_agree_in_is_not_shared():
     rows = pack([([*COMMON[1:], 1], [2]), ([*COMMON[1:], 3], [4])], 64, share_prompts=True)
     assert [len(row.inputs_T) for row in rows] == [16]
