@@ -158,7 +158,7 @@ def _measure(settings: RunConfig, target: EvaluatedModel, results: Results) -> d
     from common import corpora, models
     from common.errors import RunError
     from deploy.cli.terminal import Bar, Stages
-    from deploy.control.factories import prompts_for
+    from deploy.factories import prompts_for
 
     model = models.load(target.folder)
     prompts = prompts_for(settings, model)

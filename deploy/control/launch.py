@@ -67,7 +67,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
     folder = models.resolve(config.model, say=say)
     model = models.load(folder)
     say(f"model {folder}")
-    from deploy.control.factories import prompts_for
+    from deploy.factories import prompts_for
 
     prompts = prompts_for(config, model)
     context = config.engine.max_model_len

@@ -12,10 +12,10 @@ from common import corpora, models
 from common.ledger import Ledger, open_view
 from common.records import Rollout, unpack_rollout
 from common.weight_sync.nccl_receiver import NcclWeightReceiver
-from deploy.control.factories import prompts_for, teacher_inputs_for, weight_store_of
 from deploy.control.health import Report
 from deploy.control.queue_client import QueueClient
 from deploy.control.role import Role, Worker
+from deploy.factories import prompts_for, teacher_inputs_for, weight_store_of
 
 if TYPE_CHECKING:
     from learner.worker import Learner, Publishing

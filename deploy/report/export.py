@@ -45,7 +45,7 @@ def write_targets(run: RunDir, out: Path) -> Exported:
     Raises:
         UserError: the run's facts are not those that it began with.
     """
-    from deploy.control.factories import prompts_for
+    from deploy.factories import prompts_for
 
     config = configuration.load(run.config)
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}

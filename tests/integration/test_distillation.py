@@ -12,7 +12,7 @@ from common.config import run_config as configuration
 from common.ledger import Ledger
 from common.records import pack_rollout
 from common.rundir import RunDir, read_jsonl
-from deploy.control.factories import prompts_for, teacher_inputs_for
+from deploy.factories import prompts_for, teacher_inputs_for
 from deploy.report.summary import summary
 from learner.engine import TrainingEngine
 from learner.worker import Batch, Learner

@@ -15,7 +15,7 @@ from common.ledger import open_view
 from common.prompts import check_tokens
 from common.records import Work, unpack_rollout
 from common.rundir import RunDir
-from deploy.control.factories import prompts_for
+from deploy.factories import prompts_for
 from tests.integration.runs import call, command, counts, status, wait, write_config
 from tests.tiny import make_chat_model
 
