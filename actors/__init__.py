@@ -1,1 +1,1 @@
-"""The roles that hold engines or serve them: rollout, replay queue, evaluator."""
+"""What runs on engines and around them: inference, decoding, rollouts, the queue, evaluation."""

@@ -1,0 +1,1 @@
+"""The evaluator: benchmarks and their graders, results, and which checkpoint is selected."""

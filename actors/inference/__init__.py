@@ -1,0 +1,1 @@
+"""One vLLM engine in this process: its adapter, its KV budget, its sessions and seeds."""

@@ -1,0 +1,1 @@
+"""The replay queue: serves the ledger to actors and learner within limits."""

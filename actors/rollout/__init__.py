@@ -1,0 +1,1 @@
+"""Rollout actors: lease work, build attempts, decode, verify, insert what was accepted."""

@@ -1,0 +1,1 @@
+"""What commands check without a run: the machine's environment and custom data."""

@@ -1,0 +1,1 @@
+"""Starts, watches, restarts and scales the roles of a run."""

@@ -1,0 +1,1 @@
+"""What a run learned and forgot, from the files of its folder."""

@@ -1,0 +1,1 @@
+"""Runs generated code in Linux namespaces without network, files or privileges."""
