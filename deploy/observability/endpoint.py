@@ -18,9 +18,9 @@ from prometheus_client.registry import Collector
 from common.config.sections import MetricsSettings
 from common.metrics import MetricValues, families
 from common.rundir import RunDir
-from deploy.observability import status as view
 from deploy.observability.history import History
 from deploy.observability.page.app import StatusPage
+from deploy.observability.status import read
 
 
 class Endpoint(Collector):
@@ -35,7 +35,7 @@ class Endpoint(Collector):
         registry = CollectorRegistry()
         registry.register(self)
         page = StatusPage(
-            lambda: view.read(run), self._history.points, metrics=make_wsgi_app(registry)
+            lambda: read(run).to_json(), self._history.points, metrics=make_wsgi_app(registry)
         )
         self._server = _bind(settings, before, page)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.results import EvaluatedModel, Results, StepResults
 from common.rundir import RunDir
 from deploy.observability.folder_metrics import FolderMetrics, score_metrics
 
 
-def _result(step: int, **scores: dict) -> dict:
-    return {"step": step, "weights": "w", "scores": scores, "analyses": {}}
+def _result(step: int, analyses: dict | None = None, **scores: dict) -> StepResults:
+    found = {"step": step, "weights": "w", "scores": scores, "analyses": analyses or {}}
+    return StepResults.from_json(found)
 
 
 def _score(value: float, low: float, high: float) -> dict:
@@ -52,13 +53,14 @@ def test_an_evaluation_shows_once_its_file_is_there(tmp_path):
 
 
 def test_fisher_metrics_are_those_of_the_newest_checkpoint_that_has_them():
-    results = [_result(step) for step in (0, 4, 8)]
-    for result, alignment in zip(results[1:], (1.25, 1.5), strict=True):
-        result["analyses"] = {"fisher": {"alignment": alignment, "weighted": 3.0, "raw": 2.0}}
+    results = [_result(0)]
+    for step, alignment in ((4, 1.25), (8, 1.5)):
+        fisher = {"alignment": alignment, "weighted": 3.0, "raw": 2.0}
+        results.append(_result(step, {"fisher": fisher}))
     results.append(_result(12))
     metrics = score_metrics(results)
     assert metrics["mixsd_fisher_alignment"] == 1.5
     assert metrics["mixsd_fisher_displacement"] == 3.0
     assert metrics["mixsd_raw_displacement"] == 2.0
-    results[2]["analyses"] = {"fisher": {"not_measured": "another model"}}
+    results[2] = _result(8, {"fisher": {"not_measured": "another model"}})
     assert "mixsd_fisher_alignment" not in score_metrics(results)

@@ -55,7 +55,9 @@ def run(tmp_path):
     for step, scores in ((0, _scores(0.1, 3.7)), (60, _scores(0.8, 3.8)), (120, _scores(0.9, 3.9))):
         found = {"scores": scores}
         if step:
-            found["analyses"] = {"fisher": {"alignment": 1 + step / 1000}}
+            found["analyses"] = {
+                "fisher": {"alignment": 1 + step / 1000, "weighted": 0.4, "raw": 2.0}
+            }
         Results(run.eval).write(EvaluatedModel(step, Path(), "w"), "all", "key", found, [])
     lines = [
         json.dumps({"time": now - 120 + second, "series": series(second)}) for second in range(120)

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.results import EvaluatedModel, Results, Scores, StepResults
 from common.config.run_config import dump, parse
 from common.ledger import Ledger
 from common.records import pack_rollout
 from common.rundir import RunDir, append_jsonl
-from deploy.report.files import unmeasured, verdict, write_report
-from deploy.report.summary import retention
+from deploy.report.files import compare_scores, unmeasured, write_report
+from deploy.report.summary import retention, summary
 from tests.deploy.report.test_summary import PLAIN
 
 CHROMIUM = shutil.which("chromium")
@@ -107,19 +107,26 @@ def runs(tmp_path):
     ]
 
 
+def _typed(scores: dict) -> Scores:
+    return StepResults.from_json({"step": 0, "scores": scores, "analyses": {}}).scores
+
+
 def test_retention_is_the_mean_share_of_the_held_out_scores_that_is_left():
-    base = _scores(0.0, 1.0) | {"humaneval": _score(0.0)}
-    after = {"scores": _scores(1.0, 0.5) | {"arc_easy": _score(0.3), "humaneval": _score(0.2)}}
+    base = _typed(_scores(0.0, 1.0) | {"humaneval": _score(0.0)})
+    after = _typed(_scores(1.0, 0.5) | {"arc_easy": _score(0.3), "humaneval": _score(0.2)})
     # retrieval 0.3 of 0.6, arc_easy 0.3 of 0.4; recall, NLLs and what the base cannot do: no.
     assert retention(base, after) == pytest.approx((0.5 + 0.75) / 2)
     assert retention({}, after) is None
 
 
-def test_a_change_counts_where_the_intervals_do_not_meet_and_a_lower_nll_is_better():
-    assert verdict(_score(0.5), _score(0.9)) == "better"
-    assert verdict(_score(0.5), _score(0.6)) == "same"
-    assert verdict(_score(3.5, "nats/token"), _score(3.9, "nats/token")) == "worse"
-    assert verdict(_score(0.5), {"not_measured": "why"}) == ""
+def test_a_change_counts_if_the_intervals_do_not_overlap_and_a_lower_nll_is_better():
+    def change(before: dict, after: dict) -> str:
+        return compare_scores(*_typed({"before": before, "after": after}).values())
+
+    assert change(_score(0.5), _score(0.9)) == "better"
+    assert change(_score(0.5), _score(0.6)) == "same"
+    assert change(_score(3.5, "nats/token"), _score(3.9, "nats/token")) == "worse"
+    assert change(_score(0.5), {"not_measured": "why"}) == ""
 
 
 def test_numbers_lie_beside_the_page_as_json_and_csv(runs, tmp_path):
@@ -129,7 +136,7 @@ def test_numbers_lie_beside_the_page_as_json_and_csv(runs, tmp_path):
     # JSON has no infinity.
     assert numbers["runs"][0]["steps"][0]["loss"] is None
     assert numbers["environment"]["python"].startswith("3.")
-    assert unmeasured(numbers["runs"]) == {"piqa": "the Hub did not give baber/piqa"}
+    assert unmeasured([summary(run) for run in runs]) == {"piqa": "the Hub did not give baber/piqa"}
     rows = list(csv.DictReader((tmp_path / "both.csv").open()))
     found = {(row["run"], row["step"], row["measure"]): row["value"] for row in rows}
     assert found["facts-sft", "48", "recall"] == "0.9"

@@ -1,9 +1,10 @@
-"""Which checkpoint a report calls the result."""
+"""The selected checkpoint of a report."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from actors.evaluation.results import StepResults
 from common.config.run_config import RunConfig, parse
 from deploy.report.summary import chosen
 
@@ -13,11 +14,19 @@ def _config(**evaluator: Any) -> RunConfig:
     return parse(raw, "test")
 
 
-def _results(*recall: float | None) -> list[dict[str, Any]]:
+def _results(*recall: float | None) -> list[StepResults]:
     return [
-        {"step": step, "scores": {} if value is None else {"recall": {"value": value}}}
+        _result(step, {} if value is None else {"recall": _score(value)})
         for step, value in enumerate(recall)
     ]
+
+
+def _result(step: int, scores: dict[str, Any]) -> StepResults:
+    return StepResults.from_json({"step": step, "scores": scores, "analyses": {}})
+
+
+def _score(value: float) -> dict[str, Any]:
+    return {"value": value, "low": value, "high": value, "n": 4, "unit": "fraction"}
 
 
 def test_the_result_is_the_first_peak_of_recall_by_the_run_s_settings() -> None:
@@ -33,7 +42,7 @@ def test_the_result_is_the_first_peak_of_recall_by_the_run_s_settings() -> None:
     assert last.step == 5
 
 
-def test_steps_without_recall_do_not_count() -> None:
+def test_steps_without_recall_are_ignored() -> None:
     found = chosen(_config(), _results(0.0, 0.4, None, 0.3))
     assert found is not None
     assert found.step == 1
@@ -41,5 +50,5 @@ def test_steps_without_recall_do_not_count() -> None:
 
 
 def test_a_recall_that_could_not_be_measured_is_none() -> None:
-    results = [{"step": 3, "scores": {"recall": {"not_measured": "why"}}}]
+    results = [_result(3, {"recall": {"not_measured": "why"}})]
     assert chosen(_config(), results) is None
