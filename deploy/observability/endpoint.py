@@ -1,4 +1,4 @@
-"""The run's one address: Prometheus metrics, and the status page for people."""
+"""The run's HTTP endpoint: Prometheus metrics, and the status page for people."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from deploy.observability.status import read
 
 
 class Endpoint(Collector):
-    """Serves the newest snapshots at ``url``; a series that is not shown again is gone."""
+    """Serves the newest snapshots at ``url``; a series missing from the newest one is gone."""
 
     def __init__(self, run: RunDir, settings: MetricsSettings, before: str | None = None) -> None:
-        """``before``: the url of a predecessor, whose port is taken again if it can be."""
+        """``before``: the url of a predecessor, whose port is reused if possible."""
         self._run = run
         self._snapshots: Mapping[str, MetricValues] = {}
         self._history = History()
@@ -75,4 +75,4 @@ class _Server6(ThreadingWSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """A line a scrape would fill the controller's log."""
+        """Log nothing: a line per scrape would fill the controller's log."""

@@ -150,7 +150,7 @@ def test_a_browser_draws_every_plot_without_a_complaint(endpoint, tmp_path):
     assert "CONSOLE" not in complaints, complaints
     assert html.count("<polyline") == 9
     assert 'Fisher alignment<span class="s0">1.12<' in html
-    assert "nothing yet" not in html
+    assert "no data yet" not in html
     assert "31 of 40 rollouts · step 119 of 150 · about 46 s left" in html
     assert "0.900 [0.800, 1.000]" in html
     assert "&lt;b&gt;killed&lt;/b&gt;" in html
