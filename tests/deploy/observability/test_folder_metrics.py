@@ -16,7 +16,7 @@ def _score(value: float, low: float, high: float) -> dict:
     return {"value": value, "low": low, "high": high, "n": 10, "unit": "fraction"}
 
 
-def test_scores_are_the_newest_checkpoints_beside_the_bases_interval():
+def test_scores_are_those_of_the_newest_checkpoint_with_the_base_interval():
     metrics = score_metrics(
         [
             _result(0, recall=_score(0.1, 0.05, 0.2)),
@@ -34,12 +34,12 @@ def test_scores_are_the_newest_checkpoints_beside_the_bases_interval():
     }
 
 
-def test_without_a_measured_base_there_is_nothing_to_compare_with():
+def test_without_a_measured_base_there_is_no_base_interval():
     metrics = score_metrics([_result(24, recall=_score(0.5, 0.4, 0.6))])
     assert "mixsd_eval_base_low" not in metrics
 
 
-def test_an_evaluation_shows_once_its_file_is_there(tmp_path):
+def test_an_evaluation_shows_once_its_file_exists(tmp_path):
     run = RunDir(tmp_path / "r")
     run.create()
     folder = FolderMetrics(run)

@@ -62,7 +62,7 @@ def test_the_lines_show_progress_speed_and_what_each_side_waits_for():
     assert max(map(len, lines)) <= 80
 
 
-def test_the_newest_fisher_alignment_is_shown_in_a_line():
+def test_the_newest_fisher_alignment_has_a_line():
     fisher = {"alignment": 1.25, "weighted": 0.0375, "raw": 12.0}
     found = {
         "step_0": {},
@@ -84,7 +84,7 @@ def test_a_run_that_has_not_begun_shows_its_roles_only():
     ]
 
 
-def test_where_nobody_learns_there_are_no_exposures_to_show():
+def test_without_training_no_exposures_are_shown():
     queue = {**_file()["queue"], "exposures_expected": 0, "exposures_sampled": 0}
     shown = {line.split()[0] for line in view.lines(_status(queue=queue, learner={}))}
     assert "rollouts" in shown
@@ -98,7 +98,7 @@ def test_the_line_for_logs_holds_the_same_figures():
     )
 
 
-def test_no_role_of_a_run_that_has_ended_is_up(tmp_path):
+def test_no_role_of_an_ended_run_is_up(tmp_path):
     run = RunDir(tmp_path)
     roles = {name: {"state": state} for name, state in (("replay", "up"), ("learner", "done"))}
     for state, shown in (("finished", "ended"), ("interrupted", "up")):
@@ -127,7 +127,7 @@ def test_a_restarted_actor_counts_its_tokens_from_zero(tmp_path):
     assert speed(run).rollout_tokens == 20.0
 
 
-def test_time_left_of_a_benchmark_is_that_of_the_current_one_at_its_rate(tmp_path):
+def test_time_left_is_that_of_the_current_benchmark_at_its_rate(tmp_path):
     run = RunDir(tmp_path)
     # The end of another benchmark, then 6 items in 4 s: the 32 that are left take 21.3 s.
     counts = [(10.0, 8, 9), (12.0, 9, 9), (14.0, 2, 40), (16.0, 5, 40), (18.0, 8, 40)]

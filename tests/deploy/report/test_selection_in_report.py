@@ -29,7 +29,7 @@ def _score(value: float) -> dict[str, Any]:
     return {"value": value, "low": value, "high": value, "n": 4, "unit": "fraction"}
 
 
-def test_the_result_is_the_first_peak_of_recall_by_the_run_s_settings() -> None:
+def test_the_selected_step_is_the_first_peak_of_recall_by_the_run_s_settings() -> None:
     results = _results(0.0, 0.4, 0.8, 0.7, 0.8, 0.9)
     peak = chosen(_config(), results)
     assert peak is not None
@@ -49,6 +49,6 @@ def test_steps_without_recall_are_ignored() -> None:
     assert chosen(_config(), _results(0.0, None)) is None
 
 
-def test_a_recall_that_could_not_be_measured_is_none() -> None:
+def test_a_recall_that_could_not_be_measured_selects_nothing() -> None:
     results = [_result(3, {"recall": {"not_measured": "why"}})]
     assert chosen(_config(), results) is None
