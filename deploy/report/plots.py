@@ -85,7 +85,7 @@ def _pareto(runs: Sequence[RunSummary]) -> Picture | None:
     axes.set(xlabel="recall of the trained facts", ylabel="retention (base = 1)")
     axes.margins(0.08)
     return _picture(
-        "Learned and kept",
+        "Recall and retention",
         "Each point is a checkpoint, labeled with its step; up and to the right is better. "
         "Retention: mean of score / base score over the held-out benchmarks that report a share "
         "of right answers. The ring marks the selected checkpoint.",
