@@ -1,4 +1,4 @@
-"""A run's metrics as functions of time: every metric of the catalogue, moving."""
+"""A simulated run: every metric of the catalog as a function of time."""
 
 from __future__ import annotations
 

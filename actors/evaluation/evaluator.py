@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from actors.evaluation.benchmarks.base import Materials
-from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.results import EvalResult, EvaluatedModel, Results
 from actors.evaluation.runner import EvaluationRunner, Progress, Suite, build_suite
 from actors.inference import batch as completion
 from common.config.evaluation import EvaluatorSettings
@@ -168,9 +168,9 @@ class Evaluator:
         self._results.write(target, suite.name, suite.key, result, responses)
         self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
 
-    def _copy(self, target: EvaluatedModel, suite: Suite, twin: dict[str, Any]) -> None:
+    def _copy(self, target: EvaluatedModel, suite: Suite, twin: EvalResult) -> None:
         """The same weights at another step have the same scores."""
-        kept = {key: twin[key] for key in ("seconds", "scores")}
+        kept = twin.model_dump(include={"seconds", "scores"}, exclude_unset=True)
         responses = self._results.responses(twin)
         self._results.write(target, suite.name, suite.key, kept, responses)
 

@@ -1,9 +1,9 @@
-"""Results of evaluations on disk, and who works on which.
+"""Evaluation results on disk, and the claims of the evaluators that work on them.
 
-One pair of files for a checkpoint and a suite, named by step, weights and suite:
+Each checkpoint and suite has a pair of files, named by step, weights and suite:
 ``step_24-9f8e7d6c-small-1a2b3c4d.json`` with the scores and ``….jsonl.gz`` with
-every response. The two hashes are the key: what has a file is not measured again.
-Work in progress is claimed with a file, so that several evaluators can share it.
+every response. The two hashes are the key: a result that has a file is not measured
+again. A claim file marks work in progress, so that several evaluators can share it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from common.json_model import JsonModel
 from common.rundir import read_json, write_atomic
 
 _BEAT_S = 5.0
-# A claim whose owner has not been heard of for so long is free for others.
+# A claim that its owner has not touched for this long is free for others.
 _STALE_S = 60.0
 _SHORT = 8
 
@@ -37,6 +40,99 @@ class EvaluatedModel:
     weights: str
 
 
+class Unmeasured(JsonModel):
+    """The reason why a score or an analysis is missing."""
+
+    not_measured: str
+
+
+class BenchmarkScore(JsonModel):
+    """The score of one benchmark with its 95 % interval over ``n`` items.
+
+    ``unit`` is ``fraction`` (higher is better) or ``nats/token`` (lower is better).
+    ``errors`` counts the wrong responses by kind.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str
+    samples: int = 1
+    temperature: float = 0.0
+    max_tokens: int = 0
+    cut_off: int = 0
+    errors: dict[str, int] = Field(default_factory=dict)
+    not_normalised: float | None = None
+    seconds: float = 0.0
+
+
+Scores = dict[str, BenchmarkScore | Unmeasured]
+
+
+class FisherFigures(JsonModel):
+    """Displacement of some parameters, weighted by the base's Fisher (``actors.analysis``)."""
+
+    alignment: float | None
+    weighted: float
+    raw: float
+    trace: float = 0.0
+    size: int = 0
+
+
+class FisherAlignment(FisherFigures):
+    """The figures over all parameters, and those of each layer."""
+
+    examples: int = 0
+    benchmarks: dict[str, int] = Field(default_factory=dict)
+    layers: dict[str, FisherFigures] = Field(default_factory=dict)
+
+
+class NLLCheck(JsonModel):
+    """Stored and recomputed NLL of the same targets, in nats a token."""
+
+    stored: float
+    recomputed: float
+    difference: float
+    largest: float
+    targets: int
+    tokens: int
+
+
+class Analyses(JsonModel):
+    """The analyses of one checkpoint."""
+
+    fisher: FisherAlignment | Unmeasured | None = None
+    nll_check: NLLCheck | None = None
+
+    @property
+    def alignment(self) -> FisherAlignment | None:
+        """The Fisher alignment, if it was measured."""
+        return self.fisher if isinstance(self.fisher, FisherAlignment) else None
+
+
+class EvalResult(JsonModel):
+    """One result file; ``measured`` is its Unix time, ``suite_hash`` the suite's key."""
+
+    step: int
+    weights: str
+    suite: str
+    suite_hash: str
+    measured: float
+    seconds: float = 0.0
+    scores: Scores = Field(default_factory=dict)
+    analyses: Analyses = Field(default_factory=Analyses)
+
+
+class StepResults(JsonModel):
+    """All scores and analyses of one step."""
+
+    step: int
+    scores: Scores
+    analyses: Analyses
+    weights: str = ""
+
+
 class Results:
     """The results in one folder."""
 
@@ -45,28 +141,36 @@ class Results:
         # Claim -> (its time stamp, when we first saw that stamp).
         self._seen: dict[Path, tuple[float, float]] = {}
 
-    def find(self, target: EvaluatedModel, suite: str, key: str) -> dict[str, Any] | None:
+    def find(self, target: EvaluatedModel, suite: str, key: str) -> EvalResult | None:
         """The result of a target in a suite, if there is one."""
-        return next(iter(_read([self._path(target, suite, key)])), None)
+        return _first([self._path(target, suite, key)])
 
-    def find_twin(self, target: EvaluatedModel, suite: str, key: str) -> dict[str, Any] | None:
+    def find_twin(self, target: EvaluatedModel, suite: str, key: str) -> EvalResult | None:
         """A result of the same weights at any step."""
         name = f"step_*-{target.weights[:_SHORT]}-{suite}-{key[:_SHORT]}.json"
-        return next(iter(_read(self.folder.glob(name))), None)
+        return _first(self.folder.glob(name))
 
-    def all(self) -> list[dict[str, Any]]:
+    def all(self) -> list[EvalResult]:
         """Every result, oldest first."""
-        return sorted(_read(self.folder.glob("step_*.json")), key=lambda one: one["measured"])
+        return [EvalResult.from_json(one) for one in _oldest_first(self.folder)]
 
     def write(
         self,
         target: EvaluatedModel,
         suite: str,
         key: str,
-        result: dict[str, Any],
-        responses: Sequence[dict[str, Any]],
+        result: Mapping[str, Any],
+        responses: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Keep a result; the responses first, so that a result is never without them."""
+        """Keep a result; the responses first, so that a result is never without them.
+
+        Args:
+            target: the weights that were measured.
+            suite: name of the suite or analysis.
+            key: hash of what decides the scores besides the weights.
+            result: ``seconds``, ``scores`` and ``analyses`` as :class:`EvalResult` has them.
+            responses: an object a response.
+        """
         path = self._path(target, suite, key)
         temporary = path.with_suffix(f".{os.getpid()}.partial")
         with gzip.open(temporary, "wt", encoding="utf-8") as file:
@@ -83,20 +187,20 @@ class Results:
         }
         write_atomic(path, json.dumps({**head, **result}, indent=1))
 
-    def responses(self, result: dict[str, Any]) -> list[dict[str, Any]]:
+    def responses(self, result: EvalResult) -> list[dict[str, Any]]:
         """The responses behind a result."""
-        target = EvaluatedModel(result["step"], Path(), result["weights"])
-        path = self._path(target, result["suite"], result["suite_hash"])
+        target = EvaluatedModel(result.step, Path(), result.weights)
+        path = self._path(target, result.suite, result.suite_hash)
         with gzip.open(path.with_suffix(".jsonl.gz"), "rt", encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
     @contextlib.contextmanager
     def claim(self, target: EvaluatedModel, suite: str, key: str) -> Iterator[bool]:
-        """Hold the work on one result; False where somebody else holds it.
+        """Claim the work on one result; yields False if another evaluator holds it.
 
-        A claim is a numbered file that its owner touches. Taking over a stale one
-        means creating the next number, which only one can; nothing is removed that
-        another might have just made.
+        A claim is a numbered file that its owner touches. To take over a stale claim,
+        an evaluator creates the next number, which only one can do. No file is removed
+        that another evaluator may have just created.
         """
         base = self._path(target, suite, key).with_suffix("").name
         held = self._take(base)
@@ -112,7 +216,7 @@ class Results:
             ended.set()
             beat.join()
             for path in self._claims(base):
-                # A number above ours is of somebody who thought that we were gone.
+                # A higher number belongs to an evaluator that took us for dead.
                 if _number(path) <= _number(held):
                     path.unlink(missing_ok=True)
 
@@ -135,7 +239,7 @@ class Results:
         return sorted(self.folder.glob(f".{base}.claim-*"), key=_number)
 
     def _is_stale(self, path: Path) -> bool:
-        """Gone with its process, or not touched for long by our own clock, not the file's."""
+        """Whether its process is gone, or our own clock has seen no touch for long."""
         try:
             stamp = path.stat().st_mtime
             owner = json.loads(path.read_text())
@@ -157,23 +261,28 @@ class Results:
         return self.folder / f"step_{target.step}-{weights}-{suite}-{key[:_SHORT]}.json"
 
 
-def by_step(folder: Path) -> list[dict[str, Any]]:
-    """``{"step", "weights", "scores", "analyses"}`` of each step, the base model first.
+def by_step(folder: Path) -> list[StepResults]:
+    """The results of each step, the base model first.
 
-    Where one benchmark was measured several times at a step (another subset, a
-    retrained step), the latest counts.
+    If a benchmark was measured several times at a step (another subset, a retrained
+    step), the latest score is used.
     """
     steps: dict[int, dict[str, Any]] = {}
-    for result in Results(folder).all():
-        merged = steps.setdefault(result["step"], _blank(result["step"]))
+    for result in _oldest_first(folder):
+        step = result["step"]
+        merged = steps.setdefault(step, {"step": step, "scores": {}, "analyses": {}})
         merged["weights"] = result["weights"]
         merged["scores"].update(result["scores"])
         merged["analyses"].update(result.get("analyses", {}))
-    return [steps[step] for step in sorted(steps)]
+    return [StepResults.from_json(steps[step]) for step in sorted(steps)]
 
 
-def _blank(step: int) -> dict[str, Any]:
-    return {"step": step, "scores": {}, "analyses": {}}
+def _first(paths: Iterable[Path]) -> EvalResult | None:
+    return next((EvalResult.from_json(one) for one in _read(paths)), None)
+
+
+def _oldest_first(folder: Path) -> list[dict[str, Any]]:
+    return sorted(_read(folder.glob("step_*.json")), key=lambda one: one["measured"])
 
 
 def _read(paths: Iterable[Path]) -> list[dict[str, Any]]:

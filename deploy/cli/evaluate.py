@@ -11,7 +11,7 @@ import click
 from deploy.cli.options import reported
 
 if TYPE_CHECKING:
-    from actors.evaluation.results import EvaluatedModel, Results
+    from actors.evaluation.results import EvalResult, EvaluatedModel, Results
     from common.config.run_config import RunConfig
 
 SUITE = click.option(
@@ -83,9 +83,7 @@ def show(
 
     target = _target(checkpoint)
     results = _results(checkpoint, out)
-    found = [
-        one for one in results.all() if one["weights"] == target.weights and one["suite"] == suite
-    ]
+    found = [one for one in results.all() if one.weights == target.weights and one.suite == suite]
     if not found:
         raise UserError(
             f"{checkpoint}: no results of suite {suite!r}; "
@@ -151,7 +149,7 @@ def _results(checkpoint: str, out: Path | None) -> Results:
     return Results(folder)
 
 
-def _measure(settings: RunConfig, target: EvaluatedModel, results: Results) -> dict[str, Any]:
+def _measure(settings: RunConfig, target: EvaluatedModel, results: Results) -> EvalResult:
     """The result that is there, or a new one."""
     from actors.evaluation.evaluator import Evaluator, materials_for
     from actors.evaluation.runner import Progress, build_suite
@@ -220,29 +218,31 @@ def _engine(settings: RunConfig, model: Any, log: Path) -> Any:
         os.close(descriptor)
 
 
-def _print_scores(result: dict[str, Any]) -> None:
+def _print_scores(result: EvalResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from actors.evaluation.results import Unmeasured
+
     table = Table("benchmark", "score", "95 % interval", "n", "seconds", "wrong: class and count")
-    for name, score in result["scores"].items():
-        if "value" not in score:
-            table.add_row(name, "not measured", score["not_measured"])
+    for name, score in result.scores.items():
+        if isinstance(score, Unmeasured):
+            table.add_row(name, "not measured", score.not_measured)
             continue
-        errors = ", ".join(f"{kind} {count}" for kind, count in score.get("errors", {}).items())
-        unit = " nats/token" if score["unit"] == "nats/token" else ""
+        errors = ", ".join(f"{kind} {count}" for kind, count in score.errors.items())
+        unit = " nats/token" if score.unit == "nats/token" else ""
         table.add_row(
             name,
-            f"{score['value']:.3f}{unit}",
-            f"{score['low']:.3f} to {score['high']:.3f}",
-            str(score["n"]),
-            f"{score['seconds']:.1f}",
+            f"{score.value:.3f}{unit}",
+            f"{score.low:.3f} to {score.high:.3f}",
+            str(score.n),
+            f"{score.seconds:.1f}",
             errors,
         )
     console = Console()
     console.print(
-        f"step {result['step']}, weights {result['weights']}, suite {result['suite']} "
-        f"({result['suite_hash']}), {result['seconds']:.1f} s",
+        f"step {result.step}, weights {result.weights}, suite {result.suite} "
+        f"({result.suite_hash}), {result.seconds:.1f} s",
         highlight=False,
     )
     console.print(table)

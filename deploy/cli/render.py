@@ -39,7 +39,7 @@ def k8s(
     """Kustomize folder for KubeRay whose pods and GPUs are those of CONFIG."""
     from common.config import run_config as configuration
     from deploy.kuberay import folder
-    from deploy.kuberay.manifests import Site, num_gpus
+    from deploy.kuberay.sizing import Site, num_gpus
 
     settings = configuration.load(config, overrides)
     site = Site(image, gpus_per_node, cpus_per_gpu, memory_per_gpu, max_rollout)

@@ -54,7 +54,7 @@ def status(run: str, as_json: bool, follow: bool, runs: Path) -> None:
 
     folder = find_run(run, runs)
     if as_json:
-        click.echo(json.dumps(view.read(folder), indent=1))
+        click.echo(json.dumps(view.read(folder).to_json(), indent=1))
     elif follow:
         view.follow(folder)
     else:
@@ -108,6 +108,6 @@ def report(run: tuple[str, ...], out: Path | None, runs: Path) -> None:
 @reported
 def compare(run: tuple[str, ...], runs: Path) -> None:
     """Print several runs side by side."""
-    from deploy.observability import status as view
+    from deploy.report import table
 
-    view.compare([find_run(name, runs) for name in run])
+    table.compare([find_run(name, runs) for name in run])

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import run_config as configuration
-from common.rundir import RunDir, is_full, read_json
+from common.rundir import RunDir, is_full
 from common.weight_sync.store import WeightStore
 from deploy.cluster import ray_cluster as cluster
 from deploy.control import desired_state as desired
@@ -33,7 +33,7 @@ from deploy.control.health import DeadlockDetector, Report
 from deploy.control.journal import Journal
 from deploy.control.queue_client import REPLAY
 from deploy.control.role import prepare_process
-from deploy.observability import status as view
+from deploy.observability.run_status import RunStatus
 
 NAME = "controller"
 _TICK_S = 0.5
@@ -56,12 +56,12 @@ class Controller:
         self._config = configuration.load(self._run.config)
         prepare_process(self._run.logs / f"{NAME}.log", self._config)
         self._model_dir = model_dir
-        before = read_json(self._run.status) or {}
-        if before.get("state") in view.ENDED:
+        before = RunStatus.load(self._run)
+        if before is not None and not before.live:
             # It died after its last word; there is nothing to revive.
             _vanish()
         # What the roles were under a predecessor; each is taken up once.
-        self._before: dict[str, Any] = dict(before.get("roles", {}))
+        self._before = {} if before is None else dict(before.roles)
         self._groups: dict[str, ActorGroup] = {}
         autoscale = self._config.rollout.autoscale
         self._autoscaler = Autoscaler(autoscale, time.monotonic()) if autoscale else None
@@ -118,9 +118,10 @@ class Controller:
                 del self._groups[name]
 
     def _group(self, name: str) -> ActorGroup:
-        before = self._before.pop(name, {})
-        group = ActorGroup(name, self._plan(name), self._config.cluster, before.get("restarts", 0))
-        group.done = before.get("state") == "done"
+        before = self._before.pop(name, None)
+        restarts = 0 if before is None else before.restarts
+        group = ActorGroup(name, self._plan(name), self._config.cluster, restarts)
+        group.done = before is not None and before.state == "done"
         return group
 
     def _plan(self, name: str) -> GroupSpec:

@@ -6,8 +6,7 @@ predecessor saw. The rule itself is ``actors.evaluation.selection``.
 
 from __future__ import annotations
 
-from typing import Any
-
+from actors.evaluation.results import StepResults
 from actors.evaluation.selection import Selection
 from common.config.run_config import RunConfig
 from common.rundir import RunDir
@@ -36,10 +35,10 @@ class EarlyStop:
             self._peak = found if found is not None and found.settled else None
         return self._peak
 
-    def _measured(self) -> list[dict[str, Any]]:
+    def _measured(self) -> list[StepResults]:
         """Results of the steps before the first checkpoint whose recall was not measured yet."""
-        results = [one for one in evaluations(self._run) if "recall" in one["scores"]]
+        results = [one for one in evaluations(self._run) if "recall" in one.scores]
         manifests = self._run.checkpoints.glob("step_*/manifest.json")
         complete = {int(path.parent.name.removeprefix("step_")) for path in manifests}
-        open_steps = complete - {one["step"] for one in results}
-        return [one for one in results if not open_steps or one["step"] < min(open_steps)]
+        open_steps = complete - {one.step for one in results}
+        return [one for one in results if not open_steps or one.step < min(open_steps)]

@@ -8,7 +8,6 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from common.config.run_config import RunConfig
 from common.metrics import MetricValues
@@ -19,6 +18,13 @@ from deploy.control.queue_client import REPLAY
 from deploy.observability.endpoint import Endpoint
 from deploy.observability.folder_metrics import FolderMetrics
 from deploy.observability.prometheus import targets
+from deploy.observability.run_status import (
+    Event,
+    LearnerStatus,
+    QueueStatus,
+    RoleStatus,
+    RunStatus,
+)
 
 # Some 3,500 lines while a run gets ten times as old; below twelve minutes every gathering.
 _LINES_PER_AGE = 1500.0
@@ -30,22 +36,21 @@ class Journal:
     Args:
         run: the run folder.
         config: of the run.
-        before: the status that a predecessor left; what is not known yet is kept from it.
+        before: the status that a predecessor left; its parts are kept until they are known anew.
     """
 
-    def __init__(self, run: RunDir, config: RunConfig, before: dict[str, Any]) -> None:
+    def __init__(self, run: RunDir, config: RunConfig, before: RunStatus | None) -> None:
+        before = before or RunStatus(run=run.name, state="starting")
         self._run = run
         self._method = config.method.name
         self._metrics = config.metrics
         self._folder = FolderMetrics(run)
-        self._endpoint = Endpoint(run, config.metrics, before.get("metrics_url"))
+        self._endpoint = Endpoint(run, config.metrics, before.metrics_url)
         targets.announce(run, config.metrics, self._endpoint.address, cluster.metrics_addresses())
-        self._known = {
-            "roles": before.get("roles", {}),
-            "queue": before.get("queue"),
-            "learner": before.get("learner", {}),
-        }
-        self.began: float = before.get("began") or time.time()
+        self._roles = before.roles
+        self._queue = before.queue
+        self._learner = before.learner
+        self.began: float = before.began or time.time()
         self._metrics_due = 0.0
 
     @property
@@ -80,30 +85,33 @@ class Journal:
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
         replay, learner = reports.get(REPLAY), reports.get("learner-0")
         if groups:
-            self._known["roles"] = {
-                name: _describe(group, self._known["roles"].get(name, {}))
-                for name, group in groups.items()
+            self._roles = {
+                name: _describe(group, self._roles.get(name)) for name, group in groups.items()
             }
         if replay is not None:
-            self._known["queue"] = replay.detail
+            self._queue = QueueStatus.from_json(replay.detail)
         if learner is not None and learner.snapshot:
-            self._known["learner"] = {
-                name.removeprefix("mixsd_learner_"): value
-                for name, value in learner.snapshot.items()
-            }
-        status = {
-            "run": self._run.name,
-            "state": state,
-            "cause": cause,
-            "method": self._method,
-            "began": self.began,
-            "updated": time.time(),
-            "pid": os.getpid(),
-            "metrics_url": self.url,
-            **self._known,
-            "events": read_jsonl(self._run.events, 20),
-        }
-        write_atomic(self._run.status, json.dumps(status, indent=1))
+            self._learner = LearnerStatus.from_json(
+                {
+                    name.removeprefix("mixsd_learner_"): value
+                    for name, value in learner.snapshot.items()
+                }
+            )
+        status = RunStatus(
+            run=self._run.name,
+            state=state,
+            cause=cause,
+            method=self._method,
+            began=self.began,
+            updated=time.time(),
+            pid=os.getpid(),
+            metrics_url=self.url,
+            roles=self._roles,
+            queue=self._queue,
+            learner=self._learner,
+            events=[Event.from_json(line) for line in read_jsonl(self._run.events, 20)],
+        )
+        write_atomic(self._run.status, json.dumps(status.to_json(), indent=1))
 
     def _write_metrics(self, state: str, groups: Mapping[str, ActorGroup]) -> None:
         series: dict[str, MetricValues] = {}
@@ -132,12 +140,12 @@ def metrics_pause(age: float) -> float:
     return age / _LINES_PER_AGE
 
 
-def _describe(group: ActorGroup, before: dict[str, Any]) -> dict[str, Any]:
-    stays = before.get("state") == group.state
-    return {
-        "state": group.state,
-        "since": before["since"] if stays else time.time(),
-        "restarts": group.budget.restarts,
-        "waiting": next((report.waiting for report in group.reports.values()), ""),
-        "pids": {member: report.pid for member, report in group.reports.items()},
-    }
+def _describe(group: ActorGroup, before: RoleStatus | None) -> RoleStatus:
+    since = time.time() if before is None or before.state != group.state else before.since
+    return RoleStatus(
+        state=group.state,
+        since=since,
+        restarts=group.budget.restarts,
+        waiting=next((report.waiting for report in group.reports.values()), ""),
+        pids={member: report.pid for member, report in group.reports.items()},
+    )

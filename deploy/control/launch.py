@@ -26,7 +26,7 @@ _LEAVE_S = 10.0
 
 def is_live(run: RunDir) -> bool:
     """Whether a controller still works on the run."""
-    return run.status.exists() and view.read(run)["state"] not in view.ENDED
+    return run.status.exists() and view.read(run).live
 
 
 def check_folder(config: RunConfig, run: RunDir) -> str:

@@ -1,4 +1,4 @@
-"""Writes the kustomize folder of a run. As a program: the shipped overlays, anew."""
+"""Writes the kustomize folder of a run; as a program, rewrites the shipped overlays."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from common.config import run_config as configuration
-from common.config.run_config import RunConfig
+from common.config.run_config import RunConfig, load
 from deploy.kuberay import manifests
-from deploy.kuberay.manifests import Site
+from deploy.kuberay.sizing import Site, resolve
 
 _SHIPPED = Path(__file__).parent
 _RULES = _SHIPPED.parent / "observability" / "prometheus" / "rules"
@@ -26,15 +25,15 @@ def write(config: RunConfig, site: Site, out: Path) -> None:
 
 
 def overlay(config: RunConfig, site: Site, base: str) -> dict[str, str]:
-    """Files of a run's overlay by name; ``base`` is the path of the base from there."""
-    settings = manifests.resolve(config)
+    """Files of a run's overlay by name; ``base`` is the path of the base from the overlay."""
+    settings = resolve(config)
     rules = [
         group
         for path in sorted(_RULES.glob("*.yml"))
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
     ]
     return {
-        # What was set and no more, so that the file reads like one.
+        # Only what was set, so that the file reads like a hand-written one.
         "config.yaml": _text(settings.model_dump(mode="json", exclude_unset=True)),
         "kustomization.yaml": _text(manifests.kustomization(settings, base)),
         "job.yaml": _text(manifests.ray_job(settings, site)),
@@ -55,6 +54,6 @@ def _text(manifest: dict[str, object]) -> str:
 if __name__ == "__main__":
     # The shipped overlays, each from its own config.yaml.
     for shipped in (_SHIPPED / "overlays").iterdir():
-        run = configuration.load(shipped / "config.yaml")
+        run = load(shipped / "config.yaml")
         for name, text in overlay(run, Site(), "../../base").items():
             (shipped / name).write_text(text, encoding="utf-8")

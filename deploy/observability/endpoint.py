@@ -1,4 +1,4 @@
-"""The run's one address: Prometheus metrics, and the status page for people."""
+"""The run's HTTP endpoint: Prometheus metrics, and the status page for people."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from prometheus_client.registry import Collector
 from common.config.sections import MetricsSettings
 from common.metrics import MetricValues, families
 from common.rundir import RunDir
-from deploy.observability import status as view
 from deploy.observability.history import History
 from deploy.observability.page.app import StatusPage
+from deploy.observability.status import read
 
 
 class Endpoint(Collector):
-    """Serves the newest snapshots at ``url``; a series that is not shown again is gone."""
+    """Serves the newest snapshots at ``url``; a series missing from the newest one is gone."""
 
     def __init__(self, run: RunDir, settings: MetricsSettings, before: str | None = None) -> None:
-        """``before``: the url of a predecessor, whose port is taken again if it can be."""
+        """``before``: the url of a predecessor, whose port is reused if possible."""
         self._run = run
         self._snapshots: Mapping[str, MetricValues] = {}
         self._history = History()
@@ -35,7 +35,7 @@ class Endpoint(Collector):
         registry = CollectorRegistry()
         registry.register(self)
         page = StatusPage(
-            lambda: view.read(run), self._history.points, metrics=make_wsgi_app(registry)
+            lambda: read(run).to_json(), self._history.points, metrics=make_wsgi_app(registry)
         )
         self._server = _bind(settings, before, page)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
@@ -75,4 +75,4 @@ class _Server6(ThreadingWSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """A line a scrape would fill the controller's log."""
+        """Log nothing: a line per scrape would fill the controller's log."""

@@ -1,27 +1,21 @@
-"""Metrics that are read off the run's folder: scores, disk, the run's state.
+"""Metrics read from the run's folder: scores, disk, the run's state.
 
-They are the same whichever actor made them and whatever was restarted since,
-so no actor has to keep them.
+They do not depend on which actor produced them or on restarts, so no actor keeps them.
 """
 
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from actors.evaluation.results import BenchmarkScore, StepResults
 from common.metrics import MetricValues
 from common.rundir import RunDir
 from deploy.report.summary import evaluations
 
-_FISHER = {
-    "mixsd_fisher_alignment": "alignment",
-    "mixsd_fisher_displacement": "weighted",
-    "mixsd_raw_displacement": "raw",
-}
-
 
 class FolderMetrics:
-    """Of one run; reads an evaluation again only when the folder has changed."""
+    """The folder metrics of one run; rereads evaluations only if the folder has changed."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
@@ -29,7 +23,7 @@ class FolderMetrics:
         self._scores: MetricValues = {}
 
     def snapshot(self, state: str) -> MetricValues:
-        """Current metrics; ``state`` is the controller's word for where the run stands."""
+        """Current metrics; ``state`` is the run's state in the controller."""
         disk = shutil.disk_usage(self._run.root)
         return {
             **self._current_scores(),
@@ -45,26 +39,30 @@ class FolderMetrics:
         return self._scores
 
 
-def score_metrics(results: list[dict[str, Any]]) -> MetricValues:
-    """Metrics of evaluation results, which are in the order of their steps."""
+def score_metrics(results: Sequence[StepResults]) -> MetricValues:
+    """Metrics of evaluation results in the order of their steps."""
     if not results:
         return {}
     newest, first = results[-1], results[0]
-    metrics: dict[str, Any] = {
-        "mixsd_eval_step": newest["step"],
-        "mixsd_eval_score": _parts(newest, "value"),
-        "mixsd_eval_score_low": _parts(newest, "low"),
-        "mixsd_eval_score_high": _parts(newest, "high"),
+    metrics: dict[str, float | Mapping[str, float]] = {
+        "mixsd_eval_step": newest.step,
+        "mixsd_eval_score": {name: score.value for name, score in _measured(newest)},
+        "mixsd_eval_score_low": {name: score.low for name, score in _measured(newest)},
+        "mixsd_eval_score_high": {name: score.high for name, score in _measured(newest)},
     }
-    if first["step"] == 0:
-        metrics["mixsd_eval_base_low"] = _parts(first, "low")
-        metrics["mixsd_eval_base_high"] = _parts(first, "high")
-    moved = [found for one in results if (found := one["analyses"].get("fisher", {}))]
-    for name, key in _FISHER.items():
-        if moved and moved[-1].get(key) is not None:
-            metrics[name] = moved[-1][key]
+    if first.step == 0:
+        metrics["mixsd_eval_base_low"] = {name: score.low for name, score in _measured(first)}
+        metrics["mixsd_eval_base_high"] = {name: score.high for name, score in _measured(first)}
+    analyzed = [one.analyses for one in results if one.analyses.fisher is not None]
+    if analyzed and (fisher := analyzed[-1].alignment) is not None:
+        if fisher.alignment is not None:
+            metrics["mixsd_fisher_alignment"] = fisher.alignment
+        metrics["mixsd_fisher_displacement"] = fisher.weighted
+        metrics["mixsd_raw_displacement"] = fisher.raw
     return metrics
 
 
-def _parts(result: dict[str, Any], key: str) -> dict[str, float]:
-    return {suite: score[key] for suite, score in result["scores"].items() if key in score}
+def _measured(result: StepResults) -> list[tuple[str, BenchmarkScore]]:
+    return [
+        (name, score) for name, score in result.scores.items() if isinstance(score, BenchmarkScore)
+    ]

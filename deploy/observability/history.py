@@ -1,8 +1,8 @@
-"""The run's past in a few hundred points, for the status page.
+"""The run's history in a few hundred points, for the status page.
 
-Fed with the lines of ``metrics.jsonl``. Counters are made monotone over
-restarts, so the rate between any two points is exact however many points
-between them were thinned out. Knows no page and no Prometheus.
+Built from the lines of ``metrics.jsonl``. Counters are made monotone across
+restarts, so the rate between any two points is exact, no matter how many points
+between them were dropped. Independent of the page and of Prometheus.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from common.metrics import MetricValues
 
 MAX_POINTS = 600
-# A long run's file is gigabytes; its end tells enough.
+# A long run's file is gigabytes; its end is enough.
 _TAIL_BYTES = 16 * 2**20
 
 _COUNTERS = {
@@ -34,7 +34,7 @@ _GAUGES = {
 
 
 class History:
-    """At most about ``MAX_POINTS`` points, evenly spread over the run's time."""
+    """At most about ``MAX_POINTS`` points, spread evenly over the run's time."""
 
     def __init__(self) -> None:
         self._points: list[dict[str, float]] = []
@@ -45,7 +45,7 @@ class History:
         self._totals: defaultdict[str, float] = defaultdict(float)
 
     def load(self, path: Path) -> None:
-        """Take in the end of a ``metrics.jsonl``, if there is one."""
+        """Add the end of a ``metrics.jsonl``, if there is one."""
         if not path.exists():
             return
         with path.open("rb") as file:
@@ -54,13 +54,13 @@ class History:
             if skipped:
                 file.readline()
             for line in file:
-                # A writer that was killed left half a line, to which the next one wrote on.
+                # A killed writer leaves half a line, and the next writer appends to it.
                 with contextlib.suppress(ValueError):
                     entry = json.loads(line)
                     self.add(entry["time"], entry["series"])
 
     def add(self, at: float, series: Mapping[str, MetricValues]) -> None:
-        """Take in one gathering of all actors' metrics, read at ``at`` (Unix seconds)."""
+        """Add one snapshot of all actors' metrics, taken at ``at`` (Unix seconds)."""
         gauges: dict[str, float] = {}
         for actor, snapshot in series.items():
             # Every learner rank reports the whole batch.
@@ -83,7 +83,7 @@ class History:
             self._stride *= 2
 
     def points(self) -> list[dict[str, float]]:
-        """The points in order of time, the newest always among them."""
+        """The points in order of time, always including the newest."""
         points = list(self._points)
         if self._newest is not None and points[-1] is not self._newest:
             points.append(self._newest)

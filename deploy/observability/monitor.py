@@ -1,8 +1,8 @@
-"""Prometheus, and Grafana where it is installed, for the runs of one folder.
+"""Prometheus, and Grafana if it is installed, for the runs of one folder.
 
-Everything lies in ``RUNS/.prometheus/``: a copy of the shipped configuration,
-the list of live runs, the data, the logs. Both servers listen on loopback and
-go on until ``monitor down``. Knows no run and no Ray.
+All files are in ``RUNS/.prometheus/``: a copy of the shipped configuration, the list
+of live runs, the data and the logs. Both servers listen on loopback and run until
+``monitor down``. Independent of runs and of Ray.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from common.errors import RunError, UserError
 from common.rundir import read_json, write_atomic
@@ -25,7 +24,7 @@ from deploy.observability.prometheus.targets import default_folder
 
 _READY_S = 30.0
 _SHIPPED = Path(__file__).parent
-# Grafana's own files, as its packages lay them out.
+# Where Grafana's packages install its files.
 _GRAFANA_HOMES = tuple(
     map(Path, ("/usr/share/grafana", "/opt/grafana", "/usr/local/share/grafana"))
 )
@@ -42,16 +41,16 @@ def install(runs: Path) -> Path:
 
 
 def up(runs: Path, prometheus_port: int, grafana_port: int, say: Callable[[str], None]) -> None:
-    """Start what is not running.
+    """Start the servers that are not running.
 
     Raises:
         UserError: there is no ``prometheus``.
-        RunError: a server did not get ready; says where its log is.
+        RunError: a server did not become ready; the message names its log.
     """
     if shutil.which("prometheus") is None:
         raise UserError(
             "monitor: no 'prometheus' on PATH; install it (Debian: apt-get install prometheus), "
-            "or open the status page that 'mixsd-cluster status RUN' names"
+            "or open the status page that 'mixsd-cluster status RUN' prints"
         )
     folder = install(runs)
     url = start_prometheus(folder, prometheus_port)
@@ -67,7 +66,7 @@ def up(runs: Path, prometheus_port: int, grafana_port: int, say: Callable[[str],
 
 
 def start_prometheus(folder: Path, port: int) -> str:
-    """Start Prometheus on an installed folder, or find it there; returns its address."""
+    """Start Prometheus on an installed folder unless it runs there; returns its address."""
     return _serve(
         folder,
         "prometheus",
@@ -85,7 +84,7 @@ def start_prometheus(folder: Path, port: int) -> str:
 
 
 def start_grafana(folder: Path, binary: str, port: int, prometheus: str) -> str:
-    """Start Grafana with the shipped dashboards; returns its address. Not run here."""
+    """Start Grafana with the shipped dashboards; returns its address. Never run by the tests."""
     home = next((path for path in _GRAFANA_HOMES if path.is_dir()), None)
     if home is None:
         raise UserError(f"monitor: Grafana's files are in none of {[*map(str, _GRAFANA_HOMES)]}")
@@ -132,7 +131,7 @@ def _serve(
     url: str,
     ready: str,
 ) -> str:
-    state: dict[str, Any] | None = read_json(folder / f"{name}.json")
+    state = read_json(folder / f"{name}.json")
     if state is not None and process.is_alive(state["pid"], state["started"]):
         return str(state["url"])
     if _answers(url):
@@ -143,7 +142,7 @@ def _serve(
     while not _answers(url + ready):
         if child.poll() is not None or time.monotonic() > deadline:
             _give_up(child)
-            raise RunError(f"{name} did not get ready; its output is in {log}")
+            raise RunError(f"{name} did not become ready; its output is in {log}")
         time.sleep(0.1)
     state = {"pid": child.pid, "started": process.start_time(child.pid), "url": url}
     write_atomic(folder / f"{name}.json", json.dumps(state))

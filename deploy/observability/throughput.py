@@ -1,4 +1,4 @@
-"""How fast a run goes, read from the ends of the files it writes."""
+"""How fast a run progresses, from the ends of the files that it writes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from common.rundir import RunDir, read_jsonl
 
-# Half a minute of a young run, some minutes of one that has run for days.
+# Half a minute of a young run, a few minutes of one that has run for days.
 _WINDOW_LINES = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Recent speeds; None where nothing moved yet.
+    """Recent speeds; None if there was no progress yet.
 
-    Units: tokens a second, seconds a step.
+    Units: tokens per second, seconds per step.
     """
 
     rollout_tokens: float | None
@@ -44,7 +44,7 @@ class Measuring:
 
 
 def measuring(run: RunDir) -> dict[str, Measuring]:
-    """What each evaluator that is at a benchmark has done of it, by actor."""
+    """The progress of each evaluator that is in the middle of a benchmark, by actor."""
     lines = read_jsonl(run.metrics, _WINDOW_LINES)
     found = {}
     for actor in lines[-1]["series"] if lines else ():
@@ -57,7 +57,8 @@ def measuring(run: RunDir) -> dict[str, Measuring]:
             continue
         now, done, total = counts[-1]
         began, before = now, done
-        # Back to where this benchmark began: another's count was higher, or of another total.
+        # Go back to where this benchmark began: before it, the count was higher or the total
+        # different.
         for time, count, of in reversed(counts):
             if count > before or of != total:
                 break

@@ -1,7 +1,7 @@
 """A model's shape, from its Hugging Face configuration alone: parameters, FLOPs, cache bytes.
 
 Counts dense decoders of the Llama family (grouped-query attention, gated MLP,
-RMS norms). It knows no device and no workload.
+RMS norms). Independent of devices and workloads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FAMILIES = {
     "qwen2": (True, False),
     "qwen3": (False, True),
 }
-# What a model that is not in models.yaml is taken for.
+# Assumed for a model that is not in models.yaml.
 _TURN_TOKENS, _ACCEPTANCE, _UNVERIFIABLE = 16, 0.9, 0.0
 
 
@@ -32,9 +32,9 @@ _TURN_TOKENS, _ACCEPTANCE, _UNVERIFIABLE = 16, 0.9, 0.0
 class Architecture:
     """Sizes of a dense decoder.
 
-    ``turn_tokens``: what the chat template adds to one user turn.
-    ``acceptance``: share of attempts whose answer verifies, in (0, 1], among facts of
-    which any ever does; ``unverifiable``: share of the others.
+    ``turn_tokens``: tokens that the chat template adds to one user turn.
+    ``unverifiable``: share of facts of which no attempt ever verifies.
+    ``acceptance``: share of attempts that verify, in (0, 1], on the other facts.
     """
 
     name: str
@@ -86,10 +86,10 @@ class Architecture:
         return self.body + self.head * (1 if self.tied else 2)
 
     def forward_flops(self, tokens: float, head_tokens: float, context: float) -> float:
-        """FLOPs of a forward pass: 2 a multiply-add.
+        """FLOPs of a forward pass, 2 per multiply-add.
 
         ``tokens`` go through the layers and attend to ``context`` positions each
-        (QKᵀ and PV, 2 · 2 · q_dim a position); ``head_tokens`` go through the head.
+        (QKᵀ and PV, 2 · 2 · q_dim per position); ``head_tokens`` go through the head.
         """
         matrices = self.layers * self.layer_matrices * tokens + self.head * head_tokens
         return 2 * matrices + 4 * self.layers * self.q_dim * context * tokens
@@ -99,11 +99,11 @@ class Architecture:
         return 2 * self.layers * self.kv_dim * bytes_each
 
 
-def of_config(name: str, config: Mapping[str, Any]) -> Architecture:
+def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
     """Read a ``config.json`` mapping.
 
     Raises:
-        UserError: not a dense decoder that can be counted, or a size is missing.
+        UserError: the model is not a dense decoder of a known family, or a size is missing.
     """
     family = config.get("model_type")
     if family not in _FAMILIES:
@@ -142,14 +142,14 @@ def resolve(spec: str) -> Architecture:
     """
     bundled = _bundled()
     if spec in bundled:
-        return of_config(spec, bundled[spec])
+        return from_config(spec, bundled[spec])
     path = Path(spec).expanduser() / "config.json"
     if not path.is_file():
         if Path(spec).expanduser().is_dir() or spec.startswith((".", "/", "~")):
             raise UserError(f"model {spec}: no config.json there")
         path = _from_hub(spec)
     try:
-        return of_config(spec, json.loads(path.read_text(encoding="utf-8")))
+        return from_config(spec, json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         if isinstance(error, UserError):
             raise

@@ -1,5 +1,5 @@
-"""What a device can do. Peaks are the vendors' data sheets; shares of them are assumed
-on GPUs (not run on GPU) and measured on CPU. Knows no model."""
+"""Device speeds. Peaks come from the vendors' data sheets; the achieved shares of them are
+assumed on GPUs (not run on GPU) and measured on CPU. Independent of models."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ _GIB = 2**30
 class Device:
     """One GPU; or one CPU core and all of the machine's memory.
 
-    FLOP/s reached in bfloat16: ``body_flops`` through vLLM's layers, ``draw_flops`` and
-    ``score_flops`` through its head, sampling or log-probabilities included, ``train_flops``
-    by the learner; ``float32_slowdown`` divides them. ``bandwidth`` is bytes/s of its
-    memory as reached, ``link`` bytes/s between two of them in one direction.
-    ``iteration_s`` + ``row_s`` × requests is the host's time of one engine
-    iteration; ``pass_s`` the host's time of one learner row, forward and backward,
-    a layer. ``write`` is bytes/s of a checkpoint, hashing included.
-    ``engine_start_s``, ``learner_start_s``: from process to ready, before
-    ``load`` bytes/s of weights. ``overhead_bytes``: what a process takes for its runtime.
-    ``core_gain``: what each further busy core adds to the first's speed.
+    Achieved FLOP/s in bfloat16: ``body_flops`` in vLLM's layers; ``draw_flops`` and
+    ``score_flops`` in its head, including sampling or log-probabilities; ``train_flops``
+    in the learner. ``float32_slowdown`` divides them. ``bandwidth``: achieved bytes/s of
+    memory; ``link``: bytes/s between two devices in one direction. ``iteration_s`` +
+    ``request_s`` × requests: host time of one engine iteration; ``pass_s``: host time per
+    layer of one learner row, forward and backward. ``write``: bytes/s of a checkpoint,
+    including hashing. ``engine_start_s``, ``learner_start_s``: from process start to
+    ready, before ``load`` bytes/s of weights. ``overhead_bytes``: memory of a process'
+    runtime. ``core_gain``: speed that each further busy core adds, relative to the first.
     """
 
     name: str
@@ -38,7 +37,7 @@ class Device:
     bandwidth: float
     link: float
     iteration_s: float
-    row_s: float
+    request_s: float
     pass_s: float
     engine_start_s: float
     learner_start_s: float
@@ -51,7 +50,7 @@ class Device:
 
     @property
     def is_cpu(self) -> bool:
-        """Roles share its cores and its memory instead of having one device each."""
+        """Whether roles share its cores and memory instead of having one device each."""
         return self.cores is not None
 
     def slowdown(self, dtype: str) -> float:
@@ -72,9 +71,9 @@ def _gpu(
         float32_slowdown=tflops / float32,
         bandwidth=0.75 * bandwidth,
         link=0.7 * link,
-        # The host's part is a CPU's measured one; a server's core may be faster.
+        # Host times are measured on a CPU; a server's core may be faster.
         iteration_s=_ITERATION_S,
-        row_s=_ROW_S,
+        request_s=_ROW_S,
         pass_s=0.4e-3,
         engine_start_s=25.0,
         learner_start_s=25.0,
@@ -87,7 +86,7 @@ def _gpu(
 # Mixed decoding with a random 2-layer model, 64 slots: 12,200 to 13,400 tokens/s.
 _ITERATION_S, _ROW_S = 1.2e-3, 0.055e-3
 
-# MiB as nvidia-smi shows them; dense bfloat16 and float32 TFLOP/s; bytes/s.
+# MiB as nvidia-smi prints them; dense bfloat16 and float32 TFLOP/s; bytes/s.
 _GPUS = {
     "h100": _gpu("h100", 81559, 989.0, 67.0, 3.35e12, 450e9),
     "h200": _gpu("h200", 143771, 989.0, 67.0, 4.8e12, 450e9),
@@ -98,7 +97,7 @@ NAMES = (*_GPUS, "cpu")
 
 
 def _cpu(cores: int) -> Device:
-    """One core, calibrated on the measurements named here; only ``write`` is a whole run's."""
+    """One core, calibrated on the measurements below; only ``write`` is from a whole run."""
     return Device(
         name="cpu",
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -108,7 +107,7 @@ def _cpu(cores: int) -> Device:
         draw_flops=50e9,
         # Scoring 6,361 tokens: 5.2 s.
         score_flops=125e9,
-        # 20 examples of 80 tokens: 440 tokens/s, of which the optimizer took 0.39 s a step.
+        # 20 examples of 80 tokens: 440 tokens/s, with 0.39 s per step in the optimizer.
         train_flops=340e9,
         # The same decoding in float32: 18.8 s mixed, 13.6 s plain.
         float32_slowdown=3.0,
@@ -116,12 +115,12 @@ def _cpu(cores: int) -> Device:
         bandwidth=9.5e9,
         link=2e9,
         iteration_s=_ITERATION_S,
-        row_s=_ROW_S,
+        request_s=_ROW_S,
         pass_s=0.0,
         engine_start_s=12.0,
         learner_start_s=9.0,
         load=0.5e9,
-        # Of the smoke run itself: 2.15 GB in 6.2 s.
+        # From the smoke run: 2.15 GB in 6.2 s.
         write=0.35e9,
         overhead_bytes=_GIB // 2,
         cores=cores,
@@ -145,5 +144,5 @@ def find(name: str, cores: int | None = None) -> Device:
 
 
 def default(config: RunConfig) -> str:
-    """The device that a configuration asks for; a GPU is taken for an H100."""
+    """The device that a configuration requests; a GPU is assumed to be an H100."""
     return "cpu" if config.engine.resolved_device == "cpu" else "h100"

@@ -1,14 +1,14 @@
 """A small discrete-event simulator: processes as generators, one clock, shared cores.
 
-A process yields what it waits for and is resumed when that is over:
+A process yields what it waits for and is resumed when the wait is over:
 
-- :class:`Sleep`: seconds that pass whatever else happens (a poll, a load from disk);
-- :class:`Compute`: seconds of work for somebody who has the machine to himself.
-  All computing processes share ``cores`` equally, so work slows down once more
-  want a core than there are;
+- :class:`Sleep`: seconds that pass independently of all else (a poll, a load from disk);
+- :class:`Compute`: seconds of work on an otherwise idle machine. All computing
+  processes share ``cores`` equally, so work slows down once they need more cores than
+  there are;
 - :class:`Call`: a request to a :class:`Server`, which serves one at a time in order.
 
-It knows nothing of what is simulated.
+Independent of what is simulated.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Ask ``server`` for ``seconds`` of service and wait for the reply."""
+    """Request ``seconds`` of service from ``server`` and wait for the reply."""
 
     server: Server
     seconds: float
@@ -58,14 +58,14 @@ Process = Generator[Sleep | Compute | Call, None, None]
 class Loop:
     """Runs processes to their end.
 
-    Equal sharing needs no work per computing process at each event: all
-    progress at the same rate, so *virtual* time, which passes at that rate, is
-    one number, and each piece of work ends at a virtual time fixed when it began.
+    All computing processes progress at the same rate, so one *virtual* time, which
+    passes at that rate, is enough: each piece of work ends at a virtual time that is
+    fixed when it begins, and an event costs no work per process.
 
     Args:
-        cores: that all share.
-        core_gain: what each further busy core adds to the first, in [0, 1]; less than 1
-            where cores share caches, memory and clock.
+        cores: shared by all processes.
+        core_gain: speed that each further busy core adds, relative to the first, in [0, 1];
+            less than 1 if cores share caches, memory and clock.
     """
 
     cores: float = math.inf
@@ -78,11 +78,11 @@ class Loop:
     _work: list[tuple[float, int, Process, int]] = field(default_factory=list)
 
     def start(self, process: Process, at: float = 0.0) -> None:
-        """Add a process that begins ``at`` seconds."""
+        """Add a process that begins at ``at`` seconds."""
         self._push_timer(at, process)
 
     def run(self) -> float:
-        """Resume processes in order of time until none is left; the final time."""
+        """Resume processes in order of time until none is left; returns the final time."""
         while self._timers or self._work:
             rate = self._rate()
             work_at = (
@@ -100,7 +100,7 @@ class Loop:
         return self.now
 
     def _rate(self) -> float:
-        """Progress of each computing process in a second."""
+        """Progress of each computing process per second."""
         if not self._wanted:
             return 1.0
         busy = min(self._wanted, self.cores)

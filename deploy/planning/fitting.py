@@ -1,4 +1,4 @@
-"""What keeps a run from fitting, and the nearest setting that lets it."""
+"""Why a run does not fit, and the nearest change of settings that makes it fit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from common.config import run_config as configuration
-from common.config.run_config import RunConfig
+from common.config.run_config import RunConfig, parse
 from common.errors import UserError
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
@@ -20,7 +19,7 @@ Changes = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a run is to be placed on. ``gpus``: how many there are; None: as many as asked."""
+    """The machine for a run. ``gpus``: how many it has; None: as many as requested."""
 
     architecture: Architecture
     device: Device
@@ -28,7 +27,7 @@ class Machine:
     gpus: int | None = None
 
     def problems(self, config: RunConfig) -> dict[str, str]:
-        """What does not fit: role -> a sentence. Empty if all fits."""
+        """What does not fit: role -> a sentence. Empty if everything fits."""
         found = {
             need.role: need.problem
             for need in needs(config, self.architecture, self.device, self.workload)
@@ -39,14 +38,15 @@ class Machine:
             found["heads"] = f"engine.tensor_parallel_size={tp} does not divide {heads} heads"
         used = num_gpus(config)
         if not self.device.is_cpu and self.gpus is not None and used > self.gpus:
-            found["gpus"] = f"the roles take {used} GPUs, there are {self.gpus}"
+            found["gpus"] = f"the roles need {used} GPUs, the machine has {self.gpus}"
         return found
 
     def nearest(self, config: RunConfig) -> Changes | None:
         """The first change that makes everything fit; {} if it does, None if none was found.
 
-        Problems are solved one after another, each by the first of its remedies that
-        solves it without a new problem, but for GPUs, which other roles may give up.
+        Problems are solved one after another, each by the first remedy that solves it
+        without a new problem. A remedy may exceed the GPUs only if nothing else works;
+        other roles then give some up.
         """
         changes: Changes = {}
         for _ in range(8):
@@ -75,14 +75,14 @@ class Machine:
 
 
 def num_gpus(config: RunConfig) -> int:
-    """GPUs that the controller asks Ray for."""
+    """GPUs that the controller requests from Ray."""
     engines = config.rollout.actors + config.evaluator.actors
     ranks = config.learner.ranks if config.train else 0
     return engines * config.engine.tensor_parallel_size + ranks
 
 
 def changed(config: RunConfig, changes: Changes) -> RunConfig | None:
-    """The configuration with some settings replaced; None if that is not valid."""
+    """The configuration with some settings replaced; None if the result is invalid."""
     raw = config.model_dump(mode="json")
     for key, value in changes.items():
         *sections, name = key.split(".")
@@ -91,13 +91,13 @@ def changed(config: RunConfig, changes: Changes) -> RunConfig | None:
             node = node[section]
         node[name] = value
     try:
-        return configuration.parse(raw, "changed")
+        return parse(raw, "changed")
     except UserError:
         return None
 
 
 def _remedies(config: RunConfig, role: str, machine: Machine) -> Iterator[Changes]:
-    """Changes that may help ``role``, the least disturbing first."""
+    """Changes that may help ``role``, the least intrusive first."""
     if role == "evaluator Fisher":
         yield {"evaluator.fisher.device": "cpu"}
     elif role.startswith(("rollout", "evaluator")):
@@ -107,7 +107,7 @@ def _remedies(config: RunConfig, role: str, machine: Machine) -> Iterator[Change
     elif role == "heads":
         yield from _sizes(config, machine)
     else:
-        # Too little memory or too few GPUs in all: fewer processes.
+        # Too little memory or too few GPUs in total: fewer processes.
         for actors in range(config.rollout.actors - 1, 0, -1):
             yield {"rollout.actors": actors}
         for ranks in range(config.learner.ranks - 1, 0, -1):

@@ -1,7 +1,7 @@
-"""What each role's process fills, part by part, in bytes.
+"""Memory of each role's process, by part, in bytes.
 
-Engines reserve what ``actors.decoding.mixed_decoder`` reserves: a naive and an expert context for
-each slot. The learner's parts are DeepSpeed's. Fragmentation is not counted.
+Engines reserve a naive and an expert context per slot, as ``actors.decoding.mixed_decoder``
+does. The learner's parts are DeepSpeed's. Fragmentation is not counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BUCKET = 500_000_000
 # and float32 log-probabilities or their gradient.
 _LOGIT_BYTES = 2 + 4 + 4
 
-# Of learner.divergences and learner.losses, which are not imported here: they need torch.
+# Copied from learner.divergences and learner.losses, whose import needs torch.
 CHUNK_NUMBERS, CHUNK_TENSORS = 2**23, 12
 NLL_CHUNK_NUMBERS = 2**25
 
@@ -31,8 +31,8 @@ NLL_CHUNK_NUMBERS = 2**25
 class Need:
     """Memory of one device of one role.
 
-    ``parts``: bytes by name. ``capacity``: bytes there are. ``key``: the
-    setting to change when it does not fit.
+    ``parts``: bytes by name. ``capacity``: available bytes. ``key``: the setting to
+    change if it does not fit.
     """
 
     role: str
@@ -52,7 +52,7 @@ class Need:
 
     @property
     def problem(self) -> str:
-        """What does not fit, for people."""
+        """What does not fit, as a message."""
         largest = max(self.parts, key=lambda name: self.parts[name])
         return (
             f"{self.role}: needs {self.total / 2**30:.1f} GiB, has {self.capacity / 2**30:.1f} "
@@ -63,7 +63,7 @@ class Need:
 def needs(
     config: RunConfig, architecture: Architecture, device: Device, workload: Workload
 ) -> list[Need]:
-    """What must fit: a device of every role; on CPU each KV pool, and the machine as a whole."""
+    """What must fit: one device of each role; on CPU each KV pool and the whole machine."""
     processes = processes_of(config, architecture, device, workload)
     pools = [
         Need(f"{need.role} KV cache", {"KV cache": need.parts["KV cache"]}, pool, key)
@@ -90,7 +90,7 @@ def needs(
 def processes_of(
     config: RunConfig, architecture: Architecture, device: Device, workload: Workload
 ) -> list[Need]:
-    """One device of each role by itself."""
+    """The needs of one device of each role."""
     found = [_rollout(config, architecture, device, workload)]
     if config.evaluator.actors:
         found += _evaluator(config, architecture, device, workload)
@@ -99,21 +99,21 @@ def processes_of(
     model = LearnerModel(architecture, device, config.learner)
     learner = _learner(model, workload, config.method.loss)
     if workload.has_student and device.is_cpu:
-        # In shared memory: what is published, and what replaces it.
+        # In shared memory: the published weights, and those that replace them.
         learner.parts["published"] = 2 * architecture.parameters * bytes_each(config.engine.dtype)
     return [*found, learner]
 
 
 def adam_bytes(dtype: str) -> int:
-    """Bytes a parameter of DeepSpeed's AdamW state: two float32 moments, and beside bfloat16
-    weights a float32 master copy and the float32 gradient of the step (16 in all, else 8)."""
+    """Bytes per parameter of DeepSpeed's AdamW state: two float32 moments (8), and for bfloat16
+    weights also a float32 master copy and the float32 gradient of the step (16)."""
     return 8 if dtype == "float32" else 16
 
 
 def learner_state(parameters: int, settings: LearnerSettings) -> dict[str, int]:
-    """Weights, gradients and optimizer state of one rank, bytes.
+    """Bytes of weights, gradients and optimizer state of one rank.
 
-    ZeRO-1 shards the optimizer over ranks, ZeRO-2 the gradients too, ZeRO-3 the weights too.
+    ZeRO-1 shards the optimizer over ranks, ZeRO-2 also the gradients, ZeRO-3 also the weights.
     """
     width, stage, ranks = bytes_each(settings.dtype), settings.zero_stage, settings.ranks
 
@@ -154,7 +154,7 @@ def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
         "runtime": device.overhead_bytes,
     }
     if isinstance(loss, Divergence) and loss.teacher == "learner":
-        # The frozen reference: whole on each rank at any stage.
+        # The frozen reference, not sharded at any stage.
         parts["teacher"] = arch.parameters * width
     return Need("learner", parts, device.memory_bytes, "a device of learner.ranks")
 
@@ -169,9 +169,9 @@ def _logits(arch: Architecture, loss: Loss, targets: int) -> int:
 
 
 def _layer_activation(arch: Architecture, width: int) -> int:
-    """Bytes a token that one layer keeps for its backward pass.
+    """Bytes per token that one layer keeps for its backward pass.
 
-    In numbers: inputs of both norms, of the projections and of the residual sums
+    They are: inputs of both norms, of the projections and of the residual sums
     (4 · hidden, and float32 copies inside the two norms), queries before and after
     rotation, the attention's output, keys and values likewise, and of the MLP gate, up,
     their activation and product (4 · intermediate).
@@ -200,7 +200,7 @@ def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Wo
         scored = min(engine.max_batched_tokens, settings.slots * (expert + length))
     need = _engine("rollout", config, arch, device, settings.slots, sides, scored)
     if workload.is_taught and workload.has_student:
-        # The reference's engine stands beside the student's.
+        # The reference has an engine of its own.
         need.parts["weights"] *= 2
         need.parts["activations"] *= 2
     return need
@@ -209,7 +209,7 @@ def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Wo
 def _evaluator(
     config: RunConfig, arch: Architecture, device: Device, workload: Workload
 ) -> list[Need]:
-    """Its engine, and beside it the base with gradients while the Fisher is computed."""
+    """Its engine, and the base with gradients while the Fisher is computed."""
     settings = config.evaluator
     longest = max(*(item.naive for item in workload.items), *workload.retrieval, 0)
     scored = min(config.engine.max_batched_tokens, workload.text_tokens)
@@ -221,7 +221,7 @@ def _evaluator(
     width = bytes_each(fisher.dtype)
     parts = {
         "weights": width * arch.parameters,
-        # One parameter's at a time; the embedding is the largest.
+        # One parameter tensor at a time; the embedding is the largest.
         "gradient": width * arch.vocabulary * arch.hidden,
         "logits": fisher.max_tokens * arch.vocabulary * _LOGIT_BYTES,
     }
@@ -241,7 +241,17 @@ def _engine(
     sides: list[int],
     scored: int,
 ) -> Need:
-    """An engine whose slots hold a context of each of ``sides`` tokens."""
+    """An engine whose slots hold one context per side, of ``sides`` tokens.
+
+    Args:
+        role: name of the need.
+        config: of the run.
+        arch: the model.
+        device: one of its devices.
+        slots: requests in flight.
+        sides: longest context of each side, in tokens.
+        scored: most tokens scored in one iteration.
+    """
     engine = config.engine
     width, tp = bytes_each(engine.dtype), engine.tensor_parallel_size
     block = _block_tokens(device)
@@ -262,7 +272,7 @@ def _engine(
 
 
 def _pool(config: RunConfig, arch: Architecture, device: Device) -> list[tuple[int, str]]:
-    """The KV pool's bytes and the setting that fixes them; none: what a GPU has left."""
+    """The KV pool's bytes and the setting that fixes them; empty if a GPU takes what is left."""
     engine = config.engine
     if engine.num_blocks is not None:
         tokens = engine.num_blocks * _block_tokens(device)

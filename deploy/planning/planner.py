@@ -1,4 +1,4 @@
-"""The plan of a run: what it takes, how long, what limits it and what would help."""
+"""The plan of a run: what it needs, how long it takes, what limits it and what would help."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from deploy.planning.simulation import (
     simulate,
 )
 
-# A part that would not save this share of the time at twice the speed limits nothing.
+# A part is a bottleneck if at twice the speed it would save at least this share of the time.
 _MATTERS = 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class RolePlan:
-    """One role. ``memory``: GiB of one device by part; ``speed``: for people."""
+    """One role. ``memory``: GiB of one device by part; ``speed``: as text."""
 
     role: str
     processes: int
@@ -43,7 +43,7 @@ class RolePlan:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What is predicted. Times are seconds from the controller's start.
+    """The predictions. Times are seconds from the controller's start.
 
     ``shards``: of the queue, by the rule. ``disk``: GiB of all checkpoints at the end.
     ``scaling``: change -> total seconds with it. ``nearest``: settings to change so
@@ -89,7 +89,12 @@ def system_of(
     acceptance: float | None = None,
     target_tokens: int | None = None,
 ) -> System:
-    """A configuration as something to simulate.
+    """The system to simulate for a configuration.
+
+    Args:
+        config: the run.
+        device: of every process.
+        acceptance, target_tokens: as in :func:`workload.estimate`.
 
     Raises:
         UserError: the model or the corpus cannot be read.
@@ -116,7 +121,7 @@ def actors_a_shard(system: System) -> int:
 
 
 def make_plan(system: System, gpus: int | None = None) -> RunPlan:
-    """Plan a system on ``gpus`` devices (None: as many as it asks for)."""
+    """Plan a system on ``gpus`` devices (None: as many as it requests)."""
     config, work, device = system.config, system.workload, system.device
     arch = system.engine.architecture
     machine = Machine(arch, device, work, gpus)
@@ -189,7 +194,7 @@ def _roles(system: System) -> list[RolePlan]:
 
 
 def _disk(system: System, checkpoints: int) -> float:
-    """Bytes of every export, and of the states that are kept."""
+    """Bytes of every export and of the retained states."""
     learner = system.learner
     states = min(checkpoints, system.config.learner.keep_states)
     return checkpoints * learner.export_bytes + states * learner.state_bytes
@@ -224,14 +229,14 @@ def _scaling(system: System) -> dict[str, float]:
 
 
 def show_changes(changes: Changes) -> str:
-    """Settings as they are typed after ``--set``."""
+    """Settings in the form of ``--set``."""
     return " ".join(f"{key}={str(value).lower()}" for key, value in changes.items())
 
 
 def _assumptions(system: System) -> list[str]:
     work = system.workload
     lines = [
-        f"{workload.PROMPT_CHARACTERS} characters a token in prompts, "
+        f"{workload.PROMPT_CHARACTERS} characters per token in prompts, "
         f"{workload.TARGET_CHARACTERS} in targets"
     ]
     if work.has_student:
@@ -275,7 +280,7 @@ def _notes(system: System) -> list[str]:
 
 
 def _shorter_rows(system: System) -> int | None:
-    """The longest rows at which every rank gets one; None where no length does."""
+    """The longest rows at which every rank gets one; None if there is no such length."""
     longest = max(item.row_tokens for item in system.workload.items)
     settings = system.learner.settings
     for tokens in range(settings.row_tokens // 16 * 16, max(31, longest - 1), -16):
@@ -286,5 +291,5 @@ def _shorter_rows(system: System) -> int | None:
 
 
 def find_device(config: RunConfig, name: str | None, cores: int | None = None) -> Device:
-    """The device of a plan: the one named, or the one that the configuration asks for."""
+    """The device of a plan: the one named, or the one that the configuration requests."""
     return devices.find(name or devices.default(config), cores)

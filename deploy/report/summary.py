@@ -3,40 +3,112 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
-from actors.evaluation.results import by_step
+from actors.evaluation.results import (
+    BenchmarkScore,
+    FisherAlignment,
+    NLLCheck,
+    Scores,
+    StepResults,
+    Unmeasured,
+    by_step,
+)
 from actors.evaluation.selection import Selection, select
-from common.config import run_config as configuration
 from common.config.evaluation import HELD_OUT
-from common.config.run_config import RunConfig
+from common.config.run_config import RunConfig, load
 from common.estimates import mean_nll
+from common.json_model import JsonModel
 from common.ledger import open_view
 from common.methods import Method, Mixed, StudentSampled
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, read_jsonl
 
 
-def evaluations(run: RunDir) -> list[dict[str, Any]]:
+class TargetNLL(BenchmarkScore):
+    """Mean NLL per token with its interval; ``items``: the number of scored targets."""
+
+    items: int
+
+
+class NLLs(JsonModel):
+    """NLL of each scored target under the base model, in nats a token."""
+
+    targets: list[float]
+    canonical: list[float]
+
+
+class CheckpointSummary(StepResults):
+    """The results of one step, and the share of the held-out capability that it keeps."""
+
+    retention: float | None
+
+
+class StepFigures(JsonModel):
+    """One training step; ``loss`` in nats a token."""
+
+    step: int
+    loss: float
+    tokens_per_second: float
+
+
+class RunSummary(JsonModel):
+    """The figures that tables, plots and comparisons show; also the run's report as JSON.
+
+    ``exhausted`` lists the facts without a target, each with the reason. ``step`` is the
+    last committed step, ``chosen`` that of the selected checkpoint; ``final`` and
+    ``fisher`` are that checkpoint's.
+    """
+
+    run: str
+    method: str
+    by_student: bool
+    facts: int
+    accepted: int
+    exhausted: list[tuple[str, str]]
+    attempts: int
+    exposures_expected: int
+    exposures_trained: int
+    stopped_early: bool
+    step: int
+    checkpoint: str
+    chosen: int
+    chosen_because: str
+    target_nll: TargetNLL | None
+    canonical_nll: TargetNLL | None
+    scoring_share: float | None
+    targets: dict[str, int]
+    base: Scores
+    final: Scores
+    unverified: int
+    accepted_by_attempt: dict[int, int]
+    nlls: NLLs
+    nll_check: NLLCheck | None
+    fisher: FisherAlignment | Unmeasured | None
+    checkpoints: list[CheckpointSummary]
+    steps: list[StepFigures]
+
+
+def evaluations(run: RunDir) -> list[StepResults]:
     """Results by step, the base model first."""
     return by_step(run.eval)
 
 
-def chosen(config: RunConfig, results: list[dict[str, Any]]) -> Selection | None:
-    """The checkpoint that counts as the run's result, by the run's own rule."""
+def chosen(config: RunConfig, results: Sequence[StepResults]) -> Selection | None:
+    """The selected checkpoint, by the run's own rule."""
     settings = config.evaluator
     recall = {
-        result["step"]: result["scores"]["recall"]["value"]
+        result.step: score.value
         for result in results
-        if "value" in result["scores"].get("recall", {})
+        if isinstance(score := result.scores.get("recall"), BenchmarkScore)
     }
     return select(recall, settings.select, settings.patience, settings.min_delta)
 
 
-def summary(run: RunDir) -> dict[str, Any]:
-    """The figures that tables and comparisons show."""
-    config = configuration.load(run.config)
+def summary(run: RunDir) -> RunSummary:
+    """Summarize the run as far as it has come."""
+    config = load(run.config)
     ledger = open_view(run.ledger)
     try:
         counts = ledger.counts()
@@ -46,95 +118,98 @@ def summary(run: RunDir) -> dict[str, Any]:
         ledger.close()
     results = evaluations(run)
     selection = chosen(config, results)
-    # Without a recall to choose by, the last checkpoint is the result.
+    # If there is no recall to select by, the last checkpoint is the result.
     step = counts.committed_step if selection is None else selection.step
-    final = next((one for one in results if one["step"] == step), results[-1] if results else {})
-    return {
-        "run": run.name,
-        "method": config.method.name,
-        "by_student": config.student is not None,
-        "facts": counts.work,
-        "accepted": counts.accepted,
-        "exhausted": lost,
-        "attempts": counts.attempts,
-        "exposures_expected": counts.accepted * config.exposures_per_rollout,
-        "exposures_trained": counts.trained,
-        "stopped_early": config.learner.early_stop
+    final = next((one for one in results if one.step == step), results[-1] if results else None)
+    base = _base(results)
+    checks = (one.analyses.nll_check for one in results)
+    return RunSummary(
+        run=run.name,
+        method=config.method.name,
+        by_student=config.student is not None,
+        facts=counts.work,
+        accepted=counts.accepted,
+        exhausted=lost,
+        attempts=counts.attempts,
+        exposures_expected=counts.accepted * config.exposures_per_rollout,
+        exposures_trained=counts.trained,
+        stopped_early=config.learner.early_stop
         and selection is not None
         and selection.settled
         and counts.trained < (counts.work - counts.lost) * config.exposures_per_rollout,
-        "step": counts.committed_step,
-        "checkpoint": str(run.checkpoints / f"step_{step}"),
-        "chosen": step,
-        "chosen_because": "recall was not measured" if selection is None else selection.reason,
-        "target_nll": _nll([r.base_logprobs for r in rollouts]),
-        "canonical_nll": _nll([r.canonical_logprobs for r in rollouts]),
-        "scoring_share": _scoring_share(run),
-        "targets": _by_origin(rollouts, config.method),
-        "base": _base(results),
-        "final": final.get("scores", {}),
-        "unverified": sum(not rollout.verified for rollout in rollouts),
-        "accepted_by_attempt": _by_attempt(rollouts),
-        "nlls": {
-            "targets": [r.target_nll for r in rollouts if r.target_nll is not None],
-            "canonical": [r.canonical_nll for r in rollouts if r.canonical_nll is not None],
-        },
-        "nll_check": next(
-            (one["analyses"]["nll_check"] for one in results if "nll_check" in one["analyses"]),
-            None,
+        step=counts.committed_step,
+        checkpoint=str(run.checkpoints / f"step_{step}"),
+        chosen=step,
+        chosen_because="recall was not measured" if selection is None else selection.reason,
+        target_nll=_nll([r.base_logprobs for r in rollouts]),
+        canonical_nll=_nll([r.canonical_logprobs for r in rollouts]),
+        scoring_share=_scoring_share(run),
+        targets=_by_origin(rollouts, config.method),
+        base=base,
+        final={} if final is None else final.scores,
+        unverified=sum(not rollout.verified for rollout in rollouts),
+        accepted_by_attempt=_by_attempt(rollouts),
+        nlls=NLLs(
+            targets=[r.target_nll for r in rollouts if r.target_nll is not None],
+            canonical=[r.canonical_nll for r in rollouts if r.canonical_nll is not None],
         ),
-        "fisher": final.get("analyses", {}).get("fisher"),
-        "checkpoints": [{**one, "retention": retention(_base(results), one)} for one in results],
-        "steps": [
-            {
-                "step": line["step"],
-                "loss": line["loss"],
-                "tokens_per_second": line["tokens"] / line["seconds"],
-            }
+        nll_check=next((check for check in checks if check is not None), None),
+        fisher=None if final is None else final.analyses.fisher,
+        checkpoints=[
+            CheckpointSummary.from_json({**one.to_json(), "retention": retention(base, one.scores)})
+            for one in results
+        ],
+        steps=[
+            StepFigures(
+                step=line["step"],
+                loss=line["loss"],
+                tokens_per_second=line["tokens"] / line["seconds"],
+            )
             for line in read_jsonl(run.steps)
         ],
-    }
+    )
 
 
-def retention(base: dict[str, Any], result: dict[str, Any]) -> float | None:
-    """What is kept of the held-out capability: mean of score over the base's score.
+def retention(base: Scores, scores: Scores) -> float | None:
+    """The share of the held-out capability that is kept: mean of score over base score.
 
-    Over the shares of right answers (retrieval and the benchmarks outside the corpus) that
-    both have and where the base is right at all; None where there is none.
+    The mean is over the benchmarks that report a share of right answers (retrieval and
+    those outside the corpus), have both scores, and on which the base is above zero; None
+    if there is no such benchmark.
     """
     kept = [
-        result["scores"][name]["value"] / before["value"]
+        after.value / before.value
         for name, before in base.items()
         if name in {*HELD_OUT, "retrieval"}
-        and before.get("unit") == "fraction"
-        and before["value"] > 0
-        and "value" in result["scores"].get(name, {})
+        and isinstance(before, BenchmarkScore)
+        and before.unit == "fraction"
+        and before.value > 0
+        and isinstance(after := scores.get(name), BenchmarkScore)
     ]
     return sum(kept) / len(kept) if kept else None
 
 
-def score_text(score: dict[str, Any] | None) -> str:
-    """One score for a table: value and interval, or why there is none."""
+def score_text(score: BenchmarkScore | Unmeasured | None) -> str:
+    """One score for a table: value and interval, or the reason why there is none."""
     if score is None:
         return "not measured"
-    if "value" not in score:
-        return f"not measured: {score['not_measured']}"
-    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+    if isinstance(score, Unmeasured):
+        return f"not measured: {score.not_measured}"
+    return f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
 
 
-def _base(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The base model's scores; none where it was not measured."""
-    return results[0]["scores"] if results and results[0]["step"] == 0 else {}
+def _base(results: Sequence[StepResults]) -> Scores:
+    """The base model's scores; empty if it was not measured."""
+    return results[0].scores if results and results[0].step == 0 else {}
 
 
-def _nll(logprobs: list[list[float]]) -> dict[str, Any] | None:
-    """Mean NLL a token over the scored targets, with interval; ``items``: how many they are."""
+def _nll(logprobs: Sequence[list[float]]) -> TargetNLL | None:
     scored = [target for target in logprobs if target]
-    return {**asdict(mean_nll(scored)), "items": len(scored)} if scored else None
+    return TargetNLL(**asdict(mean_nll(scored)), items=len(scored)) if scored else None
 
 
 def _scoring_share(run: RunDir) -> float | None:
-    """Share of the rollout engines' time that scoring took, since they last started."""
+    """Share of the rollout engines' time spent on scoring, since they last started."""
     busy = scoring = 0.0
     for line in read_jsonl(run.metrics, 1):
         for series in line["series"].values():
@@ -144,7 +219,7 @@ def _scoring_share(run: RunDir) -> float | None:
 
 
 def _by_origin(rollouts: list[Rollout], method: Method) -> dict[str, int]:
-    """Targets by how they came to be; an extension counts only where it changed something."""
+    """Targets by origin; an extension counts only if it changed the target."""
 
     def origin(rollout: Rollout) -> str:
         if rollout.fallback:
@@ -165,5 +240,5 @@ def _by_origin(rollouts: list[Rollout], method: Method) -> dict[str, int]:
 
 
 def _by_attempt(rollouts: list[Rollout]) -> dict[int, int]:
-    """Verified rollouts by the attempt (from 1) that gave them."""
+    """Verified rollouts by the attempt (from 1) that produced them."""
     return dict(sorted(Counter(r.attempt + 1 for r in rollouts if r.verified).items()))

@@ -14,11 +14,11 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from common.rundir import RunDir, read_jsonl
 from deploy.cluster import process
 from deploy.observability import status as view
+from deploy.observability.run_status import RunView
 
 # What people call a role, and the name of its actor.
 ROLES = {
@@ -47,7 +47,7 @@ class Killer:
     def pid(self, role: str) -> int | None:
         """The process in a role; None where it has none, or is done."""
         found = view.read(self.run)
-        return None if found["state"] == "finished" else _pid(found, role)
+        return None if found.state == "finished" else _pid(found, role)
 
     def kill(self, role: str, how: signal.Signals = signal.SIGKILL) -> float | None:
         """Kill the process in ``role``, or stop it; seconds until its work went on.
@@ -64,10 +64,10 @@ class Killer:
             time.sleep(0.005)
         goes_on = self._goes_on(role, pid, killed)
         while not goes_on(found := view.read(self.run)):
-            is_done = found["roles"].get(ROLES[role], {}).get("state") == "done"
-            if is_done or found["state"] == "finished":
+            actor = found.roles.get(ROLES[role])
+            if (actor is not None and actor.state == "done") or found.state == "finished":
                 return None
-            assert found["state"] not in view.ENDED, found["cause"]
+            assert found.live, found.cause
             assert time.monotonic() - began < self._patience_s, f"{role} did not recover: {found}"
             time.sleep(_POLL_S)
         return time.monotonic() - began
@@ -78,14 +78,14 @@ class Killer:
         found = re.findall(r"ready after ([0-9.]+) s", log.read_text(errors="replace"))
         return float(found[-1]) if found else 0.0
 
-    def _goes_on(self, role: str, pid: int, killed: float) -> Callable[[dict[str, Any]], bool]:
+    def _goes_on(self, role: str, pid: int, killed: float) -> Callable[[RunView], bool]:
         """What is true of the status once the work of ``role`` goes on; called again and again."""
         before = self._ledger()
 
-        def replaced(found: dict[str, Any]) -> bool:
+        def replaced(found: RunView) -> bool:
             return _pid(found, role) not in (pid, None)
 
-        def rollout(found: dict[str, Any]) -> bool:
+        def rollout(found: RunView) -> bool:
             nonlocal before
             if replaced(found):
                 return self._ledger()[0] > before[0]
@@ -93,21 +93,21 @@ class Killer:
             before = self._ledger()
             return False
 
-        def queue(found: dict[str, Any]) -> bool:
+        def queue(found: RunView) -> bool:
             return self._ledger() != before
 
-        def learner(found: dict[str, Any]) -> bool:
+        def learner(found: RunView) -> bool:
             last = read_jsonl(self.run.steps, 1)
             return replaced(found) and bool(last) and last[0]["time"] > killed
 
-        def evaluator(found: dict[str, Any]) -> bool:
+        def evaluator(found: RunView) -> bool:
             return replaced(found) and (
-                found["roles"][ROLES[role]]["waiting"] != "" or self._measured_items()
+                found.roles[ROLES[role]].waiting != "" or self._measured_items()
             )
 
-        def controller(found: dict[str, Any]) -> bool:
+        def controller(found: RunView) -> bool:
             # A new one says "starting" until it has taken over the roles.
-            return replaced(found) and found["state"] != "starting"
+            return replaced(found) and found.state != "starting"
 
         conditions = [rollout, queue, learner, evaluator, controller]
         return dict(zip(ROLES, conditions, strict=True))[role]
@@ -130,8 +130,10 @@ class Killer:
         return bool(series.get("mixsd_eval_items_done"))
 
 
-def _pid(found: dict[str, Any], role: str) -> int | None:
+def _pid(found: RunView, role: str) -> int | None:
     if role == "controller":
-        return int(found["pid"])
-    actor = found["roles"].get(ROLES[role], {"state": "done"})
-    return None if actor["state"] == "done" else next(iter(actor["pids"].values()), None)
+        return found.pid
+    actor = found.roles.get(ROLES[role])
+    if actor is None or actor.state == "done":
+        return None
+    return next(iter(actor.pids.values()), None)

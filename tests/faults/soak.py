@@ -74,7 +74,7 @@ def batter(killer: Killer, seconds: float, seed: int) -> dict[str, list[float]]:
         while time.monotonic() < due:
             time.sleep(0.5)
         found = view.read(killer.run)
-        if found["state"] in view.ENDED:
+        if not found.live:
             return took
         if killer.pid(role) is None:
             say(f"{role} is done already, or not there yet")
@@ -94,10 +94,10 @@ def await_end(killer: Killer, seconds: float) -> None:
         AssertionError: it failed, or has not finished in time.
     """
     deadline = time.monotonic() + seconds
-    while (found := view.read(killer.run))["state"] not in view.ENDED:
+    while (found := view.read(killer.run)).live:
         assert time.monotonic() < deadline, f"not finished in {seconds:.0f} s: {found}"
         time.sleep(1)
-    assert found["state"] == "finished", (found["state"], found["cause"])
+    assert found.state == "finished", (found.state, found.cause)
 
 
 def quantile(values: list[float], q: float) -> float:

@@ -81,5 +81,5 @@ def test_a_student_learns_what_the_reference_says_with_the_fact_before_it(
     assert min(losses) > 0
     assert losses[-1] < 0.3 * losses[0]
     figures = summary(run)
-    assert figures["exposures_trained"] == figures["exposures_expected"] == 24
-    assert not figures["stopped_early"]
+    assert figures.exposures_trained == figures.exposures_expected == 24
+    assert not figures.stopped_early

@@ -39,12 +39,12 @@ def test_a_run_ends_in_order_at_its_first_peak_of_recall(tmp_path, tiny_model):
         call(tmp_path, "down", "peaked")
     figures = summary(RunDir(tmp_path / "peaked"))
     assert found["queue"]["ended"] is True
-    assert 0 < figures["exposures_trained"] < figures["exposures_expected"] == 3 * EPOCHS
-    assert figures["exposures_trained"] == 3 * figures["step"]
-    assert figures["stopped_early"]
-    assert figures["exhausted"] == []
-    assert figures["chosen"] < figures["step"]
-    assert "is the first peak of recall" in figures["chosen_because"]
+    assert 0 < figures.exposures_trained < figures.exposures_expected == 3 * EPOCHS
+    assert figures.exposures_trained == 3 * figures.step
+    assert figures.stopped_early
+    assert figures.exhausted == []
+    assert figures.chosen < figures.step
+    assert "is the first peak of recall" in figures.chosen_because
     events = [str(event) for event in read_jsonl(tmp_path / "peaked/events.jsonl")]
     assert sum("training ends early" in event for event in events) == 1
     assert "training was ended early" in (tmp_path / "peaked/report.html").read_text()

@@ -199,7 +199,7 @@ def test_a_second_up_finds_the_running_server_and_a_run_that_ends_leaves(watched
 
 @pytest.mark.slow
 def test_a_real_run_joins_moves_and_leaves(tmp_path):
-    """Ray, vLLM and DeepSpeed behind the shipped configuration as it stands."""
+    """Ray, vLLM and DeepSpeed behind the shipped configuration unchanged."""
     path = tmp_path / "real.yaml"
     path.write_text(yaml.safe_dump(REAL))
     folder = monitor.install(tmp_path)
@@ -245,7 +245,7 @@ def test_the_command_starts_prometheus_and_stops_what_it_started(tmp_path):
     assert again.output == "stopped: nothing was running\n"
 
 
-def test_a_port_in_use_is_named_with_its_option(tmp_path, watched):
+def test_the_error_for_a_port_in_use_names_its_option(tmp_path, watched):
     port = watched[2].address.rpartition(":")[2]
     options = ["--runs", str(tmp_path), "--prometheus-port", port]
     result = CliRunner().invoke(main, ["monitor", "up", *options])

@@ -1,7 +1,7 @@
-"""What the dashboards show. ``panels`` turns it into Grafana's JSON.
+"""The dashboards' panels. ``panels`` turns them into Grafana's JSON.
 
-``$run`` and ``$actor`` are the dashboards' variables. Metrics are the
-catalogue's and the recording rules'; a test refuses any other name.
+``$run`` and ``$actor`` are the dashboards' variables. Metric names come from the
+catalog and the recording rules; a test rejects any other name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NATS = "suffix: nats/token"
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel: queries as (PromQL, legend) pairs; ``stat`` shows the last value large."""
+    """One panel: queries as (PromQL, legend) pairs; ``stat`` shows only the last value."""
 
     title: str
     unit: str
@@ -43,7 +43,7 @@ def _rate(metric: str, labels: str = _ACTOR) -> str:
 
 
 def _of_run(metric: str, aggregate: str = "max") -> str:
-    """A figure that every learner rank reports alike, or one that adds up over actors."""
+    """A metric that is the same on every learner rank, or with ``sum`` one that adds up."""
     return f"{aggregate} by (run) ({metric})"
 
 
@@ -66,7 +66,7 @@ OVERVIEW = Board(
             "Tokens/s",
             RATE,
             (
-                (_of_run(_rate("mixsd_rollout_tokens_total", _RUN), "sum"), "{{run}} drawn"),
+                (_of_run(_rate("mixsd_rollout_tokens_total", _RUN), "sum"), "{{run}} generated"),
                 (_of_run(_rate("mixsd_learner_tokens_total", _RUN)), "{{run}} trained"),
             ),
         ),
@@ -79,7 +79,7 @@ OVERVIEW = Board(
             "Acceptance",
             SHARE,
             ((f"run:mixsd_acceptance:ratio10m{_RUN}", "{{run}}"),),
-            "Attempts that gave the answer, over ten minutes.",
+            "Share of attempts that verify, over ten minutes.",
             largest=1.0,
         ),
         Panel(
@@ -87,7 +87,7 @@ OVERVIEW = Board(
             "none",
             (
                 (f"mixsd_replay_waiting{_RUN}", "{{run}} rollouts waiting"),
-                (f"mixsd_replay_leased{_RUN}", "{{run}} work leased"),
+                (f"mixsd_replay_leased{_RUN}", "{{run}} facts leased"),
             ),
         ),
         Panel("Loss", NATS, ((_of_run(f"mixsd_learner_loss{_RUN}"), "{{run}}"),)),
@@ -98,15 +98,15 @@ OVERVIEW = Board(
             largest=1.0,
         ),
         Panel(
-            "NLL of text over checkpoints",
+            "Text NLL over checkpoints",
             NATS,
             (('mixsd_eval_score{run=~"$run", suite=~".*nll.*"}', "{{run}} {{suite}}"),),
         ),
         Panel(
-            "Who waits",
+            "Blocked time",
             SHARE,
             ((f"run_side:mixsd_blocked:ratio5m{_RUN}", "{{run}} {{side}}"),),
-            "Share of time that the queue blocks inserts (actors) or samples (the learner).",
+            "Share of time in which the queue blocks inserts (actors) or samples (the learner).",
             largest=1.0,
         ),
     ),
@@ -132,7 +132,7 @@ ACTORS = Board(
             largest=1.0,
         ),
         Panel(
-            "Facts given up",
+            "Exhausted facts",
             "none",
             ((f"mixsd_rollouts_exhausted_total{_ACTOR}", "{{actor}}"),),
         ),
@@ -159,7 +159,7 @@ ACTORS = Board(
             "Busy",
             SHARE,
             ((_rate("mixsd_rollout_busy_seconds_total"), "{{actor}}"),),
-            "Share of time in engine steps; the rest waits for work.",
+            "Share of time in engine steps; the actor waits for work in the rest.",
             largest=1.0,
         ),
         Panel("KV cache", SHARE, ((f"mixsd_engine_kv_usage{_ACTOR}", "{{actor}}"),), largest=1.0),
@@ -171,17 +171,17 @@ ACTORS = Board(
                 (f"mixsd_engine_waiting{_ACTOR}", "{{actor}} waiting"),
                 (f"mixsd_engine_idle_sessions{_ACTOR}", "{{actor}} idle sessions"),
             ),
-            "Idle sessions wait for their turn in a rollout and hold KV blocks.",
+            "Idle sessions wait for the other side of their rollout and hold KV blocks.",
         ),
         Panel("Preemptions", "none", ((f"mixsd_engine_preempted{_ACTOR}", "{{actor}}"),)),
         Panel(
-            "Seconds to take new weights",
+            "Seconds to load new weights",
             "s",
             ((f"mixsd_rollout_publish_seconds{_ACTOR}", "{{actor}} {{phase}}"),),
-            "Where the student draws its own rollouts.",
+            "Only if the rollouts are sampled from the student.",
         ),
         Panel(
-            "Version of the weights",
+            "Weight version",
             "none",
             (
                 (f"mixsd_rollout_weights_version{_ACTOR}", "{{actor}}"),
@@ -217,7 +217,7 @@ LEARNER = Board(
                 (_of_run(_rate("mixsd_learner_target_tokens_total", _RUN)), "{{run}} targets"),
             ),
         ),
-        Panel("Seconds of a step", "s", ((f"mixsd_learner_step_seconds{_RUN}", "{{actor}}"),)),
+        Panel("Seconds per step", "s", ((f"mixsd_learner_step_seconds{_RUN}", "{{actor}}"),)),
         Panel(
             "Waiting for a batch",
             SHARE,
@@ -225,7 +225,7 @@ LEARNER = Board(
             largest=1.0,
         ),
         Panel(
-            "Seconds of a checkpoint",
+            "Seconds per checkpoint",
             "s",
             ((f"mixsd_learner_checkpoint_seconds{_RUN}", "{{actor}}"),),
         ),
@@ -259,7 +259,7 @@ def _suite_panel(title: str, unit: str, suites: str) -> Panel:
             (f"mixsd_eval_base_low{labels}", "{{run}} {{suite}} base low"),
             (f"mixsd_eval_base_high{labels}", "{{run}} {{suite}} base high"),
         ),
-        "With 95 % intervals, beside the base model's.",
+        "With 95 % intervals, and those of the base model.",
     )
 
 
@@ -273,7 +273,8 @@ EVALUATION = Board(
             "Fisher alignment",
             "none",
             ((f"mixsd_fisher_alignment{_RUN}", "{{run}}"),),
-            "(D_F / |move|²) / (tr F / d): 1 ignores the base's Fisher, above 1 follows it.",
+            "(D_F / |move|²) / (tr F / d): 1 if the update ignores the base's Fisher, above 1 if "
+            "it moves along sensitive directions.",
         ),
         Panel(
             "Displacement from the base",
@@ -310,7 +311,7 @@ FAULTS = Board(
             (('ALERTS{alertname=~"Mixsd.*", run=~"$run"}', "{{alertname}} {{run}} {{actor}}"),),
         ),
         Panel(
-            "Run answers", "none", (('up{job=~".*mixsd", run=~"$run"}', "{{run}}"),), largest=1.0
+            "Run responds", "none", (('up{job=~".*mixsd", run=~"$run"}', "{{run}}"),), largest=1.0
         ),
         Panel("Restarts", "none", ((f"mixsd_actor_restarts_total{_ACTOR}", "{{run}} {{actor}}"),)),
         Panel("Actors by role", "none", ((f"run_role:mixsd_actors:up{_RUN}", "{{run}} {{role}}"),)),

@@ -1,7 +1,7 @@
 """Turns ``boards`` into Grafana's JSON: ``python -m deploy.observability.grafana.panels FOLDER``.
 
-Needs grafana-foundation-sdk, which only this module imports and the product
-does not; what it writes is committed, and a test compares.
+Needs grafana-foundation-sdk, which only this module imports. Its output is committed,
+and a test compares the two.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ACTOR_URL = (
     "/d/mixsd-actors?var-run=${__field.labels.run}&var-actor=${__field.labels.actor}"
     "&${__url_time_range}"
 )
-# What happened, as vertical lines in every panel: name -> (query, title, colour).
+# Events, as vertical lines in every panel: name -> (query, title, color).
 _EVENTS = {
     "Restarts": (
         'changes(mixsd_actor_restarts_total{run=~"$run"}[1m]) > 0',

@@ -1,1 +1,1 @@
-"""The built-in status page: what a person sees of a run without Grafana."""
+"""The built-in status page of a run, for people without Grafana."""

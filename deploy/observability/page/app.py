@@ -1,15 +1,15 @@
-"""A small WSGI application: ``/metrics`` for Prometheus, the rest for people here.
+"""A small WSGI application: ``/metrics`` for Prometheus, the status page for people.
 
-The page and its data are for this machine alone, whatever the address that
-metrics are served on: a caller from elsewhere, or a web page of another name
-that a browser here was led to, gets metrics or nothing.
+The page and its data are served only to this machine, whatever the address that
+metrics are served on. A caller from elsewhere, or a web page of another host name
+that a local browser opened, gets the metrics or nothing.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,14 @@ class StatusPage:
     """The application.
 
     Args:
-        status: what ``status.json`` shows, scores included.
-        points: the run's past (:class:`deploy.observability.history.History`).
+        status: the status with its scores, as JSON.
+        points: the run's history (:class:`deploy.observability.history.History`).
         metrics: the application behind ``/metrics``.
     """
 
     def __init__(
         self,
-        status: Callable[[], dict[str, Any]],
+        status: Callable[[], Mapping[str, object]],
         points: Callable[[], list[dict[str, float]]],
         metrics: WSGIApplication,
     ) -> None:

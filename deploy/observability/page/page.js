@@ -1,5 +1,5 @@
 "use strict";
-// Polls the run's own address and draws; holds no state but the last replies.
+// Polls the run's endpoint and draws; the last replies are its only state.
 
 const WIDTH = 360, HEIGHT = 150, LEFT = 46, BOTTOM = 18, TOP = 8;
 const POLL_MS = 2000;
@@ -52,7 +52,7 @@ function plot(title, unit, curves, label, fromZero = true) {
   const caption = element("figcaption", {}, title);
   const figure = element("figure", {}, caption);
   if (!drawn.length) {
-    figure.append(element("p", {}, "nothing yet"));
+    figure.append(element("p", {}, "no data yet"));
     return figure;
   }
   const all = drawn.flatMap((curve) => curve.points);
@@ -105,12 +105,12 @@ function drawPlots(points, scores, analyses) {
     .map(([step, scored]) => [step, scored[suite].value])});
   const isShare = (suite) => scores.some(([, scored]) => scored[suite]?.unit === "fraction");
   const step = (value) => `step ${Math.round(value)}`;
-  // Absent where no Fisher is configured, so no empty plot then.
+  // No plot if no Fisher is configured.
   const aligned = analyses.filter(([, found]) => found.fisher?.alignment != null)
     .map(([at, found]) => [at, found.fisher.alignment]);
   $("plots").replaceChildren(
     plot("Throughput", "tokens/s", [
-      {name: "drawn", points: ratio(points, "tokens_drawn", "time", 10)},
+      {name: "generated", points: ratio(points, "tokens_drawn", "time", 10)},
       {name: "trained", points: ratio(points, "tokens_trained", "time", 10)}], after),
     plot("Acceptance", "", [
       {name: "verified / attempts", points: ratio(points, "verified", "attempts", 20)}], after),
@@ -118,8 +118,8 @@ function drawPlots(points, scores, analyses) {
       {name: "rollouts waiting", points: values(points, "waiting")},
       {name: "attempts in flight", points: values(points, "in_flight")}], after),
     plot("Loss", "nats/token", [{name: "", points: values(points, "loss")}], after),
-    plot("Scores", "", suites.filter(isShare).map(curve), step),
-    plot("NLL of text", "nats/token", suites.filter((suite) => !isShare(suite)).map(curve), step,
+    plot("Scores by checkpoint", "", suites.filter(isShare).map(curve), step),
+    plot("Text NLL", "nats/token", suites.filter((suite) => !isShare(suite)).map(curve), step,
          false),
     ...(aligned.length ? [plot("Fisher alignment", "", [{name: "", points: aligned}], step, false)]
                        : []));
@@ -170,8 +170,8 @@ async function poll() {
     drawTables(status, scores);
     $("connection").textContent = "";
   } catch (error) {
-    // The address closes with the run; what was drawn last stays.
-    $("connection").textContent = `no answer (${error.message}); the run may have ended`;
+    // The endpoint closes with the run; the last plots stay.
+    $("connection").textContent = `no response (${error.message}); the run may have ended`;
   }
   setTimeout(poll, POLL_MS);
 }

@@ -1,8 +1,8 @@
-"""The list of live runs that Prometheus reads (``file_sd``): a file a run.
+"""The list of live runs that Prometheus reads (``file_sd``): one file per run.
 
-A run's controller writes its file when it starts and takes it away when the
-run has ended. A controller that was killed leaves it behind: then the target
-is down, which is what an operator should see, until ``up`` or ``down``.
+A run's controller writes its file when it starts and removes it when the run has
+ended. If the controller is killed, the file remains and Prometheus shows the target
+as down, as an operator should see it, until ``up`` or ``down``.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from common.config.sections import MetricsSettings
 from common.rundir import RunDir, write_atomic
 
 
 def default_folder(runs: Path) -> Path:
-    """Where the runs of a folder list themselves."""
+    """The folder in which the runs of ``runs`` list themselves."""
     return runs / ".prometheus" / "targets"
 
 
@@ -29,7 +28,7 @@ def announce(run: RunDir, settings: MetricsSettings, address: str, ray: Sequence
         address = f"{socket.gethostname()}:{port}"
     path = _path(run, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    entries: list[dict[str, Any]] = [{"targets": [address], "labels": {"run": run.name}}]
+    entries: list[dict[str, object]] = [{"targets": [address], "labels": {"run": run.name}}]
     if ray:
         entries.append({"targets": list(ray), "labels": {"run": run.name, "job": "ray"}})
     # Prometheus may run as another user; an address is no secret.

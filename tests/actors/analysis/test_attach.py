@@ -55,7 +55,7 @@ def test_suites_fisher_and_the_check_of_the_nlls_are_measured_and_nothing_twice(
     # A suite of two targets; the check; two parts and their sum; one checkpoint.
     assert done == 2 + 1 + 3 + 1
     base, step = by_step(tmp_path / "eval")
-    assert base["analyses"] == {
+    assert base.analyses.to_json() == {
         "nll_check": {
             "stored": 1.0,
             "recomputed": 1.0,
@@ -65,8 +65,8 @@ def test_suites_fisher_and_the_check_of_the_nlls_are_measured_and_nothing_twice(
             "tokens": 2,
         }
     }
-    assert step["scores"]["text_nll"]["value"] == 1.0
-    found = step["analyses"]["fisher"]
+    assert step.to_json()["scores"]["text_nll"]["value"] == 1.0
+    found = step.to_json()["analyses"]["fisher"]
     assert found["benchmarks"] == {"text_nll": 3}
     assert found["raw"] == pytest.approx(1e-4 * found["size"], rel=1e-3)
     # The same move everywhere: within each layer F does not matter.

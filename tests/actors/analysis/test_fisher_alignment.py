@@ -137,7 +137,7 @@ def test_a_checkpoint_is_measured_once_and_the_base_is_not(base, tmp_path):
     # Four parts, their sum, one checkpoint.
     assert worked == [True] * 6 + [False] * 2
     (step,) = by_step(results.folder)
-    found = step["analyses"]["fisher"]
+    found = step.to_json()["analyses"]["fisher"]
     norm = _values(fisher)["model.norm.weight"]
     assert found["raw"] == pytest.approx(32 * 0.25)
     assert found["weighted"] == pytest.approx(0.25 * norm.sum().item(), rel=1e-5)
@@ -154,7 +154,8 @@ def test_another_model_s_checkpoint_is_told_not_measured(base, tmp_path):
     _finish(fisher)
     (tmp_path / "empty").mkdir()
     Alignment(fisher, base, results).advance([EvaluatedModel(8, tmp_path / "empty", "x")], False)
-    assert "no tensor" in by_step(results.folder)[0]["analyses"]["fisher"]["not_measured"]
+    (step,) = by_step(results.folder)
+    assert "no tensor" in step.to_json()["analyses"]["fisher"]["not_measured"]
 
 
 def test_examples_are_drawn_by_seed_and_cut_at_their_start():

@@ -37,7 +37,7 @@ def test_both_numbers_are_kept_with_their_difference(tmp_path):
     assert check.advance([BASE], True) == (False, False)
     assert held == [BASE]
     (step,) = by_step(tmp_path)
-    assert step["analyses"]["nll_check"] == {
+    assert step.to_json()["analyses"]["nll_check"] == {
         "stored": 1.75,
         "recomputed": 1.5,
         "difference": -0.25,

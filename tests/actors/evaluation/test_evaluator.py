@@ -44,8 +44,8 @@ def test_the_newest_comes_first_and_weights_are_swapped_in_the_warm_engine(tmp_p
     evaluator, engine = _evaluator(tmp_path, targets)
     assert evaluator.run() == 3
     assert engine.loaded == ["weights-8", "weights-4", "weights-0"]
-    assert [one["step"] for one in by_step(tmp_path)] == [0, 4, 8]
-    assert by_step(tmp_path)[1]["scores"]["recall"]["value"] == 0.25
+    assert [one.step for one in by_step(tmp_path)] == [0, 4, 8]
+    assert by_step(tmp_path)[1].to_json()["scores"]["recall"]["value"] == 0.25
 
 
 def test_what_the_engine_holds_is_not_loaded(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_the_same_weights_at_another_step_have_the_same_scores(tmp_path: Path) -
     evaluator, _ = _evaluator(tmp_path, [_target(4, "same"), _target(8, "same")], engine)
     assert evaluator.run() == 1
     first, second = by_step(tmp_path)
-    assert (first["step"], second["step"]) == (4, 8)
-    assert first["scores"] == second["scores"]
+    assert (first.step, second.step) == (4, 8)
+    assert first.scores == second.scores
     assert len(Results(tmp_path).responses(Results(tmp_path).all()[-1])) == 4
 
 
@@ -85,7 +85,7 @@ def test_every_response_is_kept(tmp_path: Path) -> None:
     responses = Results(tmp_path).responses(result)
     assert [one["right"] for one in responses] == [False, True, False, False]
     # Leader 1 is a trained name that the other questions do not mention.
-    assert result["scores"]["recall"]["errors"] == {"leakage": 3}
+    assert result.to_json()["scores"]["recall"]["errors"] == {"leakage": 3}
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".gz"}
 
 
@@ -133,7 +133,7 @@ def test_the_base_is_measured_while_a_checkpoint_is_waited_for(tmp_path: Path) -
     deadline = time.monotonic() + 20
     while evaluator.waiting != "a checkpoint" and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert [one["step"] for one in by_step(tmp_path)] == [0]
+    assert [one.step for one in by_step(tmp_path)] == [0]
     evaluator.drain()
     worker.join(20)
     assert not worker.is_alive()
@@ -214,16 +214,20 @@ def test_an_owner_that_comes_back_does_not_remove_the_claim_of_its_heir(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def _score(value: float) -> dict[str, Any]:
+    return {"value": value, "low": 0.0, "high": 1.0, "n": 4, "unit": "fraction"}
+
+
 def test_a_later_result_of_a_step_counts(tmp_path: Path) -> None:
     results = Results(tmp_path)
     target = _target(4)
     for key, value in (("a" * 8, 0.1), ("b" * 8, 0.2)):
-        results.write(target, "s", key, {"scores": {"recall": {"value": value}}}, [])
-    assert by_step(tmp_path) == [
+        results.write(target, "s", key, {"scores": {"recall": _score(value)}}, [])
+    assert [one.to_json() for one in by_step(tmp_path)] == [
         {
             "step": 4,
             "weights": target.weights,
-            "scores": {"recall": {"value": 0.2}},
+            "scores": {"recall": _score(0.2)},
             "analyses": {},
         }
     ]
@@ -233,5 +237,5 @@ def test_the_suite_s_key_is_in_the_result(tmp_path: Path) -> None:
     _evaluator(tmp_path, [_target(0)])[0].run()
     (result,) = Results(tmp_path).all()
     suite = build_suite("recall", materials(Corpus(FACTS, [])))
-    assert (result["suite"], result["suite_hash"]) == ("recall", suite.key)
-    assert result["seconds"] >= 0
+    assert (result.suite, result.suite_hash) == ("recall", suite.key)
+    assert result.seconds >= 0

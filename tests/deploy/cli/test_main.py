@@ -117,7 +117,7 @@ def test_a_live_runs_name_is_refused(tmp_path):
         ("taken.jsonl", [], "exists; choose another file, or replace it with --force"),
         ("taken.jsonl", ["--force", "--so-far"], "run run-targets has no targets yet"),
         (".", [], "a folder; name a file in it"),
-        ("nowhere/targets.jsonl", [], "nowhere is no folder that can be written to"),
+        ("nowhere/targets.jsonl", [], "nowhere is not a writable folder"),
     ],
 )
 def test_targets_that_could_not_be_written_are_not_drawn(tmp_path, out, options, message):

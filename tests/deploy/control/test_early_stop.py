@@ -36,8 +36,13 @@ def run(tmp_path) -> RunDir:
 
 
 def measure(run: RunDir, step: int, score: dict) -> None:
+    interval = {"low": 0.0, "high": 1.0, "n": 2, "unit": "fraction"}
     head = {"step": step, "weights": f"w{step}", "suite": "recall", "suite_hash": "h"}
-    result = {**head, "measured": float(step), "scores": {"recall": score}}
+    result = {
+        **head,
+        "measured": float(step),
+        "scores": {"recall": {**interval, **score} if "value" in score else score},
+    }
     (run.eval / f"step_{step}-w-recall-h.json").write_text(json.dumps(result))
 
 
@@ -125,14 +130,14 @@ def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
     ledger.close()
     assert step == 4
     figures = summary(run)
-    assert (figures["exposures_trained"], figures["exposures_expected"]) == (8, 20)
-    assert figures["stopped_early"]
-    assert figures["chosen"] == 2
-    assert figures["exhausted"] == []
+    assert (figures.exposures_trained, figures.exposures_expected) == (8, 20)
+    assert figures.stopped_early
+    assert figures.chosen == 2
+    assert figures.exhausted == []
     run.steps.write_text("")
     write_report([run])
     assert "8 of\n20 exposures trained in 4 steps; training was ended early" in (
         run.report.read_text()
     )
     run.config.write_text(dump(config(learner={"early_stop": False, "epochs": 10})))
-    assert not summary(run)["stopped_early"]
+    assert not summary(run).stopped_early

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from common.config import run_config as configuration
+from common.config.run_config import RunConfig, dump, load, parse
 from common.errors import UserError
 from deploy.cli.main import main
-from deploy.kuberay import folder, manifests
-from deploy.kuberay.manifests import METRICS_PORT, Site
+from deploy.kuberay import folder, manifests, sizing
+from deploy.kuberay.sizing import METRICS_PORT, Site
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "deploy" / "kuberay"
@@ -24,7 +24,7 @@ OVERLAYS = sorted((SHIPPED / "overlays").iterdir())
 SCHEMAS = ROOT.parent / "shared" / "schemas" / "kuberay"
 
 
-def _config(**changes: Any) -> configuration.RunConfig:
+def _config(**changes: Any) -> RunConfig:
     settings = {
         "name": "Mine_1",
         "method": {"name": "mixsd"},
@@ -33,11 +33,11 @@ def _config(**changes: Any) -> configuration.RunConfig:
         "learner": {"ranks": 2},
         **changes,
     }
-    return configuration.parse(settings, "test")
+    return parse(settings, "test")
 
 
-def _gpus(config: configuration.RunConfig, site: Site | None = None) -> dict[str, tuple[int, int]]:
-    """(pods, GPUs a pod) by worker group, as they stand in the manifest."""
+def _gpus(config: RunConfig, site: Site | None = None) -> dict[str, tuple[int, int]]:
+    """(pods, GPUs per pod) by worker group, as in the manifest."""
     site = site or Site()
     spec = manifests.ray_cluster(config, site)["spec"]
     return {
@@ -79,7 +79,7 @@ def test_ranks_fill_whole_nodes_where_they_can():
     assert _gpus(config, Site(gpus_per_node=4))["learner"] == (5, 2)
 
 
-def test_a_cpu_run_asks_for_no_gpu():
+def test_a_cpu_run_requests_no_gpu():
     config = _config(engine={"device": "cpu"}, learner={"device": "cpu", "ranks": 1})
     assert {gpus for _, gpus in _gpus(config).values()} == {0}
 
@@ -98,7 +98,7 @@ def test_the_autoscaler_moves_rollout_pods_only_and_within_its_bound():
 )
 def test_the_bound_follows_the_runs_own_scaling(changes):
     config = _config(rollout={"actors": 3, **changes})
-    rollout = manifests.groups(config, Site())[0]
+    rollout = sizing.groups(config, Site())[0]
     assert (rollout.pods, rollout.most) == (3, 9)
 
 
@@ -108,7 +108,7 @@ def test_each_role_has_nodes_of_its_own_and_the_queue_stays_on_the_head():
     names = [json.loads(json.loads(group["rayStartParams"]["resources"])) for group in offered]
     roles = ("replay", "rollout", "learner", "evaluator")
     assert names == [{f"mixsd_{role}": 1} for role in roles]
-    assert manifests.resolve(_config()).cluster.dedicated
+    assert sizing.resolve(_config()).cluster.dedicated
 
 
 @pytest.mark.parametrize(
@@ -120,15 +120,15 @@ def test_each_role_has_nodes_of_its_own_and_the_queue_stays_on_the_head():
 )
 def test_what_cannot_fit_is_refused(config, site, message):
     with pytest.raises(UserError, match=message):
-        manifests.groups(config, site)
+        sizing.groups(config, site)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_the_shipped_overlays_are_what_render_writes(overlay):
-    config = configuration.load(overlay / "config.yaml")
+    config = load(overlay / "config.yaml")
     expected = folder.overlay(config, Site(), "../../base")
     assert {path.name: path.read_text() for path in overlay.iterdir()} == expected
-    gpus, nodes = manifests.num_gpus(config, Site())
+    gpus, nodes = sizing.num_gpus(config, Site())
     assert (f"{gpus}gpu", nodes) == (overlay.name, gpus // 8)
 
 
@@ -149,7 +149,7 @@ def test_every_container_is_confined(overlay):
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
-def test_monitor_policy_volume_and_pods_name_each_other_rightly(overlay):
+def test_monitor_policy_volume_and_pods_refer_to_each_other(overlay):
     found = {
         (doc["kind"], doc["metadata"]["name"]): doc for doc in _files(overlay) if "spec" in doc
     }
@@ -205,15 +205,15 @@ def test_core_manifests_follow_kubernetes_schemas():
 CORE = {"PersistentVolumeClaim", "NetworkPolicy"}
 
 
-def test_render_writes_a_folder_and_says_what_it_needs(tmp_path):
+def test_render_writes_a_folder_and_prints_what_it_needs(tmp_path):
     source = tmp_path / "run.yaml"
-    source.write_text(configuration.dump(_config()))
+    source.write_text(dump(_config()))
     out = tmp_path / "k8s"
     result = CliRunner().invoke(main, ["render", "k8s", str(source), "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert "6 GPUs, 1 node(s) of 8" in result.output
     assert (out / "base" / "kustomization.yaml").exists()
-    written = configuration.load(out / "run" / "config.yaml")
+    written = load(out / "run" / "config.yaml")
     assert written.rollout.actors == 3
     assert written.metrics.port == METRICS_PORT
     again = CliRunner().invoke(

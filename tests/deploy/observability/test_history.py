@@ -12,7 +12,7 @@ def _drawn(tokens: float, actor: str = "rollout-0") -> dict:
     return {actor: {"mixsd_rollout_tokens_total": tokens}}
 
 
-def test_counters_add_up_over_actors_and_gauges_are_as_they_stand():
+def test_counters_and_gauges_add_up_over_actors():
     history = History()
     history.add(
         1.0, {**_drawn(10), **_drawn(5, "rollout-1"), "replay": {"mixsd_replay_waiting": 7}}
@@ -20,7 +20,7 @@ def test_counters_add_up_over_actors_and_gauges_are_as_they_stand():
     assert history.points() == [{"time": 1.0, "tokens_drawn": 15.0, "waiting": 7.0}]
 
 
-def test_a_restarted_actor_loses_nothing_of_the_total():
+def test_a_restart_of_an_actor_keeps_the_total():
     history = History()
     for at, tokens in enumerate((10, 30, 4, 6)):
         history.add(float(at), _drawn(tokens))
@@ -40,7 +40,7 @@ def test_only_the_first_learner_rank_counts_since_each_reports_the_whole_batch()
     assert history.points()[0]["tokens_trained"] == 9
 
 
-def test_a_long_run_is_thinned_out_and_keeps_its_ends():
+def test_a_long_run_keeps_fewer_points_and_both_ends():
     history = History()
     for at in range(10 * MAX_POINTS + 3):
         history.add(float(at), _drawn(2.0 * at))
@@ -55,7 +55,7 @@ def test_a_long_run_is_thinned_out_and_keeps_its_ends():
 
 
 @pytest.mark.parametrize("torn", ['{"time": 2.0, "ser', '{"time": 2.0, "ser{"time": 2.5}\n'])
-def test_a_resumed_run_goes_on_from_its_file_whatever_a_kill_left_of_a_line(tmp_path, torn):
+def test_a_resumed_run_continues_from_its_file_even_after_a_torn_line(tmp_path, torn):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"time": 1.0, "series": _drawn(10)}) + "\n" + torn)
     history = History()
@@ -64,7 +64,7 @@ def test_a_resumed_run_goes_on_from_its_file_whatever_a_kill_left_of_a_line(tmp_
     assert [point["tokens_drawn"] for point in history.points()] == [10, 14]
 
 
-def test_a_run_without_a_file_has_no_past(tmp_path):
+def test_a_run_without_a_file_has_no_points(tmp_path):
     history = History()
     history.load(tmp_path / "none.jsonl")
     assert history.points() == []

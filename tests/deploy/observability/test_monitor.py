@@ -10,7 +10,7 @@ from deploy.cli.main import main
 from deploy.observability import monitor
 
 
-def test_without_prometheus_the_remedy_is_named_and_nothing_is_written(tmp_path, monkeypatch):
+def test_without_prometheus_the_error_names_a_remedy_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     result = CliRunner().invoke(main, ["monitor", "up", "--runs", str(tmp_path / "runs")])
     assert result.exit_code == 2
@@ -19,7 +19,7 @@ def test_without_prometheus_the_remedy_is_named_and_nothing_is_written(tmp_path,
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_what_is_installed_stands_on_its_own_and_is_renewed(tmp_path):
+def test_an_installed_configuration_is_self_contained_and_is_renewed(tmp_path):
     folder = monitor.install(tmp_path)
     (folder / "targets" / "run.json").write_text('[{"targets": ["127.0.0.1:1"]}]')
     rules = folder / "rules" / "alerts.yml"
@@ -32,7 +32,7 @@ def test_what_is_installed_stands_on_its_own_and_is_renewed(tmp_path):
     assert "WARNING" not in result.stdout + result.stderr
 
 
-def test_a_server_that_does_not_start_is_named_with_its_log(tmp_path, monkeypatch):
+def test_the_error_of_a_server_that_does_not_start_names_its_log(tmp_path, monkeypatch):
     binary = tmp_path / "bin" / "prometheus"
     binary.parent.mkdir()
     binary.write_text("#!/bin/sh\necho no disk >&2\nexit 1\n")

@@ -1,4 +1,4 @@
-"""The status page: what it serves to whom, and how it looks in a browser."""
+"""The status page: access to it, and how it looks in a browser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _scores(value: float, text: float) -> dict:
 
 @pytest.fixture
 def run(tmp_path):
-    """A run of two minutes and two checkpoints, as its folder tells."""
+    """The folder of a run of two minutes and two checkpoints."""
     run = RunDir(tmp_path / "example")
     run.create()
     now = time.time()
@@ -55,7 +55,9 @@ def run(tmp_path):
     for step, scores in ((0, _scores(0.1, 3.7)), (60, _scores(0.8, 3.8)), (120, _scores(0.9, 3.9))):
         found = {"scores": scores}
         if step:
-            found["analyses"] = {"fisher": {"alignment": 1 + step / 1000}}
+            found["analyses"] = {
+                "fisher": {"alignment": 1 + step / 1000, "weighted": 0.4, "raw": 2.0}
+            }
         Results(run.eval).write(EvaluatedModel(step, Path(), "w"), "all", "key", found, [])
     lines = [
         json.dumps({"time": now - 120 + second, "series": series(second)}) for second in range(120)
@@ -89,7 +91,7 @@ def test_status_history_and_metrics_are_served_beside_each_other(endpoint):
     assert 'mixsd_learner_step{actor="learner-0",run="example"} 120.0' in _get(endpoint, "/metrics")
 
 
-def test_the_page_brings_all_it_needs_and_no_secret(endpoint, run):
+def test_the_page_is_self_contained_and_holds_no_secret(endpoint, run):
     served = {path: _get(endpoint, path) for path in ("/", "/page.css", "/page.js")}
     for text in (*served.values(), _get(endpoint, "/status.json"), _get(endpoint, "/history.json")):
         assert run.token.read_text() not in text
@@ -104,7 +106,7 @@ def test_no_other_file_is_served(endpoint, path):
         _get(endpoint, path)
 
 
-def test_a_web_page_of_another_name_gets_nothing(endpoint):
+def test_a_web_page_of_another_host_name_gets_nothing(endpoint):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         _get(endpoint, "/status.json", Host=f"rebound.example:{endpoint.address.split(':')[1]}")
 
@@ -132,7 +134,7 @@ def test_a_caller_from_another_machine_gets_metrics_only(path, caller, status):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_browser_draws_every_plot_without_a_complaint(endpoint, tmp_path):
+def test_a_browser_draws_every_plot_without_errors(endpoint, tmp_path):
     stop = threading.Event()
     thread = threading.Thread(target=_keep_moving, args=(endpoint, stop))
     thread.start()
@@ -140,15 +142,15 @@ def test_a_browser_draws_every_plot_without_a_complaint(endpoint, tmp_path):
         # MIXSD_SCREENSHOTS keeps the picture for people.
         picture = Path(os.environ.get("MIXSD_SCREENSHOTS", tmp_path)) / "status.png"
         _browse(endpoint, tmp_path, f"--screenshot={picture}", "--window-size=1280,1080")
-        html, complaints = _browse(endpoint, tmp_path, "--dump-dom", "--enable-logging=stderr")
+        html, errors = _browse(endpoint, tmp_path, "--dump-dom", "--enable-logging=stderr")
     finally:
         stop.set()
         thread.join()
     assert picture.stat().st_size > 10_000
-    assert "CONSOLE" not in complaints, complaints
+    assert "CONSOLE" not in errors, errors
     assert html.count("<polyline") == 9
     assert 'Fisher alignment<span class="s0">1.12<' in html
-    assert "nothing yet" not in html
+    assert "no data yet" not in html
     assert "31 of 40 rollouts · step 119 of 150 · about 46 s left" in html
     assert "0.900 [0.800, 1.000]" in html
     assert "&lt;b&gt;killed&lt;/b&gt;" in html

@@ -2,10 +2,13 @@ import json
 
 from common.rundir import RunDir
 from deploy.observability import status as view
+from deploy.observability.run_status import RunStatus, RunView
 from deploy.observability.throughput import Measuring, Speed, measuring, speed
 
+SCORE = {"value": 0.25, "low": 0.05, "high": 0.7, "n": 4, "unit": "fraction"}
 
-def _status(**changes):
+
+def _file(**changes):
     return {
         "run": "toy",
         "state": "running",
@@ -34,16 +37,18 @@ def _status(**changes):
         },
         "learner": {"step": 12.0, "loss": 2.5},
         "analyses": {},
-        "scores": {
-            "step_0": {"recall": {"value": 0.25, "n": 4}, "text_nll": {"not_measured": "x"}}
-        },
+        "scores": {"step_0": {"recall": SCORE, "text_nll": {"not_measured": "x"}}},
         "measuring": {"evaluator-0": {"done": 12, "total": 40, "seconds_left": 61.0}},
         "speed": {"rollout_tokens": 52.4, "learner_tokens": 201.6, "step_seconds": 3.5},
         **changes,
     }
 
 
-def test_the_view_tells_progress_speed_and_who_waits_for_what():
+def _status(**changes):
+    return RunView.from_json(_file(**changes))
+
+
+def test_the_lines_show_progress_speed_and_what_each_side_waits_for():
     lines = view.lines(_status())
     assert lines[0] == "run        toy: running, method mixsd, 1 min 5 s"
     assert lines[1] == "rollouts   ████████████░░░░░░░░░░░░ 18/40 accepted, 52 tokens/s"
@@ -57,7 +62,7 @@ def test_the_view_tells_progress_speed_and_who_waits_for_what():
     assert max(map(len, lines)) <= 80
 
 
-def test_the_newest_fisher_alignment_is_shown_in_a_line():
+def test_the_newest_fisher_alignment_has_a_line():
     fisher = {"alignment": 1.25, "weighted": 0.0375, "raw": 12.0}
     found = {
         "step_0": {},
@@ -79,8 +84,8 @@ def test_a_run_that_has_not_begun_shows_its_roles_only():
     ]
 
 
-def test_where_nobody_learns_there_are_no_exposures_to_show():
-    queue = {**_status()["queue"], "exposures_expected": 0, "exposures_sampled": 0}
+def test_without_training_no_exposures_are_shown():
+    queue = {**_file()["queue"], "exposures_expected": 0, "exposures_sampled": 0}
     shown = {line.split()[0] for line in view.lines(_status(queue=queue, learner={}))}
     assert "rollouts" in shown
     assert "exposures" not in shown
@@ -93,13 +98,13 @@ def test_the_line_for_logs_holds_the_same_figures():
     )
 
 
-def test_no_role_of_a_run_that_has_ended_is_up(tmp_path):
+def test_no_role_of_an_ended_run_is_up(tmp_path):
     run = RunDir(tmp_path)
     roles = {name: {"state": state} for name, state in (("replay", "up"), ("learner", "done"))}
     for state, shown in (("finished", "ended"), ("interrupted", "up")):
-        run.status.write_text(json.dumps(_status(state=state, roles=roles)))
-        found = view.read(run)["roles"]
-        assert (found["replay"]["state"], found["learner"]["state"]) == (shown, "done")
+        run.status.write_text(json.dumps(_file(state=state, roles=roles)))
+        found = view.read(run).roles
+        assert (found["replay"].state, found["learner"].state) == (shown, "done")
 
 
 def test_speed_is_taken_over_the_last_ten_steps(tmp_path):
@@ -122,7 +127,7 @@ def test_a_restarted_actor_counts_its_tokens_from_zero(tmp_path):
     assert speed(run).rollout_tokens == 20.0
 
 
-def test_time_left_of_a_benchmark_is_that_of_the_current_one_at_its_rate(tmp_path):
+def test_time_left_is_that_of_the_current_benchmark_at_its_rate(tmp_path):
     run = RunDir(tmp_path)
     # The end of another benchmark, then 6 items in 4 s: the 32 that are left take 21.3 s.
     counts = [(10.0, 8, 9), (12.0, 9, 9), (14.0, 2, 40), (16.0, 5, 40), (18.0, 8, 40)]
@@ -145,3 +150,14 @@ def test_time_left_of_a_benchmark_is_that_of_the_current_one_at_its_rate(tmp_pat
     (found,) = measuring(run).items()
     assert found[0] == "evaluator-0"
     assert found[1] == Measuring(8, 40, seconds_left=32 * 4.0 / 6)
+
+
+def test_a_status_of_another_version_keeps_its_keys(tmp_path):
+    run = RunDir(tmp_path)
+    older = {"state": "running", "roles": {"learner": {"state": "up"}}, "queue": {"facts": 4}}
+    newer = {**_file(), "unknown": {"x": [1]}, "queue": {**_file()["queue"], "unknown": 2}}
+    for written in (older, newer):
+        run.status.write_text(json.dumps(written))
+        status = RunStatus.load(run)
+        assert status is not None
+        assert status.to_json() == written

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from common.errors import UserError
-from deploy.planning.architecture import of_config, resolve
+from deploy.planning.architecture import from_config, resolve
 
 TINY = {
     "model_type": "llama",
@@ -33,7 +33,7 @@ def test_bundled_models_have_their_published_size(spec, parameters):
 
 
 def test_a_tiny_model_is_counted_by_hand():
-    model = of_config("tiny", TINY)
+    model = from_config("tiny", TINY)
     # q 4x4, k and v 4x2 each, o 4x4, three MLP matrices 4x8: 16 + 16 + 16 + 96.
     assert model.layer_matrices == 144
     # Two layers with two norms of 4, the final norm, embedding and head of 10x4.
@@ -41,7 +41,7 @@ def test_a_tiny_model_is_counted_by_hand():
 
 
 def test_flops_are_two_a_multiply_add():
-    model = of_config("tiny", TINY)
+    model = from_config("tiny", TINY)
     # 3 tokens through 2 layers of 144, one through the head of 40.
     assert model.forward_flops(3, 1, 0) == 2 * (3 * 2 * 144 + 40)
     # Each attends to 5 positions: scores and mix, q_dim 4, 2 layers, 2 FLOPs each.
@@ -54,16 +54,16 @@ def test_keys_and_values_of_qwen3_8b_take_144_kib_a_token():
 
 
 def test_biases_and_head_norms_are_counted():
-    plain = of_config("tiny", TINY).parameters
+    plain = from_config("tiny", TINY).parameters
     # q 4, k 2, v 2 a layer.
-    assert of_config("tiny", {**TINY, "model_type": "qwen2"}).parameters == plain + 2 * 8
+    assert from_config("tiny", {**TINY, "model_type": "qwen2"}).parameters == plain + 2 * 8
     # One norm of head_dim 2 for q, one for k, a layer.
-    assert of_config("tiny", {**TINY, "model_type": "qwen3"}).parameters == plain + 2 * 4
+    assert from_config("tiny", {**TINY, "model_type": "qwen3"}).parameters == plain + 2 * 4
 
 
 def test_a_local_folder_is_read(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(TINY))
-    assert resolve(str(tmp_path)).parameters == of_config("tiny", TINY).parameters
+    assert resolve(str(tmp_path)).parameters == from_config("tiny", TINY).parameters
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_a_local_folder_is_read(tmp_path):
         ({"hidden_size": None}, "no 'hidden_size'"),
     ],
 )
-def test_what_cannot_be_counted_is_refused(change, message):
+def test_an_unknown_architecture_is_refused(change, message):
     config = {key: value for key, value in {**TINY, **change}.items() if value is not None}
     with pytest.raises(UserError, match=message):
-        of_config("tiny", config)
+        from_config("tiny", config)
 
 
-def test_a_folder_without_a_configuration_is_named(tmp_path):
+def test_the_error_for_a_folder_without_a_configuration_names_it(tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
         resolve(str(tmp_path))

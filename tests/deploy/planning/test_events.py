@@ -35,7 +35,7 @@ def test_cores_that_share_caches_add_less_than_one_each():
     assert finish_times(loop, (0, [Compute(1)]), (0, [Compute(3)])) == [1 / 0.7, 1 / 0.7 + 2]
 
 
-def test_a_late_comer_slows_what_is_left():
+def test_a_later_process_slows_the_rest_of_the_first():
     # At 1 s one second is left of the first; both then need two seconds for one.
     assert finish_times(Loop(cores=1), (0, [Compute(2)]), (1, [Compute(1)])) == [3, 3]
 
@@ -70,12 +70,12 @@ def test_nothing_ends_before_the_cores_could_do_it(starts, cores):
         assert end >= at + sum(waits) - 1e-6
     total = sum(sum(waits) for _, waits in starts)
     assert max(ends) >= total / cores - 1e-6
-    # And no core rests while work waits.
+    # And no core idles while work waits.
     assert max(ends) <= max(at for at, _ in starts) + total + 1e-6
 
 
 @given(work)
-def test_with_enough_cores_nobody_waits(starts):
+def test_with_enough_cores_no_process_waits(starts):
     ends = finish_times(Loop(cores=8), *((at, [Compute(s) for s in waits]) for at, waits in starts))
     for (at, waits), end in zip(starts, ends, strict=True):
         assert end == pytest.approx(at + sum(waits))

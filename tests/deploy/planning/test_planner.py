@@ -44,12 +44,12 @@ def nearest(made, gpus=None):
     return changes
 
 
-def test_an_unsharded_learner_is_told_to_shard(system):
+def test_sharding_is_the_remedy_for_an_unsharded_learner(system):
     made = system("8b", "learner.zero_stage=0", device="h100")
     assert nearest(made) == {"learner.zero_stage": 1}
 
 
-def test_a_learner_alone_is_told_how_many_ranks_it_takes(system):
+def test_more_ranks_are_the_remedy_for_a_single_rank(system):
     made = system("8b", "learner.ranks=1", device="h100")
     assert nearest(made) == {"learner.ranks": 3}
 
@@ -81,7 +81,7 @@ def test_fewer_gpus_mean_fewer_actors(system):
     assert nearest(system("8b", device="h100"), gpus=6) == {"rollout.actors": 1}
 
 
-def test_a_learner_takes_gpus_from_the_actors_where_it_must(system):
+def test_a_learner_takes_gpus_from_the_actors_if_necessary(system):
     # 45 GiB hold Qwen3-8B's state over 5 ranks or more, and 8 GPUs are all in use.
     changes = nearest(system("8b", device="l40s"), gpus=8)
     assert changes["learner.ranks"] > 4
@@ -93,7 +93,7 @@ def test_heads_must_divide(system):
     assert nearest(made) == {"engine.tensor_parallel_size": 1}
 
 
-def test_a_machine_that_is_too_small_for_anything_has_no_remedy(system):
+def test_a_machine_that_is_too_small_has_no_remedy(system):
     made = system("8b", device="cpu", cores=2)
     small = devices.find("cpu", 2)
     plan = make_plan(made)
@@ -104,7 +104,7 @@ def test_a_machine_that_is_too_small_for_anything_has_no_remedy(system):
     assert "no setting was found" in "\n".join(text.plan_lines(plan))
 
 
-def test_idle_ranks_are_named_with_the_rows_that_employ_them(system):
+def test_a_note_names_idle_ranks_and_the_row_length_that_employs_them(system):
     made = system("8b", "learner.row_tokens=2048", device="h100")
     [note] = [note for note in make_plan(made).notes if "get no row" in note]
     tokens = int(note.rpartition("row_tokens=")[2].split()[0])
@@ -112,12 +112,12 @@ def test_idle_ranks_are_named_with_the_rows_that_employ_them(system):
     assert all(better.learner.rows(better.workload))
 
 
-def test_growth_while_it_runs_is_named_and_not_planned(system):
+def test_a_note_names_growth_during_the_run(system):
     plan = make_plan(system("smoke", "rollout.autoscale.max=4"))
     assert "planned at 1 rollout actors; it may grow to 4" in plan.notes
 
 
-def test_a_run_that_only_draws_plans_no_learner(system):
+def test_a_run_without_training_plans_no_learner(system):
     plan = make_plan(system("smoke", "train=false"))
     assert {role.role for role in plan.roles} == {"rollout", "evaluator"}
     assert (plan.steps, plan.checkpoints, plan.exposures) == (0, 0, 0)
@@ -144,7 +144,7 @@ def test_the_command_exits_1_with_the_nearest_setting_if_it_does_not():
     assert "learner.zero_stage=1" in result.output
 
 
-def test_json_says_the_same():
+def test_json_holds_the_same_plan():
     result = run("plan", CONFIGS[0].parent / "8b.yaml", "--json", "--gpus", 6)
     plan = json.loads(result.output)
     assert (plan["fits"], plan["nearest"]) == (False, {"rollout.actors": 1})
@@ -183,13 +183,13 @@ def test_the_commands_of_the_page_run(command, tmp_path, monkeypatch):
     (tmp_path / "configs").symlink_to(CONFIGS[0].parent)
     monkeypatch.chdir(tmp_path)
     result = run(*shlex.split(command)[1:])
-    # 1 is an answer: does not fit, or this machine lacks something.
+    # Exit code 1 is a result too: it does not fit, or an environment check failed.
     assert result.exit_code in (0, 1), result.output
     assert result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
-def test_the_devices_on_the_command_line_are_those_that_there_are():
+def test_the_command_line_offers_all_devices():
     assert set(DEVICES) == set(devices.NAMES)
 
 

@@ -1,4 +1,4 @@
-"""Service times: the picks' cost, packing, and roofs that are hit."""
+"""Service times: the cost of picks, packing, and which roof limits."""
 
 from dataclasses import replace
 from itertools import product
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.planning.roofline import Drawing, PackedRow, last_pick
+from deploy.planning.roofline import AttemptCost, PackedRow, last_pick
 from learner.packing import Block, Row
 
 
@@ -29,25 +29,25 @@ def test_the_last_pick_agrees_with_all_sequences_of_picks(rate, length):
 @pytest.mark.parametrize("rate", [0, 1])
 def test_a_pure_side_computes_every_token_once(system, rate):
     work = replace(system("smoke").workload, mix_rate=float(rate))
-    assert Drawing(work).passes(20) == 1
+    assert AttemptCost(work).passes(20) == 1
 
 
 def test_mixing_evenly_costs_nearly_two_passes(system):
     work = replace(system("smoke").workload, mix_rate=0.5)
     # Each side's last pick is one before the end on average.
-    assert Drawing(work).passes(20) == pytest.approx((19 + 19) / 20, abs=1e-5)
+    assert AttemptCost(work).passes(20) == pytest.approx((19 + 19) / 20, abs=1e-5)
 
 
 def test_prompts_of_a_side_that_is_never_picked_are_free(system):
     work = replace(system("smoke").workload, mix_rate=0.0)
     item = work.items[0]
-    assert Drawing(work).prefill(item) == item.expert
+    assert AttemptCost(work).prefill(item) == item.expert
 
 
 def test_decoding_on_a_gpu_is_bound_by_reading_the_weights(system):
     engine = system("8b", device="h100").engine
     read = engine.architecture.parameters * 2 / engine.device.bandwidth
-    one = engine.iteration(1, 1, 0) - engine.device.iteration_s - engine.device.row_s
+    one = engine.iteration(1, 1, 0) - engine.device.iteration_s - engine.device.request_s
     assert one == pytest.approx(read)
 
 
@@ -68,13 +68,13 @@ def test_prefill_on_a_gpu_is_bound_by_arithmetic(system):
         ("float32", 52, 7_465, 2_103, 18.8),
     ],
 )
-def test_the_cpu_row_gives_what_was_measured_on_the_packaged_model(
+def test_the_cpu_device_reproduces_measurements_of_the_packaged_model(
     system, dtype, steps, computed, drawn, seconds
 ):
     engine = system("smoke", f"engine.dtype={dtype}", device="cpu").engine
     # Contexts were 30 to 130 tokens.
-    foretold = steps * engine.iteration(drawn / steps, computed / steps, 80)
-    assert foretold == pytest.approx(seconds, rel=0.1)
+    predicted = steps * engine.iteration(drawn / steps, computed / steps, 80)
+    assert predicted == pytest.approx(seconds, rel=0.1)
 
 
 def test_the_learner_packs_the_batch_as_the_real_one_does(system):
@@ -88,13 +88,13 @@ def test_the_learner_packs_the_batch_as_the_real_one_does(system):
 
 
 def test_attention_sees_a_block_and_the_prompt_that_it_shares():
-    # Four tokens of a prompt that stand once, two continuations of three: 16 + 2 · 3 · (3 + 4).
+    # A shared prompt of four tokens, two continuations of three: 16 + 2 · 3 · (3 + 4).
     blocks = (Block(0, 4), Block(4, 7, ((0, 4),)), Block(7, 10, ((0, 4),)))
     row = Row(*(np.arange(n) for n in (10, 10, 6, 6)), blocks, (0, 1))
     assert PackedRow.of(row) == PackedRow(tokens=10, targets=6, context=5.8)
 
 
-def test_two_rollouts_of_a_prompt_pay_for_it_once_where_rows_share_prompts(system):
+def test_two_rollouts_of_a_prompt_pay_for_it_once_if_rows_share_prompts(system):
     made = system("opsd-smoke", "method.samples=2", "learner.batch_size=2")
     apart = system("opsd-smoke", "method.samples=1", "learner.batch_size=1")
     naive, target = made.workload.items[0].naive, made.workload.items[0].target

@@ -1,4 +1,4 @@
-"""The simulated run: what must come out whatever the speeds, and the measured runs."""
+"""The simulated run: invariants at any speed, and agreement with measured runs."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The report of one run and of several: what its files hold, and how it looks in a browser."""
+"""The report of one run and of several: its files, and how it looks in a browser."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.results import EvaluatedModel, Results, Scores, StepResults
 from common.config.run_config import dump, parse
 from common.ledger import Ledger
 from common.records import pack_rollout
 from common.rundir import RunDir, append_jsonl
-from deploy.report.files import unmeasured, verdict, write_report
-from deploy.report.summary import retention
+from deploy.report.files import compare_scores, unmeasured, write_report
+from deploy.report.summary import retention, summary
 from tests.deploy.report.test_summary import PLAIN
 
 CHROMIUM = shutil.which("chromium")
@@ -107,29 +107,36 @@ def runs(tmp_path):
     ]
 
 
-def test_retention_is_the_mean_share_of_the_held_out_scores_that_is_left():
-    base = _scores(0.0, 1.0) | {"humaneval": _score(0.0)}
-    after = {"scores": _scores(1.0, 0.5) | {"arc_easy": _score(0.3), "humaneval": _score(0.2)}}
-    # retrieval 0.3 of 0.6, arc_easy 0.3 of 0.4; recall, NLLs and what the base cannot do: no.
+def _typed(scores: dict) -> Scores:
+    return StepResults.from_json({"step": 0, "scores": scores, "analyses": {}}).scores
+
+
+def test_retention_is_the_mean_share_of_the_held_out_scores_that_is_kept():
+    base = _typed(_scores(0.0, 1.0) | {"humaneval": _score(0.0)})
+    after = _typed(_scores(1.0, 0.5) | {"arc_easy": _score(0.3), "humaneval": _score(0.2)})
+    # retrieval 0.3 of 0.6, arc_easy 0.3 of 0.4. Recall, NLLs and a base score of 0 are left out.
     assert retention(base, after) == pytest.approx((0.5 + 0.75) / 2)
     assert retention({}, after) is None
 
 
-def test_a_change_counts_where_the_intervals_do_not_meet_and_a_lower_nll_is_better():
-    assert verdict(_score(0.5), _score(0.9)) == "better"
-    assert verdict(_score(0.5), _score(0.6)) == "same"
-    assert verdict(_score(3.5, "nats/token"), _score(3.9, "nats/token")) == "worse"
-    assert verdict(_score(0.5), {"not_measured": "why"}) == ""
+def test_a_change_counts_if_the_intervals_do_not_overlap_and_a_lower_nll_is_better():
+    def change(before: dict, after: dict) -> str:
+        return compare_scores(*_typed({"before": before, "after": after}).values())
+
+    assert change(_score(0.5), _score(0.9)) == "better"
+    assert change(_score(0.5), _score(0.6)) == "same"
+    assert change(_score(3.5, "nats/token"), _score(3.9, "nats/token")) == "worse"
+    assert change(_score(0.5), {"not_measured": "why"}) == ""
 
 
-def test_numbers_lie_beside_the_page_as_json_and_csv(runs, tmp_path):
+def test_numbers_are_written_beside_the_page_as_json_and_csv(runs, tmp_path):
     page = write_report(runs, tmp_path / "both.html")
     numbers = json.loads((tmp_path / "both.json").read_text())
     assert [run["run"] for run in numbers["runs"]] == ["facts-sft", "facts-mixsd"]
     # JSON has no infinity.
     assert numbers["runs"][0]["steps"][0]["loss"] is None
     assert numbers["environment"]["python"].startswith("3.")
-    assert unmeasured(numbers["runs"]) == {"piqa": "the Hub did not give baber/piqa"}
+    assert unmeasured([summary(run) for run in runs]) == {"piqa": "the Hub did not give baber/piqa"}
     rows = list(csv.DictReader((tmp_path / "both.csv").open()))
     found = {(row["run"], row["step"], row["measure"]): row["value"] for row in rows}
     assert found["facts-sft", "48", "recall"] == "0.9"
@@ -141,7 +148,7 @@ def test_numbers_lie_beside_the_page_as_json_and_csv(runs, tmp_path):
     assert "difference +0.0010" in html
 
 
-def test_the_page_is_whole_in_itself(runs, tmp_path):
+def test_the_page_is_self_contained(runs, tmp_path):
     html = write_report(runs, tmp_path / "both.html").read_text()
     assert not re.search(r"https?://", html)
     assert set(re.findall(r'href="([^"]+)"', html)) == {"both.json", "both.csv"}
@@ -151,11 +158,9 @@ def test_the_page_is_whole_in_itself(runs, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_browser_draws_it_without_a_complaint_and_a_phone_need_not_scroll_sideways(
-    runs, tmp_path, count
-):
+def test_a_browser_renders_it_without_errors_and_it_fits_a_phone(runs, tmp_path, count):
     page = write_report(runs[:count], tmp_path / "page.html")
-    # The frame is a phone's width, whatever the least window of this browser.
+    # The frame has a phone's width; a browser window may have a larger minimum.
     (tmp_path / "phone.html").write_text(
         '<iframe src="page.html" style="width:390px;height:800px;border:0"></iframe><script>'
         "onload = () => { const doc = document.querySelector('iframe').contentDocument;"
@@ -167,11 +172,11 @@ def test_a_browser_draws_it_without_a_complaint_and_a_phone_need_not_scroll_side
     handler = functools.partial(_Quiet, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        html, complaints = _browse(server.server_port, "phone.html", tmp_path, "--dump-dom")
-        _, loud = _browse(server.server_port, page.name, tmp_path, "--dump-dom")
+        html, errors = _browse(server.server_port, "phone.html", tmp_path, "--dump-dom")
+        _, page_errors = _browse(server.server_port, page.name, tmp_path, "--dump-dom")
         server.shutdown()
     assert "<title>0 too wide, 8 drawn, 8 in all</title>" in html
-    assert "CONSOLE" not in complaints + loud
+    assert "CONSOLE" not in errors + page_errors
     # MIXSD_SCREENSHOTS keeps pages for people.
     if "MIXSD_SCREENSHOTS" in os.environ:
         shutil.copy(page, Path(os.environ["MIXSD_SCREENSHOTS"]) / f"report-{count}.html")
@@ -182,7 +187,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
     def send_error(self, code: int, *arguments: object, **named: object) -> None:
-        # Browsers ask for an icon that no page names.
+        # Browsers request an icon that no page names.
         super().send_response(204 if self.path == "/favicon.ico" else code)
         super().end_headers()
 

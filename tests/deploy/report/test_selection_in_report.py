@@ -1,9 +1,10 @@
-"""Which checkpoint a report calls the result."""
+"""The selected checkpoint of a report."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from actors.evaluation.results import StepResults
 from common.config.run_config import RunConfig, parse
 from deploy.report.summary import chosen
 
@@ -13,14 +14,22 @@ def _config(**evaluator: Any) -> RunConfig:
     return parse(raw, "test")
 
 
-def _results(*recall: float | None) -> list[dict[str, Any]]:
+def _results(*recall: float | None) -> list[StepResults]:
     return [
-        {"step": step, "scores": {} if value is None else {"recall": {"value": value}}}
+        _result(step, {} if value is None else {"recall": _score(value)})
         for step, value in enumerate(recall)
     ]
 
 
-def test_the_result_is_the_first_peak_of_recall_by_the_run_s_settings() -> None:
+def _result(step: int, scores: dict[str, Any]) -> StepResults:
+    return StepResults.from_json({"step": step, "scores": scores, "analyses": {}})
+
+
+def _score(value: float) -> dict[str, Any]:
+    return {"value": value, "low": value, "high": value, "n": 4, "unit": "fraction"}
+
+
+def test_the_selected_step_is_the_first_peak_of_recall_by_the_run_s_settings() -> None:
     results = _results(0.0, 0.4, 0.8, 0.7, 0.8, 0.9)
     peak = chosen(_config(), results)
     assert peak is not None
@@ -33,13 +42,13 @@ def test_the_result_is_the_first_peak_of_recall_by_the_run_s_settings() -> None:
     assert last.step == 5
 
 
-def test_steps_without_recall_do_not_count() -> None:
+def test_steps_without_recall_are_ignored() -> None:
     found = chosen(_config(), _results(0.0, 0.4, None, 0.3))
     assert found is not None
     assert found.step == 1
     assert chosen(_config(), _results(0.0, None)) is None
 
 
-def test_a_recall_that_could_not_be_measured_is_none() -> None:
-    results = [{"step": 3, "scores": {"recall": {"not_measured": "why"}}}]
+def test_a_recall_that_could_not_be_measured_selects_nothing() -> None:
+    results = [_result(3, {"recall": {"not_measured": "why"}})]
     assert chosen(_config(), results) is None

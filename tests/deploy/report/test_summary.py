@@ -7,9 +7,9 @@ from common.config.run_config import dump, parse
 from common.ledger import Ledger
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
-from deploy.observability.status import compare
 from deploy.report.files import write_report
 from deploy.report.summary import summary
+from deploy.report.table import compare
 
 PLAIN = Rollout(
     fact_id="a",
@@ -54,18 +54,18 @@ def run(tmp_path):
     return run
 
 
-def test_target_nll_is_over_the_scored_tokens_and_says_how_many_targets_they_are_of(run):
+def test_target_nll_is_over_the_scored_tokens_and_counts_the_scored_targets(run):
     figures = summary(run)
-    nll = figures["target_nll"]
+    nll = figures.target_nll
     # Three tokens of two targets: (1 + 1 + 4) / 3; its interval by hand in test_estimates.
-    assert (nll["value"], nll["n"], nll["items"]) == (2.0, 3, 2)
-    assert nll["low"] < 2.0 < nll["high"]
-    assert (figures["canonical_nll"]["value"], figures["canonical_nll"]["items"]) == (6.0, 1)
-    assert figures["scoring_share"] == 0.1
+    assert (nll.value, nll.n, nll.items) == (2.0, 3, 2)
+    assert nll.low < 2.0 < nll.high
+    assert (figures.canonical_nll.value, figures.canonical_nll.items) == (6.0, 1)
+    assert figures.scoring_share == 0.1
 
 
-def test_targets_are_counted_by_how_they_came_to_be(run):
-    assert summary(run)["targets"] == {
+def test_targets_are_counted_by_origin(run):
+    assert summary(run).targets == {
         "fallback: canonical": 1,
         "fallback: expert": 1,
         "mixed": 2,

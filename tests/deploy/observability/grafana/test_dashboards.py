@@ -19,7 +19,7 @@ def shipped(request):
     return json.loads((SHIPPED / f"{request.param}.json").read_text())
 
 
-def test_the_shipped_dashboards_are_those_of_the_code():
+def test_the_shipped_dashboards_are_up_to_date():
     panels = pytest.importorskip(
         "deploy.observability.grafana.panels", reason="needs grafana-foundation-sdk"
     )
@@ -70,7 +70,7 @@ def test_the_helm_sidecar_gets_every_dashboard():
 @pytest.mark.parametrize(
     "starter", ["deploy/observability/monitor.py", "deploy/docker/compose.yaml"]
 )
-def test_whoever_starts_grafana_sets_what_its_provisioning_asks_for(starter):
+def test_each_way_to_start_grafana_sets_the_variables_of_its_provisioning(starter):
     provisioning = "".join(path.read_text() for path in SHIPPED.parent.glob("provisioning/*/*.yml"))
     wanted = set(re.findall(r"\$(\w+)", provisioning))
     assert wanted == {"MIXSD_PROMETHEUS_URL", "MIXSD_DASHBOARDS"}

@@ -1,0 +1,72 @@
+"""The comparison of runs as a table in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from actors.evaluation.results import BenchmarkScore, FisherAlignment, Scores
+from common.rundir import RunDir
+from deploy.report.files import bases, measured, unmeasured
+from deploy.report.summary import RunSummary, TargetNLL, score_text, summary
+
+
+def compare(runs: Sequence[RunDir]) -> None:
+    """Print runs side by side, the base model first, and where their checkpoints are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    summaries = [summary(run) for run in runs]
+    columns: list[tuple[str, Scores, RunSummary | None]] = [
+        (name, scores, None) for name, scores in bases(summaries)
+    ]
+    columns += [(item.run, item.final, item) for item in summaries]
+    table = Table()
+    for heading in ("", *(name for name, _, _ in columns)):
+        table.add_column(heading, overflow="fold")
+    for suite in measured(summaries):
+        found = [scores.get(suite) for _, scores, _ in columns]
+        sizes = sorted({score.n for score in found if isinstance(score, BenchmarkScore)})
+        label = f"{suite} (n={'/'.join(map(str, sizes))})"
+        table.add_row(label, *map(score_text, found))
+    for label, text in _FIGURES:
+        table.add_row(label, *("" if item is None else text(item) for _, _, item in columns))
+    Console().print(table)
+    for suite, reason in unmeasured(summaries).items():
+        print(f"{suite} is not measured: {reason}")
+    for item in summaries:
+        print(f"checkpoint {item.checkpoint} ({item.chosen_because})")
+
+
+def _nll(score: TargetNLL | None) -> str:
+    return "not scored" if score is None else f"{score_text(score)} (n={score.items})"
+
+
+def _fisher(item: RunSummary) -> str:
+    if not isinstance(item.fisher, FisherAlignment) or item.fisher.alignment is None:
+        return "not measured"
+    return f"{item.fisher.alignment:.3f}"
+
+
+def _retention(item: RunSummary) -> str:
+    kept = [one.retention for one in item.checkpoints if one.step == item.chosen]
+    return f"{kept[0]:.2f}" if kept and kept[0] is not None else "not measured"
+
+
+def _targets(item: RunSummary) -> str:
+    return f"{item.accepted} {'rollouts' if item.by_student else f'of {item.facts}'}"
+
+
+def _exposures(item: RunSummary) -> str:
+    early = ", stopped early" if item.stopped_early else ""
+    return f"{item.exposures_trained} of {item.exposures_expected}{early}"
+
+
+# Rows of the table below the scores.
+_FIGURES: tuple[tuple[str, Callable[[RunSummary], str]], ...] = (
+    ("target NLL", lambda item: _nll(item.target_nll)),
+    ("canonical NLL", lambda item: _nll(item.canonical_nll)),
+    ("retention", _retention),
+    ("Fisher alignment", _fisher),
+    ("targets", _targets),
+    ("exposures", _exposures),
+)
