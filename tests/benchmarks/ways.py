@@ -172,7 +172,7 @@ class _Source:
         self._open = len(facts)
         self.accepted = 0
 
-    def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant:
+    def lease(self, owner: str, count: int, holding: Sequence[int], version: int | None) -> Grant:
         if not self._open:
             return Grant([], over=True)
         return Grant([self._work.popleft() for _ in range(min(count, len(self._work)))], over=False)
