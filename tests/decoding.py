@@ -8,8 +8,9 @@ from pathlib import Path
 
 from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
 from actors.decoding.picks import draw_picks, sampling_seed
+from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
-from actors.inference.requests import Sampling
+from actors.inference.requests import EngineOutput, Sampling
 from common.config.sections import EngineSettings
 
 MAX_TOKENS = 24
@@ -59,6 +60,48 @@ def open_engine(
         stop_token_ids=stops,
         speculative_tokens=speculative_tokens,
     )
+
+
+class SharedEngine:
+    """An engine that a decoder and batches use in turns; each gets its own outputs."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._others: list[EngineOutput] = []
+
+    def __getattr__(self, name: str):
+        return getattr(self._engine, name)
+
+    def generate(self, prompts, max_tokens: int, sampling: Sampling) -> list[list[int]]:
+        """Complete each prompt; the decoder's requests go on meanwhile."""
+        runner = BatchRunner(_BatchSide(self), len(prompts))
+        return runner.generate(prompts, [max_tokens] * len(prompts), [sampling] * len(prompts))
+
+    def score(self, sequences) -> list[list[float]]:
+        """Score each (prompt, target); the decoder's requests go on meanwhile."""
+        return BatchRunner(_BatchSide(self), len(sequences)).score(sequences)
+
+    def release(self, key: str) -> None:
+        self._engine.release(key)
+        self._others = [output for output in self._others if output.key != key]
+
+    def step(self) -> list[EngineOutput]:
+        others, self._others = self._others, []
+        return [*others, *self._engine.step()]
+
+    def step_batch(self) -> list[EngineOutput]:
+        """One iteration; the outputs of the decoder are kept for its next :meth:`step`."""
+        outputs = self.step()
+        self._others = [output for output in outputs if not output.key.startswith("batch-")]
+        return [output for output in outputs if output.key.startswith("batch-")]
+
+
+class _BatchSide:
+    def __init__(self, shared: SharedEngine) -> None:
+        self._shared, self.step = shared, shared.step_batch
+
+    def __getattr__(self, name: str):
+        return getattr(self._shared, name)
 
 
 def random_attempts(count: int, rate: float, longest: int = 300) -> list[Attempt]:

@@ -66,7 +66,7 @@ class NllCheck:
             if held and self._results.find(*wanted) is None:
                 self._hold(self._base)
                 pairs = [(r.prompt_ids, r.target_ids) for r in self._sample]
-                scored = self._completion.score(pairs, lambda done: None)
+                scored = self._completion.score(pairs)
                 found = compare([r.base_logprobs for r in self._sample], scored)
                 result = {"scores": {}, "analyses": {self.name: found}}
                 self._results.write(*wanted, result, [])

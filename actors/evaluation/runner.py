@@ -28,7 +28,7 @@ from actors.evaluation.benchmarks.base import (
     TextNLL,
     Verdict,
 )
-from actors.evaluation.benchmarks.shares import mean_share, proportion
+from actors.evaluation.benchmarks.confidence import mean_share, proportion
 from actors.evaluation.taxonomy import Entities, classify
 from actors.inference.batch import BatchEngine, BatchRunner
 from actors.inference.requests import Sampling

@@ -1,7 +1,6 @@
 """Many requests through one engine, a bounded number in flight.
 
-A slot is refilled at once, so a long response holds nobody up. Knows tokens and
-requests only.
+A free slot is refilled at once, so one long response does not delay the others.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ from typing import Protocol
 
 from actors.inference.requests import EngineOutput, Sampling
 
+# Receives the number of requests that have finished so far.
 Done = Callable[[int], None]
 
 
 class BatchEngine(Protocol):
-    """What is needed of :class:`actors.inference.engine.BatchEngine`."""
+    """The part of :class:`actors.inference.engine.Engine` that a batch uses."""
 
     max_model_len: int
 
@@ -28,10 +28,10 @@ class BatchEngine(Protocol):
 
 
 class BatchRunner:
-    """Runs requests to their end.
+    """Runs requests to completion.
 
     Args:
-        engine: nobody else may use it meanwhile.
+        engine: must have no other user meanwhile.
         slots: requests in flight.
     """
 
@@ -44,17 +44,17 @@ class BatchRunner:
         prompts: Sequence[Sequence[int]],
         max_tokens: Sequence[int],
         samplings: Sequence[Sampling],
-        done: Done,
+        done: Done | None = None,
     ) -> list[list[int]]:
-        """Complete each prompt; ``done`` is told how many have ended. Stop tokens are kept."""
+        """Complete each prompt; returns the generated ids, the stop token included."""
 
         def start(index: int, key: str) -> None:
             self._engine.extend(key, prompts[index], max_tokens[index], samplings[index])
 
-        return [segment.token_ids for segment in self._run(len(prompts), start, done)]
+        return [output.token_ids for output in self._run(len(prompts), start, done)]
 
     def score(
-        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], done: Done
+        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], done: Done | None = None
     ) -> list[list[float]]:
         """Log-probability (nats) of every token of each (prefix, target)'s target."""
 
@@ -62,29 +62,33 @@ class BatchRunner:
             prefix, target = sequences[index]
             self._engine.begin_score(key, [*prefix, *target])
 
-        segments = self._run(len(sequences), start, done)
+        outputs = self._run(len(sequences), start, done)
         return [
-            segment.prompt_logprobs[len(prefix) - 1 :]
-            for segment, (prefix, _) in zip(segments, sequences, strict=True)
+            output.prompt_logprobs[len(prefix) - 1 :]
+            for output, (prefix, _) in zip(outputs, sequences, strict=True)
         ]
 
-    def _run(self, count: int, start: Callable[[int, str], None], done: Done) -> list[EngineOutput]:
-        ended: dict[str, EngineOutput] = {}
-        flying: set[str] = set()
-        keys = [f"evaluation-{index}" for index in range(count)]
-        for index, key in enumerate(keys):
-            while len(flying) >= self._slots:
-                self._step(flying, ended, done)
-            start(index, key)
-            flying.add(key)
-        while flying:
-            self._step(flying, ended, done)
-        return [ended[key] for key in keys]
+    def _run(
+        self, count: int, start: Callable[[int, str], None], done: Done | None
+    ) -> list[EngineOutput]:
+        finished: dict[str, EngineOutput] = {}
+        in_flight: set[str] = set()
+        keys = [f"batch-{index}" for index in range(count)]
 
-    def _step(self, flying: set[str], ended: dict[str, EngineOutput], done: Done) -> None:
-        for segment in self._engine.step():
-            # A request that could be continued would go on holding its cache.
-            self._engine.release(segment.key)
-            flying.discard(segment.key)
-            ended[segment.key] = segment
-            done(len(ended))
+        def step() -> None:
+            for output in self._engine.step():
+                # Frees the cache of a request that could be continued.
+                self._engine.release(output.key)
+                in_flight.remove(output.key)
+                finished[output.key] = output
+                if done is not None:
+                    done(len(finished))
+
+        for index, key in enumerate(keys):
+            while len(in_flight) >= self._slots:
+                step()
+            start(index, key)
+            in_flight.add(key)
+        while in_flight:
+            step()
+        return [finished[key] for key in keys]

@@ -16,7 +16,6 @@ The engine knows tokens only. Who generates next is decided in ``decoder``.
 from __future__ import annotations
 
 import copy
-import itertools
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,8 +92,6 @@ class Engine:
         self._params: dict[tuple[int, float, int, float], SamplingParams] = {}
         self.num_dropped = 0
         self._to_abort: set[str] = set()
-        self._early: list[EngineOutput] = []
-        self._serial = itertools.count()
 
     # -- sessions ---------------------------------------------------------
 
@@ -140,13 +137,11 @@ class Engine:
     def release(self, key: str) -> None:
         """Forget ``key`` and free its cache; unknown keys are ignored."""
         self._drop(key)
-        if self._early:
-            self._early = [segment for segment in self._early if segment.key != key]
 
     def step(self) -> list[EngineOutput]:
         """One engine iteration; the segments that it completed."""
         self._prepare_step()
-        done, self._early = self._early, []
+        done = []
         for output in self._core.get_output().outputs:
             request = self._room.generating.get(output.request_id)
             if request is not None:
@@ -182,32 +177,7 @@ class Engine:
         self._abort()
         return int(self._pool.get_num_free_blocks())
 
-    # -- whole requests ---------------------------------------------------
-
-    def generate(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, sampling: Sampling
-    ) -> list[list[int]]:
-        """Complete each prompt; returns generated ids, the stop token included.
-
-        Sessions go on meanwhile; their segments come out of the next :meth:`step`.
-        """
-        keys = [f"whole-{next(self._serial)}" for _ in prompts]
-        for key, prompt in zip(keys, prompts, strict=True):
-            self.extend(key, prompt, max_tokens, sampling, last=True)
-        return [segment.token_ids for segment in self._finish(keys)]
-
-    def score(self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        """Log-probability (nats) of every target token given prompt and prefix.
-
-        Takes (prompt ids, target ids) pairs; returns one float per target token.
-        """
-        keys = [f"whole-{next(self._serial)}" for _ in sequences]
-        for key, (prompt, target) in zip(keys, sequences, strict=True):
-            self.begin_score(key, [*prompt, *target])
-        return [
-            segment.prompt_logprobs[len(prompt) - 1 :]
-            for segment, (prompt, _) in zip(self._finish(keys), sequences, strict=True)
-        ]
+    # -- weights and state ------------------------------------------------
 
     def load_weights(self, model_dir: Path) -> None:
         """Replace the weights in place by those of ``model_dir``; forgets every cache."""
@@ -295,18 +265,6 @@ class Engine:
         if self._to_abort:
             self._core.abort_requests(list(self._to_abort))
             self._to_abort.clear()
-
-    def _finish(self, keys: Sequence[str]) -> list[EngineOutput]:
-        missing, done, others = set(keys), {}, []
-        while missing:
-            for segment in self.step():
-                if segment.key in missing:
-                    missing.remove(segment.key)
-                    done[segment.key] = segment
-                else:
-                    others.append(segment)
-        self._early = others
-        return [done[key] for key in keys]
 
     def _params_for(self, num_tokens: int, sampling: Sampling) -> SamplingParams:
         kind = (num_tokens, sampling.temperature, sampling.top_k, sampling.top_p)

@@ -1,72 +1,43 @@
-"""The rollout role: leases facts, draws verified targets, hands them to the queue.
+"""The rollout actor of mixed and canonical targets: draws, verifies and scores them.
 
-Waits for work or for room in the queue; otherwise keeps its engine's slots
-full. One loop does all: take work, start attempts, step the engine, judge what
-finished. Fresh facts come first, then the next attempt of a fact that has none
-under way, then scoring, then attempts ahead of their turn.
+Fresh facts come first, then the next attempt of a fact that has none in progress, then
+scoring, then attempts ahead of their turn.
 """
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from actors.decoding.attempt_order import AttemptOrder
 from actors.decoding.attempt_tree import AttemptTree
 from actors.decoding.mixed_decoder import FinishedAttempt, MixedDecoder, ScoredTarget
-from actors.decoding.teacher_top_k import scored_top, teacher_scores
-from actors.replay.lease_client import LeasePoller, Outbox
-from actors.replay.queue import Grant
+from actors.rollout.loop import Job, RolloutLoop, WorkSource
 from actors.rollout.target_builder import TargetBuilder
 from common.config.sections import RolloutSettings
 from common.methods import Method
-from common.metrics import MetricValues
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work
 
-_IDLE_S = 0.2
-
-
-class WorkSource(Protocol):
-    """The queue as an actor sees it."""
-
-    def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant: ...
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
-    def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool: ...
-
 
 @dataclass(slots=True)
-class _Job:
-    """A leased fact on its way.
+class _Job(Job):
+    """A leased fact in progress.
 
-    ``candidates``: what finished attempts gave, where it may yet be chosen.
+    ``candidates``: rollouts of finished attempts that may still be chosen.
     ``due``: scores that the chosen ``rollout`` waits for.
     """
 
-    work: Work
-    fact: Fact
     order: AttemptOrder
     tree: AttemptTree | None
     candidates: dict[int, Rollout] = field(default_factory=dict)
-    rollout: Rollout | None = None
     due: set[str] = field(default_factory=set)
 
 
-class MixedRolloutActor:
-    """One engine's worth of rollouts.
+class MixedRolloutActor(RolloutLoop[_Job]):
+    """Draws targets from the mixture; canonical targets need no engine.
 
-    Args:
-        name: owner of the leases.
-        decoder: mixed decoding on this actor's engine.
-        prompts: renders facts.
-        method: decides what each attempt should be.
-        facts: every fact by id.
-        source: the queue.
-        settings: the rollout section.
-        seed: the run's seed.
+    Args: those of :class:`actors.rollout.loop.RolloutLoop`.
     """
 
     def __init__(
@@ -80,113 +51,27 @@ class MixedRolloutActor:
         settings: RolloutSettings,
         seed: int,
     ) -> None:
-        self._name = name
-        self._decoder = decoder
-        self._prompts = prompts
+        super().__init__(name, decoder, prompts, method, facts, source, settings, seed)
         self._targets = TargetBuilder(prompts, method, settings, seed)
-        self._top = scored_top(method)
-        self._facts = facts
-        self._source = source
-        self._settings = settings
-        self._draining = False
-        self._waiting = ""
-        self._jobs: dict[str, _Job] = {}
-        self._serial = itertools.count()
-        self._poller = LeasePoller(_IDLE_S)
-        self._outbox = Outbox(source)
-        self._metrics: dict[str, float] = dict.fromkeys(
+        self._metrics |= dict.fromkeys(
             (
-                "mixsd_rollouts_accepted_total",
                 "mixsd_rollouts_exhausted_total",
-                "mixsd_attempts_total",
-                "mixsd_attempts_verified_total",
                 "mixsd_attempts_cancelled_total",
-                "mixsd_rollout_tokens_total",
-                "mixsd_rollout_naive_tokens_total",
                 "mixsd_rollout_walked_tokens_total",
-                "mixsd_rollout_scored_tokens_total",
-                "mixsd_rollout_in_flight",
-                "mixsd_rollout_busy_seconds_total",
-                "mixsd_rollout_scoring_seconds_total",
             ),
             0.0,
         )
 
     @property
     def progress(self) -> float:
-        """Tokens drawn and scored, attempts judged, and rollouts handed over."""
-        metrics = self._metrics
-        return (
-            metrics["mixsd_rollout_tokens_total"]
-            + metrics["mixsd_rollout_scored_tokens_total"]
-            + metrics["mixsd_attempts_total"]
-            + metrics["mixsd_rollouts_accepted_total"]
-        )
-
-    @property
-    def waiting(self) -> str:
-        """What it waits for, or empty."""
-        return self._waiting
-
-    def drain(self) -> None:
-        """Take no more work; :meth:`run` returns once what is in hand is done."""
-        self._draining = True
-
-    def snapshot(self) -> MetricValues:
-        """Current metrics; called from another thread."""
-        return dict(self._metrics)
-
-    def run(self) -> int:
-        """Work until the queue has no more; returns rollouts accepted."""
-        while True:
-            is_over = self._take_work() or self._draining
-            self._hand_over()
-            if is_over and not self._jobs:
-                break
-            self._fill_slots()
-            if not self._decoder.idle:
-                self._waiting = ""
-                self._step()
-                self._hand_over()
-            elif self._poller.is_starved:
-                self._waiting = "work, or room in the queue"
-                time.sleep(_IDLE_S)
-        self._metrics["mixsd_rollout_in_flight"] = 0.0
-        return int(self._metrics["mixsd_rollouts_accepted_total"])
-
-    def _take_work(self) -> bool:
-        """Lease what there is room for, and show what is still held; whether all is done."""
-        free = 0 if self._draining else self._settings.slots - len(self._jobs)
-        if not self._poller.is_due(free, bool(self._jobs)):
-            return False
-        holding = [job.work.id for job in self._jobs.values()]
-        grant = self._source.lease(self._name, free, holding)
-        self._poller.asked(free, grant)
-        for work in grant.work:
-            self._begin(work)
-        return grant.over
-
-    def _step(self) -> None:
-        began = time.monotonic()
-        results = self._decoder.step()
-        seconds = time.monotonic() - began
-        self._metrics["mixsd_rollout_busy_seconds_total"] += seconds
-        self._metrics["mixsd_rollout_scoring_seconds_total"] += (
-            seconds * self._decoder.scoring_share
-        )
-        for result in results:
-            if isinstance(result, ScoredTarget):
-                self._scored(result)
-            else:
-                self._finish(result)
-        self._metrics["mixsd_rollout_in_flight"] = self._decoder.num_attempts
+        """Also grows with each attempt that was verified."""
+        return super().progress + self._metrics["mixsd_attempts_total"]
 
     # -- attempts ---------------------------------------------------------
 
-    def _begin(self, work: Work) -> None:
-        fact, order = self._facts[work.fact_id], AttemptOrder(self._targets.limit)
-        job = _Job(work, fact, order, self._targets.new_tree())
-        key = f"{next(self._serial)}-{work.fact_id}"
+    def _begin(self, key: str, work: Work) -> None:
+        order = AttemptOrder(self._targets.limit)
+        job = _Job(work, self._facts[work.fact_id], order, self._targets.new_tree())
         self._jobs[key] = job
         self._advance(key, job)
 
@@ -229,7 +114,7 @@ class MixedRolloutActor:
         self._metrics["mixsd_rollout_walked_tokens_total"] += len(attempt.known.token_ids)
         self._decoder.submit(attempt)
 
-    def _finish(self, drawn: FinishedAttempt) -> None:
+    def _on_attempt(self, drawn: FinishedAttempt) -> None:
         self._count(drawn)
         key, _, suffix = drawn.key.rpartition("/")
         job, number = self._jobs.get(key), int(suffix)
@@ -285,7 +170,7 @@ class MixedRolloutActor:
         if rollout.fallback:
             self._metrics["mixsd_rollouts_exhausted_total"] += 1
         if self._top:
-            self._score(key, job, "teacher", rollout.target_ids, self._top)
+            self._score(key, job, "teacher", rollout.target_ids)
         if self._targets.is_scored(job.work):
             if rollout.naive and all(rollout.naive):
                 job.rollout = replace(rollout, base_logprobs=rollout.logprobs)
@@ -296,23 +181,22 @@ class MixedRolloutActor:
                 self._score(key, job, "canonical", canonical)
         self._insert_if_scored(key, job)
 
-    def _score(
-        self, key: str, job: _Job, which: str, target_ids: Sequence[int], top: int = 0
-    ) -> None:
+    def _score(self, key: str, job: _Job, which: str, target_ids: Sequence[int]) -> None:
         job.due.add(which)
-        prompt = self._prompts.expert(job.fact) if top else self._prompts.naive(job.fact)
-        self._decoder.submit_score(f"{key}/{which}", prompt, target_ids, top)
+        key = f"{key}/{which}"
+        if which == "teacher":
+            self._submit_teacher_score(key, job, target_ids)
+        else:
+            self._decoder.submit_score(key, self._prompts.naive(job.fact), target_ids)
 
-    def _scored(self, scored: ScoredTarget) -> None:
+    def _on_score(self, scored: ScoredTarget) -> None:
         key, _, which = scored.key.rpartition("/")
         job = self._jobs[key]
         assert job.rollout is not None
-        self._metrics["mixsd_rollout_scored_tokens_total"] += len(scored.logprobs)
         if which == "target":
             job.rollout = replace(job.rollout, base_logprobs=scored.logprobs)
         elif which == "teacher":
-            packed = teacher_scores(scored, job.rollout.target_ids)
-            job.rollout = replace(job.rollout, teacher_scores=packed)
+            self._add_teacher_scores(job, scored)
         else:
             job.rollout = replace(job.rollout, canonical_logprobs=scored.logprobs)
         job.due.remove(which)
@@ -325,8 +209,4 @@ class MixedRolloutActor:
         assert rollout is not None
         if rollout.target_ids == self._prompts.canonical(job.fact):
             rollout = replace(rollout, canonical_logprobs=rollout.base_logprobs)
-        self._outbox.put(rollout, attempts=rollout.attempt + 1)
-        del self._jobs[key]
-
-    def _hand_over(self) -> None:
-        self._metrics["mixsd_rollouts_accepted_total"] += self._outbox.send()
+        self._insert(key, rollout)

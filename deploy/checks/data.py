@@ -139,6 +139,7 @@ def _say_known(
     facts: Sequence[Fact], prompts: Prompts, model: Model, chosen: DataCheckSettings, say: Say
 ) -> None:
     """Ask each naive prompt at T = 0; one answer is no proof, many are a warning."""
+    from actors.inference.batch import BatchRunner
     from actors.inference.engine import Engine
     from actors.inference.requests import Sampling
 
@@ -150,8 +151,10 @@ def _say_known(
         stop_token_ids=model.stop_token_ids,
     )
     try:
-        generated = engine.generate(
-            [prompts.naive(fact) for fact in facts], chosen.max_tokens, Sampling()
+        generated = BatchRunner(engine, _ASKED_AT_ONCE).generate(
+            [prompts.naive(fact) for fact in facts],
+            [chosen.max_tokens] * len(facts),
+            [Sampling()] * len(facts),
         )
     finally:
         engine.close()

@@ -44,7 +44,7 @@ class Queue:
         self._work = [Work(index, fact_id, 0) for index, fact_id in enumerate(fact_ids)]
         self.rollouts: dict[str, Rollout] = {}
 
-    def lease(self, owner: str, count: int, holding: object) -> Grant:
+    def lease(self, owner: str, count: int, holding: object, version: int | None) -> Grant:
         granted, self._work = self._work[:count], self._work[count:]
         return Grant(granted, over=not granted and not holding)
 

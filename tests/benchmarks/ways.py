@@ -10,6 +10,7 @@ from pathlib import Path
 from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
 from actors.decoding.picks import draw_picks
 from actors.inference.arguments import set_environment, vllm_arguments
+from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
 from actors.inference.requests import Sampling
 from actors.replay.queue import Grant
@@ -156,7 +157,7 @@ def warm_up(engine: Engine | Yardstick, regime: Regime) -> None:
     for first in range(0, len(prompts), SLOTS):
         some = prompts[first : first + SLOTS]
         if isinstance(engine, Engine):
-            engine.generate(some, 1, GREEDY)
+            BatchRunner(engine, SLOTS).generate(some, [1] * len(some), [GREEDY] * len(some))
         else:
             engine.generate(some)
 
@@ -172,7 +173,7 @@ class _Source:
         self._open = len(facts)
         self.accepted = 0
 
-    def lease(self, owner: str, count: int, holding: Sequence[int]) -> Grant:
+    def lease(self, owner: str, count: int, holding: Sequence[int], version: int | None) -> Grant:
         if not self._open:
             return Grant([], over=True)
         return Grant([self._work.popleft() for _ in range(min(count, len(self._work)))], over=False)

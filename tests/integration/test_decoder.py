@@ -12,6 +12,7 @@ import pytest
 
 from actors.decoding.mixed_decoder import Attempt
 from actors.decoding.picks import draw_picks
+from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
 from common import models
 from common.corpora.kgfact import KGFactSpec, build
@@ -168,7 +169,7 @@ def test_the_embedded_models_tokens_and_scores_are_the_oracles(
     assert ends["stop in expert run"] > 0
 
     prompt, target = prompts.naive(facts[0]), prompts.canonical(facts[0])
-    (scores,) = engine.score([(prompt, target)])
+    (scores,) = BatchRunner(engine, 1).score([(prompt, target)])
     with torch.no_grad():
         rows = expected_of_embedded.oracle.network(torch.tensor([[*prompt, *target]])).logits[0]
     rows = rows.log_softmax(-1)[len(prompt) - 1 : -1]

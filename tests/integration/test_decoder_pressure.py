@@ -15,6 +15,7 @@ from actors.inference.arguments import EngineError
 from actors.inference.requests import Sampling
 from tests.decoding import (
     VOCABULARY,
+    SharedEngine,
     decode,
     open_engine,
     random_attempts,
@@ -131,11 +132,11 @@ def test_other_requests_in_the_same_engine(opened, attempts, undisturbed, monkey
     """Generation and scoring between two steps of relay, with little room."""
     prompts = [list(attempt.naive_prompt) for attempt in attempts]
     pairs = [(attempt.naive_prompt, attempt.expert_prompt[:9]) for attempt in attempts]
-    alone = opened()
+    alone = SharedEngine(opened())
     generated = alone.generate(prompts, 30, Sampling())
     scored = alone.score(pairs)
 
-    engine = opened(num_blocks=40)
+    engine = SharedEngine(opened(num_blocks=40))
     preempted = count_preemptions(engine, monkeypatch)
     decoder, drawn = MixedDecoder(engine, 16), {}
     for attempt in attempts:
@@ -177,7 +178,7 @@ def test_an_attempt_that_is_cancelled_in_the_middle(opened, attempts, undisturbe
 def test_a_run_that_ended_beside_other_requests_is_not_delivered_after_a_cancel(
     opened, attempts, undisturbed
 ):
-    engine = opened()
+    engine = SharedEngine(opened())
     decoder, drawn = MixedDecoder(engine, 8), {}
     for attempt in attempts[:8]:
         decoder.submit(attempt)

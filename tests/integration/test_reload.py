@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
 from common.config.sections import EngineSettings
 from tests.tiny import make_model
@@ -24,13 +25,16 @@ def test_a_reloaded_engine_scores_as_a_fresh_one(tmp_path, tied, dtype):
     def engine(folder):
         return Engine(folder, settings, max_requests=4, stop_token_ids=[0])
 
+    def score(engine):
+        return BatchRunner(engine, 4).score(ITEMS)
+
     fresh = engine(other)
-    expected = fresh.score(ITEMS)
+    expected = score(fresh)
     fresh.close()
     warm = engine(base)
-    before = warm.score(ITEMS)
+    before = score(warm)
     warm.load_weights(other)
-    assert warm.score(ITEMS) == expected
+    assert score(warm) == expected
     warm.load_weights(base)
-    assert warm.score(ITEMS) == before != expected
+    assert score(warm) == before != expected
     warm.close()

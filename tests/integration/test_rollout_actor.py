@@ -32,7 +32,7 @@ class Queue:
         self._work = [Work(index, fact.id, 0) for index, fact in enumerate(facts)]
         self.rollouts, self.exhausted = {}, {}
 
-    def lease(self, owner, count, holding):
+    def lease(self, owner, count, holding, version):
         granted, self._work = self._work[:count], self._work[count:]
         return Grant(granted, over=not granted and not holding)
 

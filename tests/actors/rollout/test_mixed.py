@@ -94,6 +94,12 @@ def next_token(context, seed=(None, 0)):
     return random.Random(f"{context} {seed}").choice([0, 1, 1, 2, 2, 3, 4])
 
 
+class Actor(MixedRolloutActor):
+    """Polls at once: a queue in this process has its answer ready."""
+
+    idle_s = 0.0
+
+
 class Queue:
     """Grants every fact once; keeps what comes back."""
 
@@ -101,7 +107,7 @@ class Queue:
         self._work = [Work(index, name, 0) for index, name in enumerate(facts)]
         self.rollouts, self.attempts, self.exhausted = {}, {}, {}
 
-    def lease(self, owner, count, holding):
+    def lease(self, owner, count, holding, version):
         granted, self._work = self._work[:count], self._work[count:]
         return Grant(granted, over=not (self._work or granted or holding))
 
@@ -125,9 +131,8 @@ def roll(method=None, mode="contains", seed=0, order=0, **rollout):
         **{"slots": 2, "max_tokens": MAX_TOKENS, "max_retries": 5, "score_fraction": 0, **rollout}
     )
     decoder = MixedDecoder(engine, config.slots)
-    (
-        actor := MixedRolloutActor("x", decoder, prompts(mode), method, FACTS, queue, config, seed)
-    ).run()
+    actor = Actor("x", decoder, prompts(mode), method, FACTS, queue, config, seed)
+    actor.run()
     assert decoder.idle
     return queue, actor.snapshot(), engine
 

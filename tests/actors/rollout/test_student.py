@@ -23,6 +23,12 @@ from tests.actors.rollout.test_mixed import (
 )
 
 
+class Actor(StudentRolloutActor):
+    """Polls at once: a queue in this process has its answer ready."""
+
+    idle_s = 0.0
+
+
 class Weights:
     """Versions that appear when the queue says so."""
 
@@ -75,7 +81,7 @@ def roll(order=0, slots=4, method=OPSD_LEARNER, teacher=None):
     decoder = MixedDecoder(engine, slots)
     weights = Weights(lambda: decoder.idle)
     queue = Queue(weights)
-    actor = StudentRolloutActor(
+    actor = Actor(
         *("x", decoder, weights, prompts("contains"), method, FACTS, queue, settings),
         seed=7,
         teacher=teacher and MixedDecoder(teacher, slots),

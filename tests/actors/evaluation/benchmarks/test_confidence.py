@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.evaluation.benchmarks.shares import mean_share, proportion
+from actors.evaluation.benchmarks.confidence import mean_share, proportion
 
 
 def test_wilson_of_none_and_all_of_ten() -> None:
