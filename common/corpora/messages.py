@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.corpora import released, rows
+from common.corpora import released, tables
 from common.errors import UserError
 from common.records import EvalItem, Fact
 
@@ -62,7 +62,7 @@ def scan(paths: Sequence[Path]) -> Scan:
     """
     found = Scan()
     for path in paths:
-        for row in rows.read(path):
+        for row in tables.read(path):
             try:
                 fact = _fact(row)
                 if fact.id in found.places:
@@ -86,10 +86,10 @@ def read_items(path: Path) -> tuple[EvalItem, ...]:
     Raises:
         UserError: unreadable file, or the first malformed row.
     """
-    return tuple(map(_item, rows.read(path)))
+    return tuple(map(_item, tables.read(path)))
 
 
-def _fact(row: rows.Record) -> Fact:
+def _fact(row: tables.Record) -> Fact:
     raw = _fields(row, lambda raw: _MESSAGE_KEYS if "messages" in raw else _QUESTION_KEYS)
     place = row.place
     fields = _from_messages(raw, place) if "messages" in raw else raw
@@ -112,7 +112,7 @@ def _fact(row: rows.Record) -> Fact:
     )
 
 
-def _item(row: rows.Record) -> EvalItem:
+def _item(row: tables.Record) -> EvalItem:
     raw = _fields(row, lambda _: _ITEM_KEYS)
     identity, question, answer = (
         _text(raw.get(key, ""), key, row.place) for key in ("id", "question", "answer")
@@ -126,7 +126,7 @@ def _item(row: rows.Record) -> EvalItem:
     return EvalItem(identity, question, answer, context, aliases)
 
 
-def _fields(row: rows.Record, allowed: Callable[[dict[str, Any]], set[str]]) -> dict[str, Any]:
+def _fields(row: tables.Record, allowed: Callable[[dict[str, Any]], set[str]]) -> dict[str, Any]:
     if row.fields is None:
         raise UserError(f"{row.place}: {row.problem}")
     known = allowed(row.fields)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.corpora import rows
+from common.corpora import tables
 from common.errors import UserError
 from common.records import EvalItem, Fact
 
@@ -47,7 +47,7 @@ def build(path: Path) -> MQuAKE:
     taught: dict[str, _Hop] = {}
     multi_hop: list[EvalItem] = []
     contradictions = []
-    for row in rows.read(path):
+    for row in tables.read(path):
         try:
             hops, questions = _case(row.fields or {})
         except (KeyError, TypeError, AttributeError) as error:

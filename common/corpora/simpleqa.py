@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.corpora import rows
+from common.corpora import tables
 from common.errors import UserError
 from common.records import Fact
 
@@ -20,7 +20,7 @@ def build(path: Path) -> list[Fact]:
         UserError: unreadable file, or a row without problem or answer.
     """
     facts = []
-    for number, row in enumerate(rows.read(path), start=1):
+    for number, row in enumerate(tables.read(path), start=1):
         fields = row.fields or {}
         question, answer = (str(fields.get(key, "")).strip() for key in ("problem", "answer"))
         if not question or not answer:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.corpora import rows
+from common.corpora import tables
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def locate(spec: str) -> Path:
     path = Path(spec).expanduser()
     if path.exists():
         return path
-    looks_like_a_path = spec.startswith((".", "/", "~", os.sep)) or rows.is_readable(path)
+    looks_like_a_path = spec.startswith((".", "/", "~", os.sep)) or tables.is_readable(path)
     if looks_like_a_path or not _HUB_ID.fullmatch(spec):
         raise UserError(f"data.facts: {path} cannot be read (No such file or directory)")
     from huggingface_hub import snapshot_download
@@ -84,7 +84,7 @@ def train_files(path: Path) -> list[Path]:
     found = sorted(
         file
         for file in (*path.glob("*"), *path.glob("data/*"))
-        if file.is_file() and rows.is_readable(file) and file.name != "card.json"
+        if file.is_file() and tables.is_readable(file) and file.name != "card.json"
     )
     named = [file for file in found if re.match(r"train([-_.]|$)", file.name)]
     if named or len(found) == 1:

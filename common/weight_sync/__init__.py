@@ -1,0 +1,8 @@
+"""The student's weights on their way from the learner to the rollout engines.
+
+The learner calls ``publish`` after a step; a rollout actor calls ``is_behind`` before
+new work and ``load`` once no request runs. Two transports (``publish.transport``):
+
+memory  ``file_publisher`` writes a version to ``store``, ``file_receiver`` loads it.
+nccl    ``nccl_publisher`` drives vLLM's trainer, ``nccl_receiver`` makes its calls.
+"""

@@ -1,7 +1,7 @@
-"""Hands the student's weights to the engines that draw its rollouts.
+"""Publishes the student's weights as a file.
 
-All ranks call at the same steps, since sharded weights are gathered by all;
-rank 0 alone writes. A rank holds what it publishes in CPU memory meanwhile.
+All ranks call at the same steps, because all take part in gathering sharded weights;
+only rank 0 writes. It keeps a copy of the weights in CPU memory while it does.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from common.weights import bit_sum, sampled
 
 
 class FileWeightPublisher:
-    """Publishes to a shelf.
+    """Publishes to a weight store.
 
     Args:
-        store: where readers look.
+        store: where the engines' receivers read.
         settings: the publish section.
-        dtype: of the engines, so that what they hold is what was published.
+        dtype: precision of the engines, so that they load exactly what was published.
         rank: this rank; 0 writes.
-        say: takes a line for the run's log.
+        log: receives a line for the run's log.
     """
 
     def __init__(
@@ -34,26 +34,26 @@ class FileWeightPublisher:
         settings: PublishSettings,
         dtype: Dtype,
         rank: int,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._dtype = getattr(torch, dtype)
         self._rank = rank
-        self._say = say
+        self._log = log
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publish")
 
     def is_due(self, version: int) -> bool:
-        """Whether the weights that have taken ``version`` steps are published."""
+        """Whether the weights after ``version`` optimizer steps are published."""
         return version % self._settings.every == 0
 
     def check(self) -> None:
-        """Nothing can go wrong between two versions."""
+        """Do nothing: a file cannot fail between two versions."""
 
     def publish(
         self, version: int, weights: Callable[[], Iterable[tuple[str, torch.Tensor]]]
     ) -> dict[str, float]:
-        """Publish ``weights`` as ``version``; seconds by phase.
+        """Publish ``weights`` as ``version``; returns seconds by phase.
 
         Raises:
             TimeoutError: writing took longer than ``publish.deadline_s``.
@@ -72,12 +72,12 @@ class FileWeightPublisher:
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
 
         def write() -> None:
-            self._store.open(num_bytes, self._say)
+            self._store.open(num_bytes, self._log)
             self._store.put(version, tensors, sums)
 
         deadline = self._settings.deadline_s
         try:
-            # A hanging file system holds up this thread, not the rank's answers.
+            # A file system that hangs blocks this thread, not the rank.
             self._thread.submit(write).result(deadline)
         except TimeoutError as error:
             raise TimeoutError(

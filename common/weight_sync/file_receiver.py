@@ -1,8 +1,8 @@
-"""The student's newest published weights in a warm engine.
+"""Loads published weights from a file into a running engine.
 
-Taking a version has three phases: *drain* (from its being seen to the last request
-under the old weights, which is the caller's), *load*, and *check*: sums of sampled
-weights, read back from the engine, must be those that were published.
+An update has three phases. *drain*: the caller finishes the requests that run under the
+old weights. *load*: the engine reads the file. *check*: bit sums of sampled weights, read
+back from the engine, must equal the published ones.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from common.weights import BitSum, difference
 
 
 class PolicyEngine(Protocol):
-    """What is needed of :class:`actors.inference.engine.Engine`."""
+    """The part of :class:`actors.inference.engine.Engine` that a receiver uses."""
 
     def load_weights(self, model_dir: Path) -> None: ...
     def sum_weights(self, names: Sequence[str]) -> Sequence[Mapping[str, BitSum]]: ...
 
 
 class FileWeightReceiver:
-    """Follows a shelf.
+    """Keeps an engine at the newest version of a weight store.
 
     Args:
-        engine: whose weights are replaced.
+        engine: the engine to update.
         store: where the learner publishes.
-        reader: a name that no other reader has.
-        deadline_s: longest time to load a version.
+        reader: a unique name of this receiver.
+        deadline_s: longest time to load a version, seconds.
 
     Attributes:
-        version: in the engine; None before the first, so that it gets no work.
-        seconds: by phase, of the newest version.
+        version: the engine's version; None before the first, and then it gets no work.
+        seconds: duration of each phase of the last update.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FileWeightReceiver:
         self.seconds: dict[str, float] = {}
 
     def is_behind(self) -> bool:
-        """Whether there is another version than the engine's; nothing must begin under that."""
+        """Whether a newer version is published; if so, no new request may start."""
         newest = self._store.version()
         behind = newest is not None and newest != self.version
         if not behind:
@@ -59,14 +59,14 @@ class FileWeightReceiver:
         return behind
 
     def load(self) -> None:
-        """Take what is there now; no request may be running.
+        """Load the newest version; no request may be running.
 
         Raises:
-            RuntimeError: the engine then holds something else than was published.
-            TimeoutError: it took longer than ``publish.deadline_s``.
+            RuntimeError: the engine's weights differ from the published ones.
+            TimeoutError: loading took longer than ``publish.deadline_s``.
         """
         began = time.monotonic()
-        with self._store.take(self._reader) as published:
+        with self._store.pin(self._reader) as published:
             self._engine.load_weights(published.folder)
         loaded = time.monotonic()
         ranks = self._engine.sum_weights(list(published.sums))

@@ -1,10 +1,10 @@
-"""The learner's end of vLLM's NCCL weight transfer: the student's weights from GPU to GPU.
+"""The learner's side of vLLM's NCCL weight transfer, from GPU to GPU.
 
-Not run on GPU. vLLM's trainer sends from rank 0, which shares a NCCL group with every
-worker of the engines that draw rollouts; the other ranks take part in gathering. The
-group is made anew when engines have come or gone. An engine that dies while it receives
-leaves NCCL waiting: the deadline then ends this rank, and the learner starts again
-from its last checkpoint, as after any death.
+Not run on GPU. vLLM's trainer sends from rank 0, which shares an NCCL group with every
+worker of the rollout engines; the other ranks only take part in gathering. The group is
+rebuilt when engines join or leave. An engine that dies while it receives leaves NCCL
+waiting: the deadline then ends this rank, and the learner restarts from its last
+checkpoint, as after any crash.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from common.weights import BitSum, bit_sum, sampled
 
 Weights = Callable[[], Iterable[tuple[str, torch.Tensor]]]
 _POLL_S = 0.5
-# Between two looks at whether the engines that have the weights are still there.
+# Seconds between two checks that the engines are still alive.
 _CHECK_S = 10.0
 
 
 class RolloutEngines(Protocol):
-    """The engines that draw rollouts: vLLM's ``VLLMWeightSyncClient``, and who they are.
+    """The rollout engines: vLLM's ``VLLMWeightSyncClient``, plus membership.
 
-    ``expect`` says which version, with sums of some weights, the next transfer ends with.
+    ``available`` maps the name of each live engine to an identity that a restart changes.
+    ``join`` selects the engines of the group and returns how many GPUs they have.
+    ``expect`` announces the version of the next transfer and the bit sums of some weights.
     """
 
-    def present(self) -> Mapping[str, Any]: ...
+    def available(self) -> Mapping[str, Any]: ...
     def join(self, members: Mapping[str, Any]) -> int: ...
     def expect(self, version: int, sums: Mapping[str, BitSum]) -> None: ...
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None: ...
@@ -47,7 +49,7 @@ class RolloutEngines(Protocol):
 
 
 class PolicyWeightSource(WeightSource):
-    """The student's weights as vLLM's trainer reads them, in the engines' precision."""
+    """Supplies the student's weights to vLLM's trainer, in the engines' precision."""
 
     def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
         self._weights, self._dtype = weights, dtype
@@ -60,7 +62,7 @@ class PolicyWeightSource(WeightSource):
         return self._metadata
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each weight, gathered; sums some on the way."""
+        """Yield each weight, gathered, and sum the sampled ones."""
         for name, weight in self._weights():
             sent = weight.detach().to(self._dtype).contiguous()
             if name in self._sampled:
@@ -69,15 +71,15 @@ class PolicyWeightSource(WeightSource):
 
 
 class NcclWeightPublisher:
-    """Publishes by transfer; the interface is that of ``file_publisher.Publisher``.
+    """Publishes by transfer; same interface as ``FileWeightPublisher``.
 
     Args:
-        engines: who receives.
+        engines: the receiving engines.
         settings: the publish section.
-        dtype: of the engines.
+        dtype: precision of the engines.
         rank: this rank; 0 sends.
-        host: this rank's address, where the group meets.
-        patience_s: longest wait for the first engine.
+        host: address of this rank, for the rendezvous of the group.
+        patience_s: longest wait for the first engine, seconds.
     """
 
     def __init__(
@@ -102,14 +104,14 @@ class NcclWeightPublisher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="transfer")
 
     def is_due(self, version: int) -> bool:
-        """Whether the weights that have taken ``version`` steps are published."""
+        """Whether the weights after ``version`` optimizer steps are published."""
         return version % self._settings.every == 0
 
     def publish(self, version: int, weights: Weights) -> dict[str, float]:
-        """Send ``weights`` as ``version`` to every engine that is there; seconds by phase.
+        """Send ``weights`` as ``version`` to every live engine; returns seconds by phase.
 
         Raises:
-            TimeoutError: no engine came, or sending took longer than ``publish.deadline_s``.
+            TimeoutError: no engine joined, or sending took longer than ``publish.deadline_s``.
         """
         began = time.monotonic()
         if self._policy is None:
@@ -117,33 +119,35 @@ class NcclWeightPublisher:
         if self._rank > 0:
             self._trainer = self._trainer or self._group(self._policy, 1)
         elif not self._rendezvous(self._policy):
-            # The other ranks gather, and wait for this one.
+            # The other ranks wait in the gather until this one takes part.
             for _ in self._policy:
                 pass
             return {"meet": time.monotonic() - began}
-        met = time.monotonic()
+        joined = time.monotonic()
         self._engines.expect(version, self._policy.sums)
-        self._in_time(f"the weights of step {version} were not sent", self._trainer.send_weights)
-        return {"meet": met - began, "send": time.monotonic() - met}
+        self._within_deadline(
+            f"the weights of step {version} were not sent", self._trainer.send_weights
+        )
+        return {"meet": joined - began, "send": time.monotonic() - joined}
 
     def check(self) -> None:
-        """Fail if every engine that has the weights is gone, for then no rollout will come.
+        """Fail if every engine with the weights is gone: no rollout would ever arrive.
 
         Raises:
-            RuntimeError: the learner must start again, and publish to those that are there.
+            RuntimeError: the learner must restart and publish to the live engines.
         """
         now = time.monotonic()
         if self._rank > 0 or not self._members or now - self._checked < _CHECK_S:
             return
         self._checked = now
-        present = self._engines.present()
-        if not any(present.get(name) == identity for name, identity in self._members.items()):
-            raise RuntimeError("the engines that had the student's weights are gone")
+        available = self._engines.available()
+        if not any(available.get(name) == identity for name, identity in self._members.items()):
+            raise RuntimeError("all engines that had the student's weights are gone")
 
     def _rendezvous(self, policy: PolicyWeightSource) -> bool:
-        """A group with all engines that are there; False where those of before have left."""
+        """Make sure that the group has all live engines; False if all have left."""
         deadline = time.monotonic() + self._patience_s
-        while not (present := self._engines.present()):
+        while not (available := self._engines.available()):
             if self._members:
                 return False
             if time.monotonic() > deadline:
@@ -152,19 +156,19 @@ class NcclWeightPublisher:
                     "(cluster.start_timeout_s)"
                 )
             time.sleep(_POLL_S)
-        if present == self._members:
+        if available == self._members:
             return True
         if self._trainer is not None:
             self._trainer.shutdown()
-        size = 1 + self._engines.join(present)
-        self._trainer = self._in_time(
+        size = 1 + self._engines.join(available)
+        self._trainer = self._within_deadline(
             "the engines did not join the learner's group", lambda: self._group(policy, size)
         )
-        self._members = dict(present)
+        self._members = dict(available)
         return True
 
-    def _in_time(self, problem: str, call: Callable[[], Any]) -> Any:
-        """Make a call that NCCL may never come back from."""
+    def _within_deadline(self, problem: str, call: Callable[[], Any]) -> Any:
+        """Make a call that may block in NCCL forever."""
         deadline = self._settings.deadline_s
         try:
             return self._thread.submit(call).result(deadline)

@@ -1,10 +1,10 @@
-"""The student's weights as the learner sends them, from GPU to GPU, by vLLM's weight transfer.
+"""The engine's side of vLLM's NCCL weight transfer, from GPU to GPU.
 
-Not run on GPU. The learner leads, with the four calls that vLLM's trainer makes:
-``init_weight_transfer_engine`` when engines have come or gone, then for each version
+Not run on GPU. The learner leads with the four calls of vLLM's trainer:
+``init_weight_transfer_engine`` when engines have joined or left, then for each version
 ``start_weight_update``, ``update_weights`` and ``finish_weight_update``. They arrive on
-other threads; the actor's own makes them, once nothing runs under the old weights,
-and the callers wait for that.
+other threads and wait in a queue; the actor's own thread makes them, once no request runs
+under the old weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CALLS = ("init_weight_transfer_engine", "start_weight_update", "update_weights",
 
 
 class ReceivingEngine(Protocol):
-    """What is needed of :class:`actors.inference.engine.Engine`."""
+    """The part of :class:`actors.inference.engine.Engine` that a receiver uses."""
 
     def call_workers(self, method: str, *arguments: Any) -> list[Any]: ...
     def sum_weights(self, names: Sequence[str]) -> Sequence[Mapping[str, BitSum]]: ...
@@ -34,19 +34,19 @@ class ReceivingEngine(Protocol):
 class _Call:
     method: str
     arguments: tuple[Any, ...]
-    answer: Future[None] = field(default_factory=Future)
+    done: Future[None] = field(default_factory=Future)
 
 
 class NcclWeightReceiver:
-    """Takes what the learner sends; follows like ``file_receiver.PolicyWeights``.
+    """Receives what the learner sends; same interface as ``FileWeightReceiver``.
 
     Args:
-        engine: whose weights are replaced.
-        deadline_s: longest wait for the learner's next call once it has begun.
+        engine: the engine to update.
+        deadline_s: longest wait for the next call of an update, seconds.
 
     Attributes:
-        version: in the engine; None before the first.
-        seconds: by phase, of the newest version.
+        version: the engine's version; None before the first.
+        seconds: duration of each phase of the last update.
     """
 
     def __init__(self, engine: ReceivingEngine, deadline_s: float) -> None:
@@ -58,58 +58,58 @@ class NcclWeightReceiver:
         self.seconds: dict[str, float] = {}
 
     def call(self, method: str, *arguments: Any) -> None:
-        """Have the actor's thread make a call, and wait for it; from another thread.
+        """Queue a call for the actor's thread and wait until it is made; for other threads.
 
-        The last call of a version takes the version and the sums of some of its weights.
+        The last call of an update takes the version and the bit sums of some weights.
 
         Raises:
-            Exception: what the call raised.
+            Exception: whatever the call raised.
         """
         assert method in CALLS
-        asked = _Call(method, arguments)
-        self._calls.put(asked)
-        asked.answer.result()
+        call = _Call(method, arguments)
+        self._calls.put(call)
+        call.done.result()
 
     def is_behind(self) -> bool:
-        """Whether the learner has begun to send; nothing must begin until it has ended."""
+        """Whether the learner has begun an update; if so, no new request may start."""
         behind = not self._calls.empty()
         if behind and self._seen is None:
             self._seen = time.monotonic()
         return behind
 
     def load(self) -> None:
-        """Make the learner's calls up to the last one of a version; no request may be running.
+        """Make the learner's calls up to the last one of an update; no request may be running.
 
         Raises:
-            RuntimeError: the engine then holds something else than was sent.
-            TimeoutError: the learner began and did not go on within ``publish.deadline_s``.
+            RuntimeError: the engine's weights differ from the sent ones.
+            TimeoutError: the next call did not arrive within ``publish.deadline_s``.
         """
         began = time.monotonic()
         while True:
             try:
-                asked = self._calls.get(timeout=self._deadline_s)
+                call = self._calls.get(timeout=self._deadline_s)
             except queue.Empty:
                 raise TimeoutError(
-                    f"the learner began to send weights and then said nothing for "
+                    f"the learner began to send weights and then sent nothing for "
                     f"{self._deadline_s:g} s (publish.deadline_s)"
                 ) from None
             try:
-                self._make(asked)
+                self._make(call)
             except BaseException as error:
-                asked.answer.set_exception(error)
+                call.done.set_exception(error)
                 raise
-            asked.answer.set_result(None)
-            if asked.method == LAST_CALL:
+            call.done.set_result(None)
+            if call.method == LAST_CALL:
                 break
         seen = began if self._seen is None else self._seen
         self.seconds = {"drain": began - seen, "load": time.monotonic() - began}
         self._seen = None
 
-    def _make(self, asked: _Call) -> None:
-        if asked.method != LAST_CALL:
-            self._engine.call_workers(asked.method, *asked.arguments)
+    def _make(self, call: _Call) -> None:
+        if call.method != LAST_CALL:
+            self._engine.call_workers(call.method, *call.arguments)
             return
-        version, sums = asked.arguments
+        version, sums = call.arguments
         self._engine.call_workers(LAST_CALL)
         self._engine.forget()
         problem = difference(sums, self._engine.sum_weights(list(sums)))

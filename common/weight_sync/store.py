@@ -1,11 +1,11 @@
-"""Student weights on their way from the learner to the engines of its node.
+"""The weight store: the file through which the learner publishes the student's weights.
 
-One safetensors file in a folder of the run's own (mode 0700), in shared memory
-where that has room for it twice. It is replaced by rename and says itself which
-version it holds, so that whoever opens it has the old weights or the new ones,
-whole. A version is the number of optimizer steps that the weights have taken.
+It is one safetensors file in a private folder of the run (mode 0700), in shared memory
+if two copies fit there. It is replaced by rename and its header holds its version, so a
+reader gets the old weights or the new ones, never a mixture. A version is the number of
+optimizer steps that the weights have taken.
 
-Knows files only: neither how weights are gathered nor who loads them.
+This module knows files only: neither how weights are gathered nor who loads them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from common.weights import BitSum
 
 SHARED_MEMORY = Path("/dev/shm")
 _FILE = "model.safetensors"
-# The file, its successor while that is written, and something for everybody else.
+# The file, the next one while it is written, and some slack for other processes.
 _COPIES = 2.5
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """One version, held for a reader: ``folder`` has the weights, ``sums`` those of some."""
+class PublishedWeights:
+    """One version, pinned for a reader: the ``folder`` with its file, and some bit ``sums``."""
 
     version: int
     folder: Path
@@ -39,12 +39,12 @@ class Published:
 
 
 class WeightStore:
-    """Where a run's published weights lie.
+    """Reads and writes the published weights of a run.
 
     Args:
-        run: its folder remembers which one it is.
-        memory: shared memory; None where readers may be on other nodes, which see
-            the run's folder only.
+        run: its folder records where the store is (``weights.json``).
+        memory: shared memory; None if readers may be on other nodes, which share
+            only the run's folder.
     """
 
     def __init__(self, run: RunDir, memory: Path | None = SHARED_MEMORY) -> None:
@@ -52,25 +52,25 @@ class WeightStore:
         self._memory = memory
         self._known: tuple[tuple[int, int], int] | None = None
 
-    def open(self, num_bytes: int, say: Callable[[str], None]) -> None:
-        """Make sure that there is a folder for weights of ``num_bytes``; the writer's call."""
+    def open(self, num_bytes: int, log: Callable[[str], None]) -> None:
+        """Create the folder for weights of ``num_bytes`` if it is missing; for the writer."""
         if self._folder() is None:
-            folder = self._make(int(_COPIES * num_bytes), say)
+            folder = self._make(int(_COPIES * num_bytes), log)
             write_atomic(self._run.weights, json.dumps({"folder": str(folder)}))
 
     def put(self, version: int, tensors: Mapping[str, Any], sums: Mapping[str, BitSum]) -> None:
-        """Replace what is there by ``tensors``."""
+        """Replace the current version by ``tensors``; :meth:`open` comes first."""
         from safetensors.torch import save_file
 
         folder = self._folder()
-        assert folder is not None, "opened before"
+        assert folder is not None, "open() comes first"
         metadata = {"format": "pt", "version": str(version), "sums": json.dumps(sums)}
         partial = folder / f".{_FILE}"
         save_file(dict(tensors), partial, metadata=metadata)
         partial.rename(folder / _FILE)
 
     def version(self) -> int | None:
-        """The version that is there; None before the first. Cheap while it stays the same."""
+        """The current version; None before the first. Cheap while it does not change."""
         folder = self._folder()
         if folder is None:
             return None
@@ -85,25 +85,25 @@ class WeightStore:
         return self._known[1]
 
     @contextlib.contextmanager
-    def take(self, reader: str) -> Iterator[Published]:
-        """Hold what is there now, whatever replaces it meanwhile; something must be there."""
+    def pin(self, reader: str) -> Iterator[PublishedWeights]:
+        """Keep the current version readable, even if it is replaced; there must be one."""
         folder = self._folder()
-        assert folder is not None, "a version was seen"
+        assert folder is not None, "there is a version"
         own = folder / reader
         own.mkdir(exist_ok=True)
-        held = own / _FILE
-        held.unlink(missing_ok=True)
+        pinned = own / _FILE
+        pinned.unlink(missing_ok=True)
         try:
-            _link(folder / _FILE, held)
-            with held.open("rb") as file:
+            _link(folder / _FILE, pinned)
+            with pinned.open("rb") as file:
                 metadata = _metadata(file)
             sums = {name: BitSum(*sum_) for name, sum_ in json.loads(metadata["sums"]).items()}
-            yield Published(int(metadata["version"]), own, sums)
+            yield PublishedWeights(int(metadata["version"]), own, sums)
         finally:
-            held.unlink(missing_ok=True)
+            pinned.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Remove the store."""
         folder = self._folder()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -114,14 +114,14 @@ class WeightStore:
         folder = Path(kept["folder"]) if kept else None
         return folder if folder is not None and folder.is_dir() else None
 
-    def _make(self, num_bytes: int, say: Callable[[str], None]) -> Path:
+    def _make(self, num_bytes: int, log: Callable[[str], None]) -> Path:
         memory, wanted = self._memory, f"{num_bytes / 2**30:.1f} GiB for published weights"
         if memory is not None and memory.is_dir():
             free = shutil.disk_usage(memory).free
             if free >= num_bytes:
-                # Made private, under a name that nobody could have taken before.
+                # mkdtemp makes it private, under a name that cannot be guessed.
                 return Path(tempfile.mkdtemp(prefix=f"mixsd-{self._run.name}-", dir=memory))
-            say(f"{memory} has {free / 2**30:.1f} GiB, not {wanted}: they go to the run's folder")
+            log(f"{memory} has {free / 2**30:.1f} GiB, not {wanted}: they go to the run's folder")
         folder = self._run.root / "weights"
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
@@ -133,7 +133,7 @@ def _link(source: Path, target: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:
-        # A file system without hard links; an open file stays what it was, too.
+        # The file system has no hard links. A file that is open is safe from a rename, too.
         shutil.copyfile(source, target)
 
 

@@ -30,7 +30,7 @@ class WeightSyncClient:
         self._handles: list[Any] = []
         self._last: tuple[int, Mapping[str, BitSum]] = (0, {})
 
-    def present(self) -> dict[str, Member]:
+    def available(self) -> dict[str, Member]:
         """The rollout actors whose engines are up."""
         count = desired.read(self._run, self._config).rollout
         found = {}

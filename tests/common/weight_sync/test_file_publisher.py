@@ -1,4 +1,4 @@
-"""What is published is what the student is, whatever its ranks hold; and no later than allowed."""
+"""What is published equals the student's weights, on any number of ranks, within the deadline."""
 
 import time
 
@@ -26,10 +26,10 @@ def publisher(tmp_path, rank=0, **settings):
     return FileWeightPublisher(store, PublishSettings(**settings), "bfloat16", rank, print), store
 
 
-def test_weights_are_published_in_the_engines_precision_with_sums_to_check_them_by(tmp_path):
+def test_weights_are_published_in_the_engines_precision_with_bit_sums(tmp_path):
     writer, store = publisher(tmp_path)
     assert set(writer.publish(7, WEIGHTS.items)) == {"gather", "sum", "write"}
-    with store.take("x") as published:
+    with store.pin("x") as published:
         found = load_file(published.folder / "model.safetensors")
         assert published.version == 7
         assert set(published.sums) == {"model.embed_tokens.weight", "model.norm.weight"}
@@ -38,7 +38,7 @@ def test_weights_are_published_in_the_engines_precision_with_sums_to_check_them_
     assert published.sums["model.norm.weight"] == bit_sum(found["model.norm.weight"])
 
 
-def test_other_ranks_take_part_in_the_gathering_and_write_nothing(tmp_path):
+def test_other_ranks_gather_and_write_nothing(tmp_path):
     writer, store = publisher(tmp_path, rank=1)
     weights = iter(WEIGHTS.items())
     assert set(writer.publish(7, lambda: weights)) == {"gather"}
@@ -46,12 +46,12 @@ def test_other_ranks_take_part_in_the_gathering_and_write_nothing(tmp_path):
     assert store.version() is None
 
 
-def test_every_so_many_steps_are_due(tmp_path):
+def test_a_version_is_due_every_n_steps(tmp_path):
     writer, _ = publisher(tmp_path, every=3)
     assert [step for step in range(8) if writer.is_due(step)] == [0, 3, 6]
 
 
-def test_a_file_system_that_hangs_is_given_up_after_the_deadline(tmp_path, monkeypatch):
+def test_a_hanging_file_system_times_out(tmp_path, monkeypatch):
     writer, store = publisher(tmp_path, deadline_s=0.05)
     monkeypatch.setattr(store, "put", lambda *arguments: time.sleep(1))
     with pytest.raises(TimeoutError, match=r"step 7 were not written in 0.05 s \(publish.deadline"):

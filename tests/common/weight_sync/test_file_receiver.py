@@ -1,4 +1,4 @@
-"""Versions from a shelf into an engine of a few lines that holds what it loaded."""
+"""Versions from a weight store are loaded into a fake engine."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def put(store, version, sums=None):
     store.put(version, weights, sums or {"w": bit_sum(weights["w"])})
 
 
-def test_an_engine_follows_what_is_published(store):
+def test_an_engine_follows_the_published_versions(store):
     engine = Engine()
     weights = FileWeightReceiver(engine, store, "x", 10.0)
     assert not weights.is_behind()
@@ -49,7 +49,7 @@ def test_an_engine_follows_what_is_published(store):
         assert set(weights.seconds) == {"drain", "load", "check"}
 
 
-def test_it_takes_the_newest_not_the_one_it_saw(store):
+def test_it_loads_the_newest_version_not_the_one_it_saw_first(store):
     weights = FileWeightReceiver(Engine(), store, "x", 10.0)
     put(store, 1)
     assert weights.is_behind()
@@ -58,7 +58,7 @@ def test_it_takes_the_newest_not_the_one_it_saw(store):
     assert weights.version == 2
 
 
-def test_an_engine_that_holds_something_else_is_not_let_go_on(store):
+def test_an_engine_with_other_weights_is_an_error(store):
     engine = Engine()
     engine.load_weights = lambda model_dir: None
     weights = FileWeightReceiver(engine, store, "x", 10.0)

@@ -1,6 +1,6 @@
-"""vLLM's own trainer, driven without a GPU: who is called, in what order, with what.
+"""vLLM's own trainer without a GPU: which calls it makes, in which order, with which arguments.
 
-NCCL alone is left out: opening a group and broadcasting are replaced, the rest is vLLM's.
+Only NCCL is replaced (opening a group, broadcasting); the rest is vLLM's own code.
 """
 
 import time
@@ -20,13 +20,13 @@ WEIGHTS = {
 
 
 class Engines:
-    """Two engines of one GPU each, until told otherwise."""
+    """Two engines of one GPU each; tests change ``there``."""
 
     def __init__(self):
         self.there = {"rollout-0": 11, "rollout-1": 12}
         self.calls, self.expected = [], None
 
-    def present(self):
+    def available(self):
         return dict(self.there)
 
     def join(self, members):
@@ -61,7 +61,7 @@ class Group:
 
 @pytest.fixture
 def broadcast(monkeypatch):
-    """What was broadcast, by name, and the groups that were opened."""
+    """The broadcast weights by name, and the opened groups."""
     sent, groups = {}, []
 
     def fake(self, source, meta):
@@ -87,7 +87,7 @@ def weights():
 
 
 def without_update(calls):
-    """vLLM asks for the update from a thread, while it broadcasts."""
+    """vLLM calls ``update_weights`` from a thread while it broadcasts, so its position varies."""
     return [call for call in calls if call != "update"]
 
 
@@ -115,7 +115,7 @@ def test_a_version_goes_to_every_engine_in_the_engines_precision(broadcast):
     assert engines.expected == (7, {"model.norm.weight": bit_sum(norm)})
 
 
-def test_the_group_stays_while_the_same_engines_are_there_and_is_made_anew_for_others(broadcast):
+def test_the_group_is_kept_for_the_same_engines_and_rebuilt_for_others(broadcast):
     _, groups = broadcast
     engines = Engines()
     sender = publisher(engines)
@@ -138,7 +138,7 @@ def test_other_ranks_gather_and_call_no_engine(broadcast):
     assert set(sent) == set(WEIGHTS)
 
 
-def test_when_all_engines_have_left_the_weights_are_gathered_and_sent_to_nobody(broadcast):
+def test_when_all_engines_have_left_the_weights_are_gathered_but_not_sent(broadcast):
     engines, gathered = Engines(), []
 
     def counted():
@@ -155,27 +155,27 @@ def test_when_all_engines_have_left_the_weights_are_gathered_and_sent_to_nobody(
     assert "finish 2" not in engines.calls
 
 
-def test_the_first_engine_is_waited_for_and_no_longer_than_allowed(broadcast):
+def test_waiting_for_the_first_engine_times_out(broadcast):
     engines = Engines()
     engines.there = {}
     with pytest.raises(TimeoutError, match=r"no engine for the student's weights in 0.2 s"):
         publisher(engines).publish(0, weights)
 
 
-def test_an_engine_that_dies_while_it_receives_is_given_up(broadcast, monkeypatch):
+def test_an_engine_that_dies_while_it_receives_times_out(broadcast, monkeypatch):
     engines = Engines()
     monkeypatch.setattr(engines, "start_weight_update", lambda: time.sleep(1))
     with pytest.raises(TimeoutError, match=r"not sent in 0.05 s \(publish.deadline_s\)"):
         publisher(engines, deadline_s=0.05).publish(7, weights)
 
 
-def test_an_engine_that_dies_before_it_joins_the_group_is_given_up(broadcast, monkeypatch):
+def test_an_engine_that_dies_before_it_joins_the_group_times_out(broadcast, monkeypatch):
     monkeypatch.setattr(nccl_engine, "open_trainer_endpoint", lambda info: time.sleep(1))
     with pytest.raises(TimeoutError, match=r"did not join the learner's group in 0.05 s"):
         publisher(Engines(), deadline_s=0.05).publish(7, weights)
 
 
-def test_a_learner_whose_engines_are_all_gone_does_not_wait_for_rollouts(broadcast, monkeypatch):
+def test_a_learner_whose_engines_are_all_gone_fails_instead_of_waiting(broadcast, monkeypatch):
     monkeypatch.setattr("common.weight_sync.nccl_publisher._CHECK_S", 0.0)
     engines = Engines()
     sender = publisher(engines)

@@ -1,4 +1,4 @@
-"""The learner's calls, made by the actor's thread: which, in what order, and what may go wrong."""
+"""The actor's thread makes the learner's calls: order, results and failures."""
 
 import threading
 
@@ -16,7 +16,7 @@ CALLS = [
 
 
 class Engine:
-    """Holds what it would have received; on a GPU vLLM's worker does."""
+    """Holds the weights that vLLM's worker would hold on a GPU."""
 
     def __init__(self):
         self.calls, self.held = [], torch.zeros(4)
@@ -54,7 +54,7 @@ def follow(weights):
     weights.load()
 
 
-def test_all_calls_of_a_version_are_made_in_order_by_the_actors_own_thread():
+def test_all_calls_of_an_update_are_made_in_order_by_the_actors_thread():
     engine, errors = Engine(), []
     weights = NcclWeightReceiver(engine, 10.0)
     assert not weights.is_behind()
@@ -77,7 +77,7 @@ def test_all_calls_of_a_version_are_made_in_order_by_the_actors_own_thread():
     assert not weights.is_behind()
 
 
-def test_an_engine_that_holds_something_else_is_reported_to_both_sides():
+def test_an_engine_with_other_weights_is_an_error_on_both_sides():
     errors = []
     weights = NcclWeightReceiver(Engine(), 10.0)
     thread = learner(weights, {"norm.weight": bit_sum(torch.ones(4))}, errors)
@@ -90,7 +90,7 @@ def test_an_engine_that_holds_something_else_is_reported_to_both_sides():
     assert weights.version is None
 
 
-def test_a_learner_that_goes_silent_in_the_middle_is_given_up():
+def test_a_learner_that_stops_in_the_middle_times_out():
     weights = NcclWeightReceiver(Engine(), 0.05)
     thread = threading.Thread(target=weights.call, args=("start_weight_update",))
     thread.start()

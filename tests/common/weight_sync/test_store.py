@@ -1,3 +1,5 @@
+"""The weight store: one writer, several readers, whole versions only."""
+
 import stat
 
 import pytest
@@ -35,17 +37,17 @@ def test_a_reader_sees_no_version_then_each_newest_one(run, memory):
     for version in (0, 3, 4):
         put(writer, version)
         assert reader.version() == version
-        with reader.take("rollout-0") as published:
+        with reader.pin("rollout-0") as published:
             assert published.version == version
             weights = load_file(published.folder / "model.safetensors")["w"]
             assert weights.tolist() == [version] * 3
             assert published.sums == {"w": bit_sum(weights)}
 
 
-def test_what_a_reader_holds_stays_when_it_is_replaced(run, memory):
+def test_a_pinned_version_stays_when_it_is_replaced(run, memory):
     writer, reader = WeightStore(run, memory), WeightStore(run, memory)
     put(writer, 1)
-    with reader.take("rollout-0") as published:
+    with reader.pin("rollout-0") as published:
         put(writer, 2)
         assert load_file(published.folder / "model.safetensors")["w"][0] == 1
         assert published.version == 1
@@ -54,17 +56,17 @@ def test_what_a_reader_holds_stays_when_it_is_replaced(run, memory):
     assert not any(path.exists() for path in held)
 
 
-def test_what_a_dead_reader_held_does_not_stand_in_its_way(run, memory):
+def test_a_pin_of_a_dead_reader_does_not_block_its_successor(run, memory):
     put(WeightStore(run, memory), 1)
-    dead = WeightStore(run, memory).take("rollout-0")
+    dead = WeightStore(run, memory).pin("rollout-0")
     dead.__enter__()
     put(WeightStore(run, memory), 2)
-    with WeightStore(run, memory).take("rollout-0") as published:
+    with WeightStore(run, memory).pin("rollout-0") as published:
         assert published.version == 2
     dead.gen.close()
 
 
-def test_the_folder_is_private_one_for_every_writer_of_the_run_and_leaves_nothing(run, memory):
+def test_the_folder_is_private_shared_by_the_runs_writers_and_removed(run, memory):
     put(WeightStore(run, memory), 1)
     (folder,) = memory.iterdir()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -76,17 +78,17 @@ def test_the_folder_is_private_one_for_every_writer_of_the_run_and_leaves_nothin
     WeightStore(run, memory).remove()
 
 
-def test_without_room_in_shared_memory_the_runs_folder_is_taken_and_that_is_said(run, memory):
-    said = []
+def test_without_room_in_shared_memory_the_runs_folder_is_used_and_that_is_logged(run, memory):
+    lines = []
     store = WeightStore(run, memory)
-    store.open(2**60, said.append)
+    store.open(2**60, lines.append)
     assert (run.root / "weights").is_dir()
-    assert len(said) == 1
-    assert f"{memory} has" in said[0]
-    assert "they go to the run's folder" in said[0]
+    assert len(lines) == 1
+    assert f"{memory} has" in lines[0]
+    assert "they go to the run's folder" in lines[0]
 
 
-def test_readers_on_other_nodes_find_it_in_the_runs_folder(run):
+def test_readers_on_other_nodes_read_the_runs_folder(run):
     store = WeightStore(run, None)
     store.open(12, lambda line: pytest.fail(line))
     store.put(5, {"w": torch.zeros(3)}, {"w": BitSum(3, 0)})
@@ -94,7 +96,7 @@ def test_readers_on_other_nodes_find_it_in_the_runs_folder(run):
     assert (run.root / "weights/model.safetensors").is_file()
 
 
-def test_a_folder_that_a_reboot_emptied_is_made_again(run, memory):
+def test_a_folder_that_a_reboot_removed_is_created_again(run, memory):
     put(WeightStore(run, memory), 1)
     next(memory.iterdir()).joinpath("model.safetensors").unlink()
     assert WeightStore(run, memory).version() is None

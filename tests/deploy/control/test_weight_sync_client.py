@@ -58,16 +58,16 @@ def engines(tmp_path):
 
 
 def test_those_whose_engines_are_up_are_there(actors, engines):
-    assert list(engines.present()) == ["rollout-0", "rollout-2"]
-    before = engines.present()
+    assert list(engines.available()) == ["rollout-0", "rollout-2"]
+    before = engines.available()
     actors["rollout-2"] = Actor(99)
-    after = engines.present()
+    after = engines.available()
     assert before["rollout-0"] == after["rollout-0"]
     assert before["rollout-2"] != after["rollout-2"]
 
 
 def test_every_gpu_of_an_engine_is_a_rank_and_no_two_are_the_same(actors, engines):
-    assert engines.join(engines.present()) == 4
+    assert engines.join(engines.available()) == 4
     engines.init_weight_transfer_engine({"rank_offset": 1, "world_size": 5})
     offsets = [actors[name].calls[0][1]["rank_offset"] for name in ("rollout-0", "rollout-2")]
     # Rank 0 is the learner; two GPUs each.
@@ -76,7 +76,7 @@ def test_every_gpu_of_an_engine_is_a_rank_and_no_two_are_the_same(actors, engine
 
 
 def test_the_last_call_says_the_version_and_what_it_must_hold(actors, engines):
-    engines.join(engines.present())
+    engines.join(engines.available())
     sums = {}
     engines.expect(7, sums)
     engines.start_weight_update()
