@@ -15,7 +15,7 @@ from common.metrics import MetricValues
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
 from deploy.cluster import ray_cluster as cluster
 from deploy.control.group import ActorGroup
-from deploy.control.queue_client import REPLAY
+from deploy.control.role_kind import FIRST_LEARNER, REPLAY_ACTOR
 from deploy.observability.endpoint import Endpoint
 from deploy.observability.folder_metrics import FolderMetrics
 from deploy.observability.prometheus import targets
@@ -78,7 +78,7 @@ class Journal:
     def _write(self, state: str, cause: str, groups: Mapping[str, ActorGroup]) -> None:
         self._write_metrics(state, groups)
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
-        replay, learner = reports.get(REPLAY), reports.get("learner-0")
+        replay, learner = reports.get(REPLAY_ACTOR), reports.get(FIRST_LEARNER)
         if groups:
             self._known["roles"] = {
                 name: _describe(group, self._known["roles"].get(name, {}))
@@ -109,7 +109,7 @@ class Journal:
         series: dict[str, MetricValues] = {}
         for group in groups.values():
             snapshots, reports = group.snapshots, group.reports
-            for name in group.plan.names:
+            for name in group.spec.members:
                 series[name] = {
                     **snapshots.get(name, {}),
                     "mixsd_actor_up": float(name in reports),
