@@ -27,7 +27,6 @@ def _counts(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option("--actors", default=_POWERS, callback=_counts, help="Numbers of rollout actors.")
 @click.option("--device", type=click.Choice(DEVICES), help="Default: what CONFIG asks for.")
 @click.option("--cores", type=click.IntRange(1), help="CPU cores shared by all; default: one each.")
-@click.option("--sharded", is_flag=True, help="As many queue shards as the rule asks for.")
 @click.option("--plot", "image", type=click.Path(path_type=Path), help="Write a plot here.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @reported
@@ -37,7 +36,6 @@ def simulate(
     actors: list[int],
     device: str | None,
     cores: int | None,
-    sharded: bool,
     image: Path | None,
     as_json: bool,
 ) -> None:
@@ -66,7 +64,7 @@ def simulate(
 
     if not as_json:
         click.echo(text.point_head())
-    study = scaling.sweep(system, actors, sharded=sharded, cores=cores, seen=seen)
+    study = scaling.sweep(system, actors, cores=cores, seen=seen)
     if as_json:
         click.echo(json.dumps(asdict(study), indent=1))
     else:
