@@ -91,10 +91,10 @@ def mquake(data_root: Path | None, file: str | None, out: Path) -> None:
 
 def _build(name: str, arguments: dict[str, Any], out: Path, root: Path | None = None) -> None:
     from common import corpora
-    from common.config import run_config as configuration
+    from common.config import run_config
     from common.corpora import folder
 
-    settings = configuration.parse_data({name: arguments, "root": root})
+    settings = run_config.parse_data({name: arguments, "root": root})
     corpus = corpora.load(settings)
     # The folder of the copies is this machine's; the rest is what was asked for.
     asked = getattr(settings, name).model_dump(mode="json")

@@ -43,10 +43,10 @@ def plan(
     import json
     from dataclasses import asdict
 
-    from common.config import run_config as configuration
+    from common.config import run_config
     from deploy.planning import planner, text
 
-    settings = configuration.load(config, overrides)
+    settings = run_config.load(config, overrides)
     found = planner.find_device(settings, device, cores)
     system = planner.system_of(settings, found, acceptance, target_tokens)
     result = planner.make_plan(system, gpus)

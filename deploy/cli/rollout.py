@@ -39,7 +39,7 @@ def rollout(
     The run is named like that of CONFIG with -targets behind it. Whatever ends this
     command, the same command goes on where it was.
     """
-    from common.config import run_config as configuration
+    from common.config import run_config
     from common.errors import UserError
     from common.rundir import RunDir
     from deploy.control import launch
@@ -48,9 +48,9 @@ def rollout(
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
-    name = configuration.load(config, overrides).name
+    name = run_config.load(config, overrides).name
     only = ("train=false", "evaluator.actors=0", f"name={name}-targets")
-    settings = configuration.load(config, (*overrides, *only))
+    settings = run_config.load(config, (*overrides, *only))
     run = RunDir(runs / settings.name)
     export.check_out(out, force=force)
     if so_far:
@@ -73,11 +73,11 @@ def rollout(
 
 def _start(settings: RunConfig, run: RunDir) -> bool:
     """Start or resume the run; False if it is finished. One that goes on is left alone."""
-    from common.config import run_config as configuration
+    from common.config import run_config
     from deploy.cli.terminal import Stages
     from deploy.control import launch
 
-    if launch.is_live(run) and configuration.load(run.config) == settings:
+    if launch.is_live(run) and run_config.load(run.config) == settings:
         click.echo(f"run {run.name} goes on in {run.root}")
         return True
     plan = launch.check_folder(settings, run)

@@ -21,7 +21,7 @@ def up(
     config: Path, overrides: tuple[str, ...], detach: bool, address: str | None, runs: Path
 ) -> None:
     """Start the run of CONFIG, or resume it, and follow it to its end."""
-    from common.config import run_config as configuration
+    from common.config import run_config
     from common.rundir import RunDir
     from deploy.cli.terminal import Stages
     from deploy.control import launch
@@ -29,7 +29,7 @@ def up(
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
-    settings = configuration.load(config, overrides)
+    settings = run_config.load(config, overrides)
     run = RunDir(runs / settings.name)
     plan = launch.check_folder(settings, run)
     if plan == "finished":

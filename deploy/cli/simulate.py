@@ -46,13 +46,13 @@ def simulate(
     import json
     from dataclasses import asdict
 
-    from common.config import run_config as configuration
+    from common.config import run_config
     from common.errors import UserError
     from deploy.planning import planner, scaling, text
 
-    settings = configuration.load(config, overrides)
+    settings = run_config.load(config, overrides)
     if image is not None:
-        if not image.parent.is_dir() or not configuration.is_writable(image.parent):
+        if not image.parent.is_dir() or not run_config.is_writable(image.parent):
             raise UserError(f"--plot {image}: its folder is not there or cannot be written")
         if image.suffix not in scaling.IMAGES:
             raise UserError(f"--plot {image}: must end in {', '.join(scaling.IMAGES)}")
