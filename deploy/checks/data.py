@@ -1,4 +1,4 @@
-"""What ``data check`` does and says; the judgement itself is ``common.corpora.inspection``."""
+"""``data check``: checks custom data; the rules are in ``common.corpora.inspection``."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def run(spec: str, chosen: DataCheckSettings, say: Say) -> list[str]:
         if chosen.ask:
             _say_known(facts, prompts, model, chosen, say)
     elif chosen.model is None:
-        say("lengths and prompts: not looked at; give --model or --config")
+        say("lengths and prompts: not checked; give --model or --config")
     if problems:
         _say_list(f"PROBLEMS: {len(problems)}", problems, say)
     else:

@@ -46,4 +46,4 @@ def _change(run: str, runs: Path, assignments: tuple[str, ...], keys: tuple[str,
     if not launch.is_live(folder):
         raise UserError(f"run {folder.name} is not running; 'mixsd-cluster up' starts it")
     desired_state.change(folder, run_config.load(folder.config), changes)
-    click.echo(f"run {folder.name} will have {', '.join(assignments)}; 'status' shows it come")
+    click.echo(f"run {folder.name} will have {', '.join(assignments)}; 'status' shows the progress")

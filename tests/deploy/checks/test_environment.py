@@ -1,4 +1,4 @@
-"""Each check says what it found and, where it matters, what to do."""
+"""Each check reports its finding and, if needed, a remedy."""
 
 import json
 import subprocess
