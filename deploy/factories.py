@@ -1,4 +1,4 @@
-"""What several roles and commands make of a run's configuration."""
+"""Builds objects that several roles and commands need from a run's configuration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
 
 
 def teacher_inputs_for(config: RunConfig, model_dir: Path) -> TeacherInputBuilder | None:
-    """How the learner asks the method's teacher; x+ is rendered here, it is in no record."""
+    """Builds the teacher inputs of the learner; renders x+, which no record contains."""
     loss = config.method.loss
     if not isinstance(loss, Divergence):
         return None
@@ -41,5 +41,5 @@ def teacher_inputs_for(config: RunConfig, model_dir: Path) -> TeacherInputBuilde
 
 
 def weight_store_of(config: RunConfig, run: RunDir) -> WeightStore:
-    """Where the student's weights are published; nodes of a joined cluster share the folder."""
+    """Where the student's weights are published: the run folder if a cluster is joined."""
     return WeightStore(run, SHARED_MEMORY if config.cluster.address is None else None)

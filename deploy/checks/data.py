@@ -1,4 +1,4 @@
-"""What ``data check`` does and says; the judgement itself is ``common.corpora.inspection``."""
+"""``data check``: checks custom data; the rules are in ``common.corpora.inspection``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from common.config import run_config as configuration
+from common.config import run_config
 from common.config.sections import EngineSettings, RolloutSettings
 from common.corpora.inspection import Inspection, inspect
 from common.errors import UserError
@@ -47,7 +47,7 @@ def settings(
     Raises:
         UserError: a bad file, an unknown preset, a bound that is no length.
     """
-    run = configuration.load(config) if config is not None else None
+    run = run_config.load(config) if config is not None else None
     if prompts is not None and prompts not in PRESETS:
         raise UserError(f"--prompts {prompts}: not one of {', '.join(PRESETS)}")
     for option, value, least in (("--context", context, 32), ("--max-tokens", max_tokens, 1)):
@@ -88,7 +88,7 @@ def run(spec: str, chosen: DataCheckSettings, say: Say) -> list[str]:
         if chosen.ask:
             _say_known(facts, prompts, model, chosen, say)
     elif chosen.model is None:
-        say("lengths and prompts: not looked at; give --model or --config")
+        say("lengths and prompts: not checked; give --model or --config")
     if problems:
         _say_list(f"PROBLEMS: {len(problems)}", problems, say)
     else:

@@ -1,6 +1,6 @@
-"""Whether this machine can run what the configuration files ask for.
+"""Environment check: whether this machine can run the shipped configurations.
 
-Each check looks at one thing and says what to do about it. None starts a role,
+Each check examines one property and suggests a remedy. None starts a role,
 downloads anything or leaves a file behind.
 """
 

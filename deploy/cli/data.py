@@ -1,4 +1,4 @@
-"""Commands on corpora: build a published or generated one, check one's own."""
+"""Commands on corpora: build a published or generated one, check custom data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 OUT = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder."
 )
-SEED = click.option("--seed", default=0, show_default=True, help="Everything follows from it.")
+SEED = click.option("--seed", default=0, show_default=True, help="Seed of all random choices.")
 ROOT = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
-    help="Folder of offline copies, as ROOT/NAME/FILE[.gz]; none: the Hub.",
+    help="Folder of offline copies, as ROOT/NAME/FILE[.gz]; default: the Hub.",
 )
-FILE = click.option("--file", help="The file's name, if it is another.")
+FILE = click.option("--file", help="Name of the file, if not the standard one.")
 
 
 @click.group()
@@ -32,17 +32,17 @@ def data() -> None:
 
 @data.group()
 def build() -> None:
-    """Write a corpus: one JSONL a split, and card.json with counts and hashes.
+    """Write a corpus: one JSONL per split, and card.json with counts and hashes.
 
-    The same arguments give the same bytes on any machine. The folder can be
-    given to 'up' as data.facts.
+    The same arguments give the same bytes on any machine. Set data.facts
+    to the folder to train on it.
     """
 
 
 @build.command()
 @click.option("--domains", default=5, show_default=True, help="Entity domains, 2..14.")
-@click.option("--entities", default=10, show_default=True, help="Trained entities a domain.")
-@click.option("--distractors", default=49, show_default=True, help="Most, in a context.")
+@click.option("--entities", default=10, show_default=True, help="Trained entities per domain.")
+@click.option("--distractors", default=49, show_default=True, help="Maximum per context.")
 @SEED
 @OUT
 @reported
@@ -58,7 +58,7 @@ def kgfact(domains: int, entities: int, distractors: int, seed: int, out: Path) 
 
 
 @build.command()
-@click.option("--train-per-op", default=1600, show_default=True, help="Facts of each operation.")
+@click.option("--train-per-op", default=1600, show_default=True, help="Facts per operation.")
 @click.option("--test-per-op", default=175, show_default=True, help="Test items of each; or 25.")
 @SEED
 @OUT
@@ -91,14 +91,14 @@ def mquake(data_root: Path | None, file: str | None, out: Path) -> None:
 
 def _build(name: str, arguments: dict[str, Any], out: Path, root: Path | None = None) -> None:
     from common import corpora
-    from common.config import run_config as configuration
+    from common.config import run_config
     from common.corpora import folder
 
-    settings = configuration.parse_data({name: arguments, "root": root})
+    settings = run_config.parse_data({name: arguments, "root": root})
     corpus = corpora.load(settings)
-    # The folder of the copies is this machine's; the rest is what was asked for.
-    asked = getattr(settings, name).model_dump(mode="json")
-    card = folder.write(out, name, asked, _splits(corpus), corpus.remarks)
+    # The card lists the arguments, not the local folder of the copies.
+    requested = getattr(settings, name).model_dump(mode="json")
+    card = folder.write(out, name, requested, _splits(corpus), corpus.remarks)
     for remark in corpus.remarks:
         click.echo(f"note: {remark}")
     for split, entry in card["splits"].items():
@@ -107,11 +107,11 @@ def _build(name: str, arguments: dict[str, Any], out: Path, root: Path | None = 
 
 
 def _splits(corpus: Corpus) -> dict[str, Any]:
-    """All splits in the order in which they are listed: what is trained comes first."""
+    """All splits in the order in which they are listed: the trained one first."""
     from common.records import EvalItem
 
     splits: dict[str, Any] = {"train": corpus.facts}
-    # Held-out test items of the same kind say more than the trained ones.
+    # Held-out test items of the same kind are more informative than the trained ones.
     if "test" not in corpus.splits:
         splits["recall"] = [EvalItem(fact.id, fact.question, fact.answer) for fact in corpus.facts]
     if corpus.retrieval:
@@ -122,18 +122,18 @@ def _splits(corpus: Corpus) -> dict[str, Any]:
 @data.command()
 @click.argument("facts")
 @click.option("--model", help="Folder, Hub id or 'packaged': check lengths, show prompts.")
-@click.option("--config", type=click.Path(path_type=Path), help="Take the rest from a run's file.")
-@click.option("--prompts", help="Preset of prompts.  [default: kgfact]")
-@click.option("--context", type=int, help="Tokens the engine takes.  [default: 2048]")
-@click.option("--max-tokens", type=int, help="Longest target.  [default: 64]")
-@click.option("--ask", is_flag=True, help="Ask the model which facts it knows (loads an engine).")
+@click.option("--config", type=click.Path(path_type=Path), help="Run with the other settings.")
+@click.option("--prompts", help="Prompt preset.  [default: kgfact]")
+@click.option("--context", type=int, help="Context length of the engine, tokens.  [default: 2048]")
+@click.option("--max-tokens", type=int, help="Longest target, tokens.  [default: 64]")
+@click.option("--ask", is_flag=True, help="Find facts the model knows (loads an engine).")
 @reported
 def check(facts: str, config: Path | None, **options: Any) -> None:
-    """Look at FACTS (a file, folder or Hub id) before a run.
+    """Check FACTS (a file, folder or Hub id) before a run.
 
     Reports counts, duplicates, contradictory facts, token lengths and the
     prompts of three facts. Exits with 1 if 'up' would refuse the facts, or if
-    a built corpus is not what its card says.
+    a built corpus does not match its card.
     """
     from deploy.checks import data as datacheck
     from deploy.cli.terminal import Stages

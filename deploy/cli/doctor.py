@@ -1,4 +1,4 @@
-"""``doctor``: whether this machine can run, with a remedy for what cannot."""
+"""``doctor``: checks this machine and suggests remedies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from deploy.cli.options import RUNS, reported
 
 
 @click.command()
-@click.option("--address", help="Also look whether this Ray cluster can be joined.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--address", help="Also check that this Ray cluster can be joined.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @RUNS
 @reported
 def doctor(address: str | None, as_json: bool, runs: Path) -> None:

@@ -104,19 +104,19 @@ def show(
 
 def _settings(checkpoint: str, config: Path | None, overrides: tuple[str, ...]) -> RunConfig:
     """The given configuration, that of the checkpoint's run, or one with the defaults."""
-    from common.config import run_config as configuration
+    from common.config import run_config
 
     run = _run_of(checkpoint)
     if config is None and run is not None:
         config = run / "config.yaml"
     if config is not None:
-        return configuration.load(config, overrides)
+        return run_config.load(config, overrides)
     raw: dict[str, Any] = {"name": "eval", "model": checkpoint, "method": {"name": "sft"}}
     for override in overrides:
-        configuration.apply(raw, override)
+        run_config.apply(raw, override)
     if "data" not in raw:
         raw["data"] = {"kgfact": {}}
-    return configuration.parse(raw, "eval")
+    return run_config.parse(raw, "eval")
 
 
 def _run_of(checkpoint: str) -> Path | None:

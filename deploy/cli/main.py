@@ -1,6 +1,6 @@
-"""``mixsd-cluster``: parse first, import what is heavy later.
+"""``mixsd-cluster``: parses the command line before heavy imports.
 
-Exit codes: 0 done, 1 the run failed, 2 something given cannot work.
+Exit codes: 0 done, 1 the run failed, 2 invalid input.
 """
 
 from __future__ import annotations

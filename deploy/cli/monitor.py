@@ -20,7 +20,7 @@ def monitor() -> None:
 @RUNS
 @reported
 def up(prometheus_port: int, grafana_port: int, runs: Path) -> None:
-    """Start them on loopback; runs join and leave by themselves."""
+    """Start the servers on loopback; runs join and leave automatically."""
     from deploy.observability import monitor as servers
 
     servers.up(runs, prometheus_port, grafana_port, click.echo)
@@ -30,7 +30,7 @@ def up(prometheus_port: int, grafana_port: int, runs: Path) -> None:
 @RUNS
 @reported
 def down(runs: Path) -> None:
-    """Stop them; the data stays."""
+    """Stop the servers; their data stays."""
     from deploy.observability import monitor as servers
 
     stopped = servers.down(runs)

@@ -1,4 +1,4 @@
-"""What every command shares: options, errors told to people, runs by name."""
+"""Shared by all commands: options, error output, runs by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEVICES = ("h100", "h200", "a100", "l40s", "cpu")
 
 
 def reported(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Print errors meant for people as one message and exit with their code."""
+    """Print user-facing errors as one message and exit with their code."""
 
     @wraps(command)
     def wrapper(*arguments: Any, **named: Any) -> Any:
@@ -44,7 +44,7 @@ def find_run(name: str, runs: Path) -> RunDir:
     """The folder of an existing run.
 
     Raises:
-        UserError: there is none; names those there are.
+        UserError: there is none; the message lists the existing runs.
     """
     from common.errors import UserError
     from common.rundir import RunDir

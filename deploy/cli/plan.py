@@ -1,4 +1,4 @@
-"""``plan``: what a run would take, from its configuration alone."""
+"""``plan``: predicts the resources and time of a run from its configuration."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deploy.cli.options import DEVICES, reported
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
-@click.option("--device", type=click.Choice(DEVICES), help="Default: what CONFIG asks for.")
-@click.option("--gpus", type=click.IntRange(1), help="GPUs there are; default: as many as needed.")
-@click.option("--cores", type=click.IntRange(1), help="CPU cores; default: this machine's.")
+@click.option("--device", type=click.Choice(DEVICES), help="Default: the device in CONFIG.")
+@click.option("--gpus", type=click.IntRange(1), help="Available GPUs; default: as many as needed.")
+@click.option("--cores", type=click.IntRange(1), help="CPU cores; default: those of this machine.")
 @click.option(
     "--acceptance",
     type=click.FloatRange(0, 1, min_open=True),
@@ -24,7 +24,7 @@ from deploy.cli.options import DEVICES, reported
 @click.option(
     "--target-tokens", type=click.IntRange(1), help="Length of a target; default: the canonical's."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reported
 def plan(
     config: Path,
@@ -36,17 +36,17 @@ def plan(
     target_tokens: int | None,
     as_json: bool,
 ) -> None:
-    """Predict memory, speed and time of CONFIG's run; needs no weights.
+    """Predict memory, speed and time of a run of CONFIG; needs no weights.
 
-    Exits with 1 if it cannot fit, and names the nearest settings that do.
+    Exits with 1 if it does not fit, and prints the nearest settings that do.
     """
     import json
     from dataclasses import asdict
 
-    from common.config import run_config as configuration
+    from common.config import run_config
     from deploy.planning import planner, text
 
-    settings = configuration.load(config, overrides)
+    settings = run_config.load(config, overrides)
     found = planner.find_device(settings, device, cores)
     system = planner.system_of(settings, found, acceptance, target_tokens)
     result = planner.make_plan(system, gpus)

@@ -37,11 +37,11 @@ def k8s(
     max_rollout: int | None,
 ) -> None:
     """Kustomize folder for KubeRay whose pods and GPUs are those of CONFIG."""
-    from common.config import run_config as configuration
+    from common.config import run_config
     from deploy.kuberay import folder
     from deploy.kuberay.sizing import Site, num_gpus
 
-    settings = configuration.load(config, overrides)
+    settings = run_config.load(config, overrides)
     site = Site(image, gpus_per_node, cpus_per_gpu, memory_per_gpu, max_rollout)
     out = out or Path("k8s") / settings.name
     folder.write(settings, site, out)

@@ -1,4 +1,4 @@
-"""Targets without a learner, as a file for any trainer."""
+"""``rollout``: writes targets to a file for any trainer, without a learner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN_LOST = 5
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSONL to write.")
-@click.option("--so-far", is_flag=True, help="Write what there is by now; start nothing.")
+@click.option("--so-far", is_flag=True, help="Write the targets drawn so far; start nothing.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--address", help="Join this Ray cluster instead of starting one.")
@@ -34,12 +34,12 @@ def rollout(
     address: str | None,
     runs: Path,
 ) -> None:
-    """Draw the targets of CONFIG, or go on with it, and write them to a file.
+    """Draw the targets of CONFIG and write them to a file.
 
-    The run is named like that of CONFIG with -targets behind it. Whatever ends this
-    command, the same command goes on where it was.
+    The name of the run is that of CONFIG with the suffix -targets. If the command is
+    interrupted, run it again to continue.
     """
-    from common.config import run_config as configuration
+    from common.config import run_config
     from common.errors import UserError
     from common.rundir import RunDir
     from deploy.control import launch
@@ -48,9 +48,9 @@ def rollout(
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
-    name = configuration.load(config, overrides).name
+    name = run_config.load(config, overrides).name
     only = ("train=false", "evaluator.actors=0", f"name={name}-targets")
-    settings = configuration.load(config, (*overrides, *only))
+    settings = run_config.load(config, (*overrides, *only))
     run = RunDir(runs / settings.name)
     export.check_out(out, force=force)
     if so_far:
@@ -58,7 +58,7 @@ def rollout(
             raise UserError(f"run {run.name} has no targets yet")
     elif _start(settings, run):
         if (state := view.watch(run)) == "detached":
-            click.echo(f"the same command writes {out} at its end; --so-far what there is by now")
+            click.echo(f"run the command again to write {out} at the end; --so-far writes it now")
             return
         launch.leave(run)
         if state == "stopped":
@@ -73,11 +73,11 @@ def rollout(
 
 def _start(settings: RunConfig, run: RunDir) -> bool:
     """Start or resume the run; False if it is finished. One that goes on is left alone."""
-    from common.config import run_config as configuration
+    from common.config import run_config
     from deploy.cli.terminal import Stages
     from deploy.control import launch
 
-    if launch.is_live(run) and configuration.load(run.config) == settings:
+    if launch.is_live(run) and run_config.load(run.config) == settings:
         click.echo(f"run {run.name} goes on in {run.root}")
         return True
     plan = launch.check_folder(settings, run)

@@ -21,7 +21,7 @@ def up(
     config: Path, overrides: tuple[str, ...], detach: bool, address: str | None, runs: Path
 ) -> None:
     """Start the run of CONFIG, or resume it, and follow it to its end."""
-    from common.config import run_config as configuration
+    from common.config import run_config
     from common.rundir import RunDir
     from deploy.cli.terminal import Stages
     from deploy.control import launch
@@ -29,7 +29,7 @@ def up(
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
-    settings = configuration.load(config, overrides)
+    settings = run_config.load(config, overrides)
     run = RunDir(runs / settings.name)
     plan = launch.check_folder(settings, run)
     if plan == "finished":
@@ -44,12 +44,12 @@ def up(
 
 @click.command()
 @click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--follow", is_flag=True, help="Stay until the run ends.")
 @RUNS
 @reported
 def status(run: str, as_json: bool, follow: bool, runs: Path) -> None:
-    """Show where RUN stands."""
+    """Show the status of RUN."""
     from deploy.observability import status as view
 
     folder = find_run(run, runs)
@@ -79,7 +79,7 @@ def logs(run: str, role: str, runs: Path) -> None:
 @RUNS
 @reported
 def down(run: str, runs: Path) -> None:
-    """Stop RUN and what was started for it; 'up' resumes it."""
+    """Stop RUN and its processes; 'up' resumes it."""
     from deploy.control import launch
 
     folder = find_run(run, runs)
@@ -89,11 +89,15 @@ def down(run: str, runs: Path) -> None:
 
 @click.command()
 @click.argument("run", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), help="The page; JSON and CSV lie beside.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="HTML file; JSON and CSV go beside it.",
+)
 @RUNS
 @reported
 def report(run: tuple[str, ...], out: Path | None, runs: Path) -> None:
-    """Write and name the report of RUN, as far as it has come; of several, side by side."""
+    """Write the report of RUN so far and print its path; several runs share one page."""
     from deploy.report.files import write_report
 
     folders = [find_run(name, runs) for name in run]

@@ -31,11 +31,9 @@ def set_live(run: str, settings: tuple[str, ...], runs: Path) -> None:
 
 
 def _change(run: str, runs: Path, assignments: tuple[str, ...], keys: tuple[str, ...]) -> None:
-    from common.config import run_config as configuration
-    from common.config import yaml_file
+    from common.config import run_config, yaml_file
     from common.errors import UserError
-    from deploy.control import desired_state as desired
-    from deploy.control import launch
+    from deploy.control import desired_state, launch
 
     folder = find_run(run, runs)
     changes: dict[str, Any] = {}
@@ -47,5 +45,5 @@ def _change(run: str, runs: Path, assignments: tuple[str, ...], keys: tuple[str,
         changes[key] = yaml_file.parse(text)
     if not launch.is_live(folder):
         raise UserError(f"run {folder.name} is not running; 'mixsd-cluster up' starts it")
-    desired.change(folder, configuration.load(folder.config), changes)
-    click.echo(f"run {folder.name} will have {', '.join(assignments)}; 'status' shows it come")
+    desired_state.change(folder, run_config.load(folder.config), changes)
+    click.echo(f"run {folder.name} will have {', '.join(assignments)}; 'status' shows the progress")

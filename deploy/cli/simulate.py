@@ -25,11 +25,10 @@ def _counts(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--actors", default=_POWERS, callback=_counts, help="Numbers of rollout actors.")
-@click.option("--device", type=click.Choice(DEVICES), help="Default: what CONFIG asks for.")
-@click.option("--cores", type=click.IntRange(1), help="CPU cores shared by all; default: one each.")
-@click.option("--sharded", is_flag=True, help="As many queue shards as the rule asks for.")
+@click.option("--device", type=click.Choice(DEVICES), help="Default: the device in CONFIG.")
+@click.option("--cores", type=click.IntRange(1), help="Shared CPU cores; default: one per process.")
 @click.option("--plot", "image", type=click.Path(path_type=Path), help="Write a plot here.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reported
 def simulate(
     config: Path,
@@ -37,25 +36,24 @@ def simulate(
     actors: list[int],
     device: str | None,
     cores: int | None,
-    sharded: bool,
     image: Path | None,
     as_json: bool,
 ) -> None:
-    """Simulate CONFIG's run with more and more rollout actors.
+    """Simulate a run of CONFIG with increasing numbers of rollout actors.
 
     Every actor gets the same number of facts, each trained once.
     """
     import json
     from dataclasses import asdict
 
-    from common.config import run_config as configuration
+    from common.config import run_config
     from common.errors import UserError
     from deploy.planning import planner, scaling, text
 
-    settings = configuration.load(config, overrides)
+    settings = run_config.load(config, overrides)
     if image is not None:
-        if not image.parent.is_dir() or not configuration.is_writable(image.parent):
-            raise UserError(f"--plot {image}: its folder is not there or cannot be written")
+        if not image.parent.is_dir() or not run_config.is_writable(image.parent):
+            raise UserError(f"--plot {image}: its folder does not exist or cannot be written")
         if image.suffix not in scaling.IMAGES:
             raise UserError(f"--plot {image}: must end in {', '.join(scaling.IMAGES)}")
     system = planner.system_of(settings, planner.find_device(settings, device))
@@ -66,7 +64,7 @@ def simulate(
 
     if not as_json:
         click.echo(text.point_head())
-    study = scaling.sweep(system, actors, sharded=sharded, cores=cores, seen=seen)
+    study = scaling.sweep(system, actors, cores=cores, seen=seen)
     if as_json:
         click.echo(json.dumps(asdict(study), indent=1))
     else:

@@ -1,7 +1,7 @@
-"""Long work before the eyes of a person: what goes on, for how long, and how long still.
+"""Progress of long work in a terminal or a log.
 
-In a terminal one moving line on standard error, which vanishes when it is over;
-elsewhere a line for each stage or each tenth, without codes. Knows no run.
+In a terminal, one live line on standard error, which disappears at the end;
+elsewhere, a line for each stage or each tenth, without escape codes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Line:
 
 
 class Stages(_Line):
-    """Says what is done; call it with a line of text.
+    """Prints stages; call it with a line of text.
 
     A line that ends in ``…`` is work that takes a while: a terminal shows it with
     the seconds that pass, until the next line.
@@ -93,7 +93,7 @@ class Bar(_Line):
         self._shown: tuple[str, int] = ("", -1)
 
     def show(self, name: str, done: int, total: int) -> None:
-        """``done`` of ``total`` items of ``name`` are over."""
+        """Show that ``done`` of ``total`` items of ``name`` are done."""
         if self._is_terminal:
             if self._shown[0] != name:
                 self._end()

@@ -1,7 +1,7 @@
 """Background processes that outlive the command that started them.
 
-A process is known by its id and its kernel start time: an id alone may have
-been given to another process since. Only such a process is ever stopped.
+A process is identified by its id and its kernel start time, since ids are reused.
+Only such a process is ever stopped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def start_time(pid: int) -> int | None:
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """Whether that very process runs."""
+    """Whether exactly this process runs."""
     return start_time(pid) == started
 
 

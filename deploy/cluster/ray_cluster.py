@@ -1,6 +1,6 @@
 """The Ray cluster of a run: started here on loopback, or joined.
 
-A cluster that we start is closed: token authentication, loopback listeners,
+A cluster started here is private: token authentication, loopback listeners,
 no dashboard, no usage reports, no fixed ports. Only its own head process is
 ever stopped; ``ray stop`` would end every Ray on the machine.
 """
@@ -27,7 +27,7 @@ from common.rundir import RunDir, read_json, write_atomic
 from deploy.cluster import process
 
 _START_TIMEOUT_S = 60.0
-# A CPU is a slot for one actor here: a live run may be scaled past the cores.
+# A Ray CPU is a slot for one actor: a live run may have more actors than cores.
 _SLOTS = 256
 
 
@@ -40,10 +40,10 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
     """Start a head on this machine and describe it in ``cluster.json``.
 
     Raises:
-        RunError: the head did not come up; says where its log is.
+        RunError: the head did not start; the message names its log.
     """
     write_atomic(run.token, secrets.token_hex(32))
-    # Unix sockets allow 107 characters, so the folder is short and not the run's.
+    # Paths of Unix sockets have at most 107 characters, so the folder is not the run's.
     temp_dir = Path(tempfile.mkdtemp(prefix="mixsd-"))
     log = run.logs / "ray.log"
     command = [
@@ -85,7 +85,7 @@ def stop_local(run: RunDir) -> bool:
 
 
 def head_pid(run: RunDir) -> int | None:
-    """Process id of the run's own head, if that very process is alive."""
+    """Process id of the run's own head, if exactly this process is alive."""
     description = read_json(run.cluster)
     if description is None:
         return None
@@ -130,9 +130,9 @@ def connected(run: RunDir, join: str | None) -> Iterator[Any]:
 
 
 def metrics_addresses() -> list[str]:
-    """Where the nodes of the joined cluster serve Ray's own metrics.
+    """Addresses at which the nodes of the joined cluster serve Ray's own metrics.
 
-    A cluster that we start serves none: Ray's agent for them comes with its dashboard.
+    A cluster started here serves none: Ray's metrics agent is part of its dashboard.
     """
     import ray
 
@@ -144,7 +144,7 @@ def metrics_addresses() -> list[str]:
 
 
 def check_reachable(address: str) -> None:
-    """Ask the cluster at ``address`` for its health.
+    """Check the health of the cluster at ``address``.
 
     Raises:
         UserError: it does not answer, or refuses the token.
@@ -160,12 +160,12 @@ def check_reachable(address: str) -> None:
 def _unreachable(address: str) -> str | None:
     host, _, port = address.rpartition(":")
     if port.isdecimal():
-        # Ray itself waits long for a port that nobody listens on.
+        # Ray itself waits long on a port without a listener.
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except (OSError, OverflowError) as error:
-            return f"nothing answers there ({error})"
-    # ray.init() on a wrong address or token takes 20 s and says nothing useful.
+            return f"cannot connect ({error})"
+    # ray.init() with a wrong address or token takes 20 s, and its error does not help.
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -185,7 +185,7 @@ def _ray_environment(run: RunDir) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # A dead node is noticed after 4 s, one that is cut off after 12 s, not 67 s.
+        # Detect a dead node after 4 s and an unreachable one after 12 s, not 67 s.
         "RAY_health_check_initial_delay_ms": "1000",
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_timeout_ms": "2000",

@@ -1,7 +1,7 @@
-"""What a live run should look like: the file by which commands talk to the controller.
+"""The desired state of a live run: the file through which commands reach the controller.
 
-``desired.json`` in the run folder. Commands write it, the controller reads it
-each time round, so a change survives the controller and needs no Ray.
+``desired.json`` in the run folder. Commands write it, the controller reads it in
+each iteration, so a change survives the controller and needs no Ray.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from common.settings import Settings
 
 
 class Desired(Settings):
-    """Counts of actors, live settings of the queue, and whether to go on at all."""
+    """Counts of actors, live settings of the queue, and whether the run is to stop."""
 
     rollout: int = Field(ge=0, le=4096)
     evaluator: int = Field(ge=0, le=4096)
@@ -29,13 +29,13 @@ class Desired(Settings):
 
 
 def read(run: RunDir, config: RunConfig) -> Desired:
-    """What was asked for, or what the configuration says."""
+    """The requested state, or that of the configuration if none was requested."""
     raw = read_json(run.desired)
     return _of_config(config) if raw is None else Desired.model_validate(raw)
 
 
 def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
-    """Ask for something else; keys are ``rollout``, ``replay.max_bytes`` and the like.
+    """Request other values; keys are such as ``rollout`` and ``replay.max_bytes``.
 
     Raises:
         UserError: no such key, or a value out of range.
@@ -65,7 +65,7 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
 
 
 def reset(run: RunDir) -> None:
-    """Back to what the configuration says; a run that starts anew begins with this."""
+    """Return to the state in the configuration, as each start of a run does."""
     run.desired.unlink(missing_ok=True)
 
 

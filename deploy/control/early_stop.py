@@ -1,7 +1,7 @@
-"""Whether a run has learned what it will: the rule that picks its result has picked for good.
+"""Whether training may end: the selection of the run's checkpoint is final.
 
-Looks at the files of the run folder alone, so that a new controller sees what its
-predecessor saw. The rule itself is ``actors.evaluation.selection``.
+Reads only files of the run folder, so that a new controller sees what its
+predecessor saw. The selection rule is in ``actors.evaluation.selection``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class EarlyStop:
         self._peak: Selection | None = None
 
     def peak(self) -> Selection | None:
-        """The first peak of recall once no later checkpoint can move it; cheap to ask again.
+        """The first peak of recall, once no later checkpoint can change it; cheap to call again.
 
-        A checkpoint that is not measured yet may turn out to be the peak, so only what is
-        before the first of those counts.
+        A checkpoint without a result may still be the peak, so only checkpoints before
+        the first of those count.
         """
         seen = {path.name for path in self._run.eval.glob("step_*.json")}
         if self._peak is None and seen != self._seen:

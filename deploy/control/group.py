@@ -1,53 +1,38 @@
-"""A role's actors on Ray: placed, created, started, watched and ended as one.
+"""A group of Ray actors that is placed, created, started, watched and ended as one.
 
 Members of a group live and die together: learner ranks cannot go on without
 each other. Actors are detached and named, so that a new controller finds those
-of its predecessor. A group only does what it is told and tells what it sees;
-the controller decides.
+of its predecessor. A group executes and observes; the controller decides.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from common.config.sections import ClusterSettings
 from common.errors import first_line
 from common.metrics import MetricValues
+from deploy.control.group_spec import GroupSpec
 from deploy.control.health import Budget, Health, Report
+from deploy.control.role_kind import RoleKind
 
-# Three of the shipped scrape intervals, so that last counts are read at least once.
+# Three of the shipped scrape intervals, so that Prometheus reads the last counts.
 _LINGER_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class GroupSpec:
-    """What a group consists of: one actor of ``role`` a name."""
-
-    role: type
-    names: tuple[str, ...]
-    cpus: float
-    gpus: float
-    arguments: tuple[Any, ...]
 
 
 class ActorGroup:
     """One group.
 
     Args:
-        name: of the group; also of its placement group.
-        plan: its members.
+        spec: its members and their resources.
         settings: time-outs and restarts.
-        restarts: of a predecessor, to be counted on.
+        restarts: how often the group was restarted under an earlier controller.
     """
 
-    def __init__(
-        self, name: str, plan: GroupSpec, settings: ClusterSettings, restarts: int = 0
-    ) -> None:
-        self.name = name
-        self.plan = plan
+    def __init__(self, spec: GroupSpec, settings: ClusterSettings, restarts: int = 0) -> None:
+        self.spec = spec
         self.budget = Budget(settings.max_restarts, restarts)
         self.retry_at = 0.0
         self.done = False
@@ -58,7 +43,7 @@ class ActorGroup:
         self._placed: Any = None
         self._actors: dict[str, Any] = {}
         self._health: dict[str, Health] = {}
-        self._asked: dict[str, Any] = {}
+        self._polls: dict[str, Any] = {}
         self._started = False
         self._last: dict[str, MetricValues] = {}
         self._last_until = 0.0
@@ -66,8 +51,18 @@ class ActorGroup:
     # -- what others see ---------------------------------------------------
 
     @property
+    def name(self) -> str:
+        """Name of the group and of its placement group."""
+        return self.spec.name
+
+    @property
+    def kind(self) -> RoleKind:
+        """What its actors do."""
+        return self.spec.kind
+
+    @property
     def state(self) -> str:
-        """For people."""
+        """State of the group, as ``status`` shows it."""
         if self.done:
             return "done"
         if not self._actors:
@@ -82,40 +77,40 @@ class ActorGroup:
 
     @property
     def exists(self) -> bool:
-        """Whether it holds actors or a place for them."""
+        """Whether it has actors or a placement group."""
         return bool(self._actors) or self._placement is not None
 
     @property
     def working(self) -> bool:
-        """Every member is at work or done."""
+        """Every member works or is done."""
         states = [report.state for report in self.reports.values()]
-        return len(states) == len(self.plan.names) and set(states) <= {"working", "done"}
+        return len(states) == len(self.spec.members) and set(states) <= {"working", "done"}
 
     @property
     def reports(self) -> dict[str, Report]:
-        """The newest report of each member that has answered."""
+        """The latest report of each member that has answered."""
         return {name: h.report for name, h in self._health.items() if h.report is not None}
 
     @property
     def snapshots(self) -> dict[str, MetricValues]:
-        """What each member measured; of a group that is done, for a little longer."""
+        """Metrics of each member; a group that is done keeps its last ones for a while."""
         if self.done:
             return self._last if time.monotonic() < self._last_until else {}
         return {name: r.snapshot for name, r in self.reports.items() if r.snapshot is not None}
 
-    # -- coming and going --------------------------------------------------
+    # -- start and end --------------------------------------------------
 
     def adopt(self) -> bool:
-        """Take over the actors of an earlier controller; False if they are not all there."""
+        """Take over the actors of an earlier controller; False if one is missing."""
         import ray
 
         found = {}
-        for name in self.plan.names:
+        for name in self.spec.members:
             with contextlib.suppress(ValueError):
                 found[name] = ray.get_actor(name)
         with contextlib.suppress(ValueError):
             self._placement = ray.util.get_placement_group(self.name)
-        if len(found) == len(self.plan.names):
+        if len(found) == len(self.spec.members):
             self._watch(found)
             return True
         for actor in found.values():
@@ -124,7 +119,7 @@ class ActorGroup:
         return False
 
     def bring_up(self) -> None:
-        """Go one step towards being up; call again until it is."""
+        """Take the next step of a start; call again until the group is up."""
         if self._placement is None:
             self._place()
         elif not self._actors:
@@ -133,18 +128,18 @@ class ActorGroup:
             self._start()
 
     def call(self, method: str) -> None:
-        """Send every member a message and do not wait."""
+        """Call ``method`` on every member without waiting."""
         for actor in self._actors.values():
             getattr(actor, method).remote()
 
     def finish(self) -> None:
-        """End a group whose work is done."""
+        """End the group after its work is done."""
         self._last, self._last_until = self.snapshots, time.monotonic() + _LINGER_S
         self.done = True
         self.end()
 
     def end(self) -> None:
-        """Kill what is there and give its place back."""
+        """Kill the actors and release their resources."""
         import ray
 
         for actor in self._actors.values():
@@ -152,28 +147,28 @@ class ActorGroup:
         if self._placement is not None:
             ray.util.remove_placement_group(self._placement)
         self._placement, self._placed, self._started = None, None, False
-        self._actors, self._health, self._asked = {}, {}, {}
+        self._actors, self._health, self._polls = {}, {}, {}
 
     # -- watching ----------------------------------------------------------
 
-    def ask(self) -> list[Any]:
-        """Ask every member how it is; all questions that are still open."""
+    def poll(self) -> list[Any]:
+        """Poll every member that has no open poll; returns all open polls."""
         for name, actor in self._actors.items():
-            if name not in self._asked:
-                self._asked[name] = actor.poll.remote()
-        return list(self._asked.values())
+            if name not in self._polls:
+                self._polls[name] = actor.poll.remote()
+        return list(self._polls.values())
 
-    def hear(self, ready: set[Any]) -> str:
-        """Take the answers among ``ready``; why a member is dead, or empty."""
+    def collect(self, ready: set[Any]) -> str:
+        """Take the polls in ``ready``; returns why a member died, or an empty string."""
         import ray
 
         now = time.monotonic()
-        for name, question in list(self._asked.items()):
-            if question not in ready:
+        for name, poll in list(self._polls.items()):
+            if poll not in ready:
                 continue
-            del self._asked[name]
+            del self._polls[name]
             try:
-                report: Report = ray.get(question)
+                report: Report = ray.get(poll)
             except ray.exceptions.ActorUnavailableError:
                 continue
             except ray.exceptions.RayError as error:
@@ -183,7 +178,7 @@ class ActorGroup:
         return ""
 
     def stuck(self) -> dict[str, str]:
-        """Members that count as stuck, and why."""
+        """Stuck members and the reasons."""
         now = time.monotonic()
         found = {name: health.stall_reason(now) for name, health in self._health.items()}
         return {name: stall_reason for name, stall_reason in found.items() if stall_reason}
@@ -193,13 +188,13 @@ class ActorGroup:
     def _place(self) -> None:
         from ray.util.placement_group import placement_group
 
-        bundle = {"CPU": self.plan.cpus}
-        if self.plan.gpus:
-            bundle["GPU"] = self.plan.gpus
+        bundle = {"CPU": self.spec.cpus}
+        if self.spec.gpus:
+            bundle["GPU"] = self.spec.gpus
         if self._settings.dedicated:
-            bundle[f"mixsd_{self.name.partition('-')[0]}"] = 0.001
+            bundle[f"mixsd_{self.kind.value}"] = 0.001
         self._placement = placement_group(
-            [bundle] * len(self.plan.names), strategy="PACK", name=self.name, lifetime="detached"
+            [bundle] * len(self.spec.members), strategy="PACK", name=self.name, lifetime="detached"
         )
         self._placed = self._placement.ready()
 
@@ -210,19 +205,19 @@ class ActorGroup:
         if not ray.wait([self._placed], timeout=0)[0]:
             return
         actors = {}
-        for index, name in enumerate(self.plan.names):
-            options = ray.remote(self.plan.role).options(
+        for index, name in enumerate(self.spec.members):
+            options = ray.remote(self.spec.actor).options(
                 name=name,
                 lifetime="detached",
-                num_cpus=self.plan.cpus,
-                num_gpus=self.plan.gpus,
+                num_cpus=self.spec.cpus,
+                num_gpus=self.spec.gpus,
                 max_concurrency=8,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(self._placement, index),
             )
             try:
-                actors[name] = options.remote(name, *self.plan.arguments)
+                actors[name] = options.remote(name, *self.spec.arguments)
             except ValueError:
-                # The name is taken while a killed predecessor is still going.
+                # A killed predecessor still holds the name.
                 for actor in actors.values():
                     ray.kill(actor)
                 return
@@ -237,11 +232,11 @@ class ActorGroup:
 
     def _start(self) -> None:
         reports = self.reports
-        if len(reports) < len(self.plan.names):
+        if len(reports) < len(self.spec.members):
             return
         self._started = True
         if {report.state for report in reports.values()} != {"idle"}:
             return
-        rendezvous = reports[self.plan.names[0]].address
-        for index, name in enumerate(self.plan.names):
+        rendezvous = reports[self.spec.members[0]].address
+        for index, name in enumerate(self.spec.members):
             self._actors[name].start.remote(index, rendezvous)

@@ -1,8 +1,8 @@
-"""Whether a role is well: progress, not only life. Pure; knows no Ray and no clocks.
+"""Health of roles by progress, not only by liveness. Pure: no Ray, no clocks.
 
-A role is *stuck* when it does not answer, does not get ready, or works without
-moving. Waiting is not being stuck: a role says what it waits for, and then
-somebody else must move (see :class:`DeadlockDetector`).
+A role is *stuck* if it does not answer, does not get ready, or works without
+progress. A role that waits is not stuck: it reports what it waits for, and another
+role must make progress (see :class:`DeadlockDetector`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ State = Literal["idle", "starting", "working", "done", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A role's answer to "how are you?".
+    """A role's answer to a poll.
 
-    ``idle``      constructed, not told to start
-    ``progress``  grows with everything the role gets done; in units of its own
+    ``state``     ``idle``: constructed, not started
+    ``progress``  grows with all work the role completes; in units of its own
     ``waiting``   what it waits for, or empty
     ``detail``    more for the run's status
-    ``cause``     why it failed; ``permanent`` if a further try would fail alike
-    ``disk_full`` it failed, or waits, for want of room on the disk
+    ``cause``     why it failed; ``permanent`` if a retry would fail too
+    ``disk_full`` it failed, or waits, because the disk is full
     """
 
     state: State
@@ -43,12 +43,12 @@ class Report:
 
 
 class Health:
-    """What is known of one member of a group since it was created.
+    """Health of one member of a group since its creation.
 
     Args:
         start_s: longest time until it works.
         stall_s: longest time without an answer, or at work without progress.
-        now: seconds, monotonic; as everywhere here.
+        now: seconds, monotonic; as in all methods.
     """
 
     def __init__(self, start_s: float, stall_s: float, now: float) -> None:
@@ -61,10 +61,10 @@ class Health:
         self.report: Report | None = None
 
     def answered(self, report: Report, now: float) -> bool:
-        """Take a report; whether it shows a role that is well, so that old deaths are forgiven.
+        """Take a report; True if the role is healthy, so that past failures no longer count.
 
-        It is if it got something done since the last report, or has been at work for
-        as long as may pass without progress: an evaluator may wait for days.
+        It is healthy if it made progress since the last report, or has worked for
+        ``stall_s``: an evaluator may wait for days.
         """
         before, self.report = self.report, report
         self._answered = now
@@ -77,23 +77,23 @@ class Health:
         return progressed or now - self._ready >= self._stall_s
 
     def stall_reason(self, now: float) -> str:
-        """Why the member counts as stuck; empty while it does not."""
+        """Why the member is stuck; empty if it is not."""
         state = self.report.state if self.report is not None else "idle"
         if state in ("idle", "starting") and now - self._created > self._start_s:
             return f"not ready after {self._start_s:.0f} s (cluster.start_timeout_s)"
         if now - self._answered > self._stall_s:
             return f"no answer for {self._stall_s:.0f} s (cluster.stall_s)"
         if state == "working" and now - self._moved > self._stall_s:
-            return f"at work without progress for {self._stall_s:.0f} s (cluster.stall_s)"
+            return f"works without progress for {self._stall_s:.0f} s (cluster.stall_s)"
         return ""
 
 
-# A full disk is nobody's fault and only people can help, so tries for it are not counted.
+# Only people can free a full disk, so retries on a full disk do not count.
 _ROOM_PAUSE_S, _LONGEST_ROOM_PAUSE_S = 5.0, 60.0
 
 
 class Budget:
-    """Restarts with growing pauses, until one too many without progress in between.
+    """Restarts with growing pauses; it ends after ``most`` failures without progress.
 
     Args:
         most: restarts in a row before giving up.
@@ -106,12 +106,12 @@ class Budget:
         self._room_pause = _ROOM_PAUSE_S
 
     def progressed(self) -> None:
-        """The role got something done: what failed before is forgiven."""
+        """The role made progress: past failures no longer count."""
         self.failures = 0
         self._room_pause = _ROOM_PAUSE_S
 
     def room_pause(self) -> float:
-        """Seconds to wait for room on the disk before the next try."""
+        """Seconds to wait for free disk space before the next try."""
         pause = self._room_pause
         self._room_pause = min(2 * pause, _LONGEST_ROOM_PAUSE_S)
         return pause
@@ -127,10 +127,11 @@ class Budget:
 
 
 class DeadlockDetector:
-    """Notices that everybody waits for everybody.
+    """Detects that all roles wait for each other.
 
     Args:
-        stall_s: longest time of that.
+        stall_s: longest time without progress.
+        now: seconds, monotonic.
     """
 
     def __init__(self, stall_s: float, now: float) -> None:
@@ -139,7 +140,7 @@ class DeadlockDetector:
         self._progress: float | None = None
 
     def stall_reason(self, waits: Mapping[str, str], progress: float, now: float) -> str:
-        """Who waits for what, once nobody has moved for too long; else empty.
+        """What each role waits for, if all have waited too long without progress; else empty.
 
         Args:
             waits: role -> what it waits for, or empty.
@@ -149,5 +150,5 @@ class DeadlockDetector:
             self._since, self._progress = now, progress
         if now - self._since <= self._stall_s:
             return ""
-        told = "; ".join(f"{role} waits for {what}" for role, what in waits.items())
-        return f"nothing moved for {self._stall_s:.0f} s (cluster.stall_s): {told}"
+        reasons = "; ".join(f"{role} waits for {what}" for role, what in waits.items())
+        return f"no progress for {self._stall_s:.0f} s (cluster.stall_s): {reasons}"

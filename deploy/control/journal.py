@@ -1,4 +1,4 @@
-"""What a run tells of itself: status, metrics and events, for people and programs."""
+"""Status, metrics and events of a run, for people and programs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from common.config.run_config import RunConfig
 from common.metrics import MetricValues
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
-from deploy.cluster import ray_cluster as cluster
+from deploy.cluster import ray_cluster
 from deploy.control.group import ActorGroup
-from deploy.control.queue_client import REPLAY
+from deploy.control.role_kind import FIRST_LEARNER, REPLAY_ACTOR
 from deploy.observability.endpoint import Endpoint
 from deploy.observability.folder_metrics import FolderMetrics
 from deploy.observability.prometheus import targets
@@ -26,7 +26,7 @@ from deploy.observability.run_status import (
     RunStatus,
 )
 
-# Some 3,500 lines while a run gets ten times as old; below twelve minutes every gathering.
+# Some 3,500 lines while a run gets ten times as old; every sample in the first twelve minutes.
 _LINES_PER_AGE = 1500.0
 
 
@@ -46,7 +46,9 @@ class Journal:
         self._metrics = config.metrics
         self._folder = FolderMetrics(run)
         self._endpoint = Endpoint(run, config.metrics, before.metrics_url)
-        targets.announce(run, config.metrics, self._endpoint.address, cluster.metrics_addresses())
+        targets.announce(
+            run, config.metrics, self._endpoint.address, ray_cluster.metrics_addresses()
+        )
         self._roles = before.roles
         self._queue = before.queue
         self._learner = before.learner
@@ -55,24 +57,24 @@ class Journal:
 
     @property
     def url(self) -> str:
-        """Where the metrics are."""
+        """URL of the metrics."""
         return self._endpoint.url
 
     def close(self) -> None:
-        """Stop serving, and leave the list of live runs."""
+        """Stop serving, and remove the run from the list of live runs."""
         targets.withdraw(self._run, self._metrics)
         self._endpoint.close()
 
     def event(self, text: str) -> None:
-        """Note that something happened."""
+        """Record an event."""
         with contextlib.suppress(OSError):
             print(time.strftime("%H:%M:%S"), text, flush=True)
             append_jsonl(self._run.events, {"time": time.time(), "text": text})
 
     def write(self, state: str, cause: str, groups: Mapping[str, ActorGroup]) -> None:
-        """Tell where the run stands and what every role measured.
+        """Write the status and the metrics of every role.
 
-        On a full disk nothing is told; readers see that by the disk.
+        On a full disk it writes nothing; readers check the disk themselves.
         """
         try:
             self._write(state, cause, groups)
@@ -83,7 +85,7 @@ class Journal:
     def _write(self, state: str, cause: str, groups: Mapping[str, ActorGroup]) -> None:
         self._write_metrics(state, groups)
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
-        replay, learner = reports.get(REPLAY), reports.get("learner-0")
+        replay, learner = reports.get(REPLAY_ACTOR), reports.get(FIRST_LEARNER)
         if groups:
             self._roles = {
                 name: _describe(group, self._roles.get(name)) for name, group in groups.items()
@@ -117,7 +119,7 @@ class Journal:
         series: dict[str, MetricValues] = {}
         for group in groups.values():
             snapshots, reports = group.snapshots, group.reports
-            for name in group.plan.names:
+            for name in group.spec.members:
                 series[name] = {
                     **snapshots.get(name, {}),
                     "mixsd_actor_up": float(name in reports),
@@ -134,8 +136,8 @@ class Journal:
 def metrics_pause(age: float) -> float:
     """Seconds to the next line of ``metrics.jsonl`` in a run that is ``age`` seconds old.
 
-    Pauses that grow with the age keep the file's size to the logarithm of it,
-    whatever the run's length, and every span of time about equally detailed.
+    Pauses that grow with the age bound the file's size by the logarithm of the age
+    and keep every span of time about equally detailed.
     """
     return age / _LINES_PER_AGE
 

@@ -1,4 +1,4 @@
-"""Checks a run and starts it: all that ``up`` does before it watches."""
+"""Checks, starts and stops a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.config import run_config as configuration
+from common.config import run_config
 from common.config.run_config import RunConfig
 from common.errors import RunError, UserError
 from common.rundir import RunDir, read_json, write_atomic
 from common.weight_sync.store import WeightStore
-from deploy.cluster import ray_cluster as cluster
-from deploy.control import desired_state as desired
+from deploy.cluster import ray_cluster
+from deploy.control import desired_state
 from deploy.observability import status as view
 from deploy.observability.prometheus import targets
 
@@ -30,13 +30,13 @@ def is_live(run: RunDir) -> bool:
 
 
 def check_folder(config: RunConfig, run: RunDir) -> str:
-    """What ``up`` will do: ``new``, ``resume`` or ``finished``.
+    """How ``up`` will start the run: ``new``, ``resume`` or ``finished``.
 
     Raises:
         UserError: the folder cannot be written, the run is live, or it was
             made with another configuration.
     """
-    if not configuration.is_writable(run.root):
+    if not run_config.is_writable(run.root):
         raise UserError(f"{run.root}: cannot be written; choose another --runs folder")
     if not run.config.exists():
         return "new"
@@ -44,7 +44,7 @@ def check_folder(config: RunConfig, run: RunDir) -> str:
         raise UserError(
             f"run {run.name} is in use; follow it with 'mixsd-cluster status {run.name} --follow'"
         )
-    if configuration.load(run.config) != config:
+    if run_config.load(run.config) != config:
         raise UserError(
             f"run name {run.name} is in use by a run with another configuration ({run.config}); "
             "choose another with --set name=…, or remove that folder"
@@ -92,13 +92,13 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"run {run.name} is being started by another command") from error
-        write_atomic(run.config, configuration.dump(config))
-        cluster.stop_local(run)
-        desired.reset(run)
+        write_atomic(run.config, run_config.dump(config))
+        ray_cluster.stop_local(run)
+        desired_state.reset(run)
         _announce(run)
         if config.cluster.address is None:
             say("starting Ray …")
-            cluster.start_local(run, config.cluster)
+            ray_cluster.start_local(run, config.cluster)
             say("Ray started on loopback, token authentication on")
         say("starting the controller …")
         url = _start_controller(config, run, folder)
@@ -108,7 +108,7 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
 def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
     from deploy.control.controller import NAME, Controller
 
-    with cluster.connected(run, config.cluster.address) as ray:
+    with ray_cluster.connected(run, config.cluster.address) as ray:
         controller = (
             ray.remote(Controller)
             .options(
@@ -117,7 +117,7 @@ def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
                 num_cpus=0,
                 max_concurrency=4,
                 max_restarts=-1,
-                # On the head, so that the run's address is where one looks for it.
+                # On the head, so that metrics are served at the address of the cluster.
                 resources={"node:__internal_head__": 0.001},
             )
             .remote(str(run.root.resolve()), str(folder))
@@ -130,7 +130,7 @@ def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
 
 
 def _announce(run: RunDir) -> None:
-    """Say that the run is about to start: a controller does not revive one that has ended."""
+    """Set the status to starting: a controller exits if the run has ended."""
     status = read_json(run.status)
     if status is not None:
         write_atomic(
@@ -139,39 +139,39 @@ def _announce(run: RunDir) -> None:
 
 
 def stop(run: RunDir) -> bool:
-    """End a run in order; False if nothing of it was running."""
-    config = configuration.load(run.config)
+    """Stop a run in order; False if nothing of it was running."""
+    config = run_config.load(run.config)
     live = is_live(run)
     if live:
-        desired.change(run, config, {"stopped": True})
+        desired_state.change(run, config, {"stopped": True})
         deadline = time.monotonic() + _STOP_S
         while is_live(run) and time.monotonic() < deadline:
             time.sleep(0.2)
-    # A controller that was killed could not leave the list of live runs itself.
+    # A killed controller could not remove the run from the list of live runs.
     targets.withdraw(run, config.metrics)
     WeightStore(run).remove()
     if config.cluster.address is not None and not live:
-        return False  # the cluster may be long gone
+        return False  # the cluster may no longer exist
     return leave(run) or live
 
 
 def leave(run: RunDir) -> bool:
-    """Let go of the cluster of a run that has ended; True if it was ours and still ran.
+    """Leave the cluster of a run that has ended; True if it was the run's own and still ran.
 
     On a joined cluster the controller kills its actors and then itself after the
-    last status; what it has not killed in time, or could not, is killed here.
+    final status; actors that remain are killed here.
 
     Raises:
         RunError: an actor on a joined cluster cannot be killed.
     """
-    address = configuration.load(run.config).cluster.address
+    address = run_config.load(run.config).cluster.address
     if address is None:
-        return cluster.stop_local(run)
-    with cluster.connected(run, address) as ray:
+        return ray_cluster.stop_local(run)
+    with ray_cluster.connected(run, address) as ray:
         if _wait_empty(ray):
             return False
         for name in ray.util.list_named_actors():
-            # One that went in the meantime is no longer found.
+            # An actor that ended meanwhile is no longer found.
             with contextlib.suppress(ValueError):
                 ray.kill(ray.get_actor(name))
         if not _wait_empty(ray):

@@ -1,23 +1,49 @@
-"""The queue as every other process sees it."""
+"""The queue's interface to other processes, and its clients."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from actors.replay.queue import Grant
+from common.config.sections import ReplaySettings
 from common.ledger import LedgerUnavailable
+from deploy.control.role_kind import REPLAY_ACTOR
 
-# Name of the queue's actor.
-REPLAY = "replay"
+if TYPE_CHECKING:
+    from learner.worker import Batch
+
 _ANSWER_S = 30.0
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class RemoteQueue(Protocol):
+    """Methods of :class:`actors.replay.queue.ReplayQueue` that its Ray actor serves."""
+
+    def lease(
+        self, owner: str, count: int, holding: Sequence[int], version: int | None = None
+    ) -> Grant: ...
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
+    def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool: ...
+    def release(self, owner: str, died: bool = False) -> int: ...
+
+    def sample(self, step: int) -> tuple[bool, list[tuple[int, bytes]], int | None]: ...
+    def last_step(self) -> int: ...
+    def commit(self, step: int) -> None: ...
+    def restore(self, step: int) -> None: ...
+
+    def configure(self, settings: ReplaySettings) -> None: ...
+    def end(self) -> None: ...
 
 
 class QueueClient:
-    """The queue as everybody else sees it: plain calls that survive its restart.
+    """The queue as rollout actors and learners use it: blocking calls that survive its restart.
 
-    Every call may be repeated, so one that was lost is made again.
+    Every call is idempotent, so a lost one is repeated.
 
     Args:
         patience_s: longest time without an answer before a call fails.
@@ -30,39 +56,44 @@ class QueueClient:
     def lease(
         self, owner: str, count: int, holding: Sequence[int], version: int | None = None
     ) -> Grant:
-        grant: Grant = self._call("lease", owner, count, holding, version)
-        return grant
+        return self._call(RemoteQueue.lease, owner, count, holding, version)
 
     def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
-        accepted: list[bool] = self._call("insert_many", items)
-        return accepted
+        return self._call(RemoteQueue.insert_many, items)
 
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
-        return bool(self._call("exhaust", fact_id, draw, reason, attempts))
+        return self._call(RemoteQueue.exhaust, fact_id, draw, reason, attempts)
 
-    def sample(self, step: int) -> Any:
+    def sample(self, step: int) -> Batch:
         from learner.worker import Batch
 
-        return Batch(*self._call("sample", step))
+        return Batch(*self._call(RemoteQueue.sample, step))
 
     def last_step(self) -> int:
-        return int(self._call("last_step"))
+        return self._call(RemoteQueue.last_step)
 
     def commit(self, step: int) -> None:
-        self._call("commit", step)
+        self._call(RemoteQueue.commit, step)
 
     def restore(self, step: int) -> None:
-        self._call("restore", step)
+        self._call(RemoteQueue.restore, step)
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _call(
+        self,
+        method: Callable[Concatenate[RemoteQueue, _Arguments], _Result],
+        *arguments: _Arguments.args,
+        **named: _Arguments.kwargs,
+    ) -> _Result:
         import ray
 
         deadline = time.monotonic() + self._patience_s
         while True:
             try:
                 if self._handle is None:
-                    self._handle = ray.get_actor(REPLAY)
-                return ray.get(self._handle.call.remote(method, *arguments), timeout=_ANSWER_S)
+                    self._handle = ray.get_actor(REPLAY_ACTOR)
+                remote = getattr(self._handle, method.__name__).remote
+                result: _Result = ray.get(remote(*arguments, **named), timeout=_ANSWER_S)
+                return result
             except LedgerUnavailable:
                 # The disk is full, perhaps not for long.
                 if time.monotonic() > deadline:
@@ -71,6 +102,33 @@ class QueueClient:
             except (ValueError, ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as e:
                 if isinstance(e, ray.exceptions.RayTaskError) or time.monotonic() > deadline:
                     raise
-                # The controller is bringing it back, perhaps as another actor.
+                # The controller restarts the queue, perhaps as another actor.
                 self._handle = None
                 time.sleep(0.5)
+
+
+class QueueControl:
+    """The queue as the controller uses it: messages without an answer.
+
+    A lost message does no harm: leases expire, and the controller sends settings again.
+    """
+
+    def release(self, owner: str, *, died: bool) -> None:
+        self._send(RemoteQueue.release, owner, died)
+
+    def configure(self, settings: ReplaySettings) -> None:
+        self._send(RemoteQueue.configure, settings)
+
+    def end(self) -> None:
+        self._send(RemoteQueue.end)
+
+    def _send(
+        self,
+        method: Callable[Concatenate[RemoteQueue, _Arguments], object],
+        *arguments: _Arguments.args,
+        **named: _Arguments.kwargs,
+    ) -> None:
+        import ray
+
+        with contextlib.suppress(ValueError):  # the queue is not up
+            getattr(ray.get_actor(REPLAY_ACTOR), method.__name__).remote(*arguments, **named)

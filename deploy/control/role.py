@@ -1,8 +1,8 @@
-"""What all Ray actors of a run share.
+"""Base class of all Ray actors of a run.
 
-A role takes what crosses a process (paths, names, handles), sets the process up
-before anything heavy is imported, and runs its worker in a thread; reports tell
-the controller how it goes and how it ended.
+A role takes only what can cross processes (paths, names, handles), prepares its
+process before heavy imports, and runs its worker in a thread. Its reports tell
+the controller the progress and the outcome.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.config import run_config as configuration
+from common.config import run_config
 from common.config.run_config import RunConfig
 from common.errors import first_line, lacks_room
 from common.metrics import MetricValues
@@ -26,7 +26,7 @@ from deploy.control.health import Report, State
 
 
 class Worker(Protocol):
-    """What a role runs."""
+    """The work of a role."""
 
     @property
     def progress(self) -> float: ...
@@ -38,10 +38,10 @@ class Worker(Protocol):
 
 
 class Role:
-    """What all roles share: configuration, a log file, a thread that works, and reports.
+    """Base of all roles: configuration, a log file, a worker thread, and reports.
 
-    The controller starts the work and asks how it goes; it holds no future of
-    it, so a controller that dies leaves the work running and a new one asks on.
+    The controller starts the work and polls it. It holds no future of the work, so
+    the work survives the controller and a new controller polls it.
 
     Args:
         name: actor name, e.g. ``rollout-0``.
@@ -52,7 +52,7 @@ class Role:
     def __init__(self, name: str, root: str, model_dir: str) -> None:
         self.name = name
         self.run_dir = RunDir(Path(root))
-        self.config: RunConfig = configuration.load(self.run_dir.config)
+        self.config: RunConfig = run_config.load(self.run_dir.config)
         self.model_dir = Path(model_dir)
         prepare_process(self.run_dir.logs / f"{name}.log", self.config)
         self._worker: Worker | None = None
@@ -63,18 +63,18 @@ class Role:
         self._identity = _identity(self.config)
 
     def start(self, index: int, rendezvous: tuple[str, int]) -> None:
-        """Begin to work; told twice, it works once.
+        """Start the worker; a second call does nothing.
 
         Args:
             index: of this member within its group.
-            rendezvous: address where the group's members find each other.
+            rendezvous: address at which the members of the group meet.
         """
         if self._state == "idle":
             self._state = "starting"
             threading.Thread(target=self._run, args=(index, rendezvous), daemon=True).start()
 
     def poll(self) -> Report:
-        """How it goes."""
+        """The state and progress of the worker."""
         worker, failure = self._worker, self._failure
         engine = self._engine.snapshot() if self._engine else {}
         return Report(
@@ -83,25 +83,25 @@ class Role:
             progress=worker.progress if worker else 0.0,
             waiting=worker.waiting if worker else "",
             cause=first_line(failure) if failure else "",
-            # What the user gave, or numbers that diverge, fail again however often we try.
+            # Invalid input and numbers that diverge fail again in every retry.
             permanent=isinstance(failure, (ValueError, ArithmeticError)),
             disk_full=lacks_room(failure),
             snapshot={**worker.snapshot(), **engine} if worker else None,
         )
 
     def drain(self) -> None:
-        """Take nothing new; the work ends once what is in hand is done."""
+        """Take no new work; the worker ends after its current work."""
         self._draining = True
         if self._worker is not None:
             self._worker.drain()
 
     def say(self, line: str) -> None:
-        """Write a line to the role's log, if there is room."""
+        """Write a line to the role's log, unless the disk is full."""
         with contextlib.suppress(OSError):
             print(time.strftime("%H:%M:%S"), self.name, line, flush=True)
 
     def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
-        """Make the worker; this is where engines start."""
+        """Build the worker; engines start here."""
         raise NotImplementedError
 
     def _run(self, index: int, rendezvous: tuple[str, int]) -> None:
@@ -124,7 +124,7 @@ class Role:
 
 
 def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
-    """Process, node, and a free address for peers to meet at."""
+    """Process id, node id, and a free address for a rendezvous."""
     import ray
 
     local = config.cluster.address is None
@@ -136,7 +136,7 @@ def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
 
 
 def prepare_process(log: Path, config: RunConfig) -> None:
-    """Send all output to the role's log and bound its threads; before heavy imports."""
+    """Redirect all output to the role's log and limit threads; call before heavy imports."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)

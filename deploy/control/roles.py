@@ -1,27 +1,33 @@
-"""The four roles: thin wrappers that build a plain class and run it as a Ray actor."""
+"""The four roles: each builds a plain class and runs it as a Ray actor."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from actors.replay.queue import ReplayQueue
+from actors.replay.queue import Grant, ReplayQueue
 from common import corpora, models
+from common.config.sections import ReplaySettings
 from common.ledger import Ledger, open_view
 from common.records import Rollout, unpack_rollout
 from common.weight_sync.nccl_receiver import NcclWeightReceiver
 from deploy.control.health import Report
-from deploy.control.queue_client import QueueClient
+from deploy.control.queue_client import QueueClient, RemoteQueue
 from deploy.control.role import Role, Worker
 from deploy.factories import prompts_for, teacher_inputs_for, weight_store_of
 
 if TYPE_CHECKING:
+    from actors.decoding.mixed_decoder import MixedDecoder
+    from actors.evaluation.results import EvaluatedModel
+    from actors.inference.engine import Engine
+    from actors.rollout.student import WeightReceiver
     from learner.worker import Learner, Publishing
 
 
-class ReplayRole(Role):
+class ReplayRole(Role, RemoteQueue):
     """The queue actor. Its state is the ledger file, so it may be restarted."""
 
     def __init__(self, name: str, root: str, model_dir: str) -> None:
@@ -37,7 +43,7 @@ class ReplayRole(Role):
         self._queue.add_facts([fact.id for fact in corpora.load(config.data).facts])
 
     def poll(self) -> Report:
-        """It works whenever it answers."""
+        """Always ``working``: it has no thread of its own."""
         status = self._queue.status()
         return Report(
             "working",
@@ -49,9 +55,37 @@ class ReplayRole(Role):
             detail={**status, "settings": self._queue.settings.model_dump()},
         )
 
-    def call(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Call a method of the queue."""
-        return getattr(self._queue, method)(*arguments, **named)
+    def lease(
+        self, owner: str, count: int, holding: Sequence[int], version: int | None = None
+    ) -> Grant:
+        return self._queue.lease(owner, count, holding, version)
+
+    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+        return self._queue.insert_many(items)
+
+    def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
+        return self._queue.exhaust(fact_id, draw, reason, attempts)
+
+    def release(self, owner: str, died: bool = False) -> int:
+        return self._queue.release(owner, died)
+
+    def sample(self, step: int) -> tuple[bool, list[tuple[int, bytes]], int | None]:
+        return self._queue.sample(step)
+
+    def last_step(self) -> int:
+        return self._queue.last_step()
+
+    def commit(self, step: int) -> None:
+        self._queue.commit(step)
+
+    def restore(self, step: int) -> None:
+        self._queue.restore(step)
+
+    def configure(self, settings: ReplaySettings) -> None:
+        self._queue.configure(settings)
+
+    def end(self) -> None:
+        self._queue.end()
 
 
 class RolloutRole(Role):
@@ -60,55 +94,65 @@ class RolloutRole(Role):
     _transferred: NcclWeightReceiver | None = None
 
     def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
-        """Load the engines: the reference's, the student's, or both where the former teaches."""
-        from actors.decoding.mixed_decoder import MixedDecoder
+        """Load one engine, or two if the base model is the student's teacher."""
         from actors.decoding.teacher_top_k import scored_top
-        from actors.inference.engine import Engine
         from actors.rollout.mixed import MixedRolloutActor
-        from actors.rollout.student import StudentRolloutActor, WeightReceiver
-        from common.weight_sync.file_receiver import FileWeightReceiver
+        from actors.rollout.student import StudentRolloutActor
 
         config, model = self.config, models.load(self.model_dir)
-        settings, has_student = config.rollout, config.student is not None
-        is_taught = has_student and scored_top(config.method) > 0
-
-        def load(receives: bool = False) -> Engine:
-            return Engine(
-                model.folder,
-                config.engine.shared_by(2) if is_taught else config.engine,
-                max_requests=2 * settings.slots,
-                stop_token_ids=model.stop_token_ids,
-                speculative_tokens=settings.speculative_tokens,
-                receives_weights=receives,
-            )
-
-        engine = self._engine = load(receives=has_student and config.publish.transport == "nccl")
-        decoder = MixedDecoder(engine, settings.slots)
+        has_student = config.student is not None
+        has_teacher = has_student and scored_top(config.method) > 0
+        decoder, engine = self._decoder(
+            model, shared=has_teacher, receives=has_student and config.publish.transport == "nccl"
+        )
+        self._engine = engine
         rest = (
             prompts_for(config, model),
             config.method,
             {fact.id: fact for fact in corpora.load(config.data).facts},
             QueueClient(config.cluster.stall_s),
-            settings,
+            config.rollout,
             config.seed,
         )
         if not has_student:
             return MixedRolloutActor(self.name, decoder, *rest)
-        deadline_s = config.publish.deadline_s
-        weights: WeightReceiver
-        if config.publish.transport == "nccl":
-            weights = self._transferred = NcclWeightReceiver(engine, deadline_s)
-        else:
-            weights = FileWeightReceiver(
-                engine, weight_store_of(config, self.run_dir), self.name, deadline_s
-            )
-        teacher = MixedDecoder(load(), settings.slots) if is_taught else None
+        weights = self._weight_receiver(engine)
+        teacher = self._decoder(model, shared=True)[0] if has_teacher else None
         return StudentRolloutActor(self.name, decoder, weights, *rest, teacher)
 
+    def _decoder(
+        self, model: models.Model, *, shared: bool, receives: bool = False
+    ) -> tuple[MixedDecoder, Engine]:
+        """A decoder and its engine; ``shared``: two engines share the device."""
+        from actors.decoding.mixed_decoder import MixedDecoder
+        from actors.inference.engine import Engine
+
+        settings, engine_settings = self.config.rollout, self.config.engine
+        engine = Engine(
+            model.folder,
+            engine_settings.shared_by(2) if shared else engine_settings,
+            max_requests=2 * settings.slots,
+            stop_token_ids=model.stop_token_ids,
+            speculative_tokens=settings.speculative_tokens,
+            receives_weights=receives,
+        )
+        return MixedDecoder(engine, settings.slots), engine
+
+    def _weight_receiver(self, engine: Engine) -> WeightReceiver:
+        from common.weight_sync.file_receiver import FileWeightReceiver
+
+        config = self.config
+        deadline_s = config.publish.deadline_s
+        if config.publish.transport == "nccl":
+            self._transferred = NcclWeightReceiver(engine, deadline_s)
+            return self._transferred
+        store = weight_store_of(config, self.run_dir)
+        return FileWeightReceiver(engine, store, self.name, deadline_s)
+
     def transfer(self, method: str, *arguments: Any) -> None:
-        """A call of the learner's weight transfer; returns when it has been made."""
+        """Forward a call of the learner's weight transfer; returns when it is complete."""
         if self._transferred is None:
-            raise RuntimeError(f"{self.name} takes no weights by transfer now")
+            raise RuntimeError(f"{self.name} cannot receive weights by NCCL yet")
         self._transferred.call(method, *arguments)
 
 
@@ -118,11 +162,11 @@ class LearnerRole(Role):
     _learner: Learner | None = None
 
     def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
-        """Join the other ranks and load the student."""
+        """Join the other ranks and load the model to train."""
         settings = self.config.learner
         os.environ.update(
             RANK=str(index),
-            # Ray shows each actor its own GPU only, so it is always the first.
+            # An actor sees only its own GPU, so its index is 0.
             LOCAL_RANK="0",
             WORLD_SIZE=str(settings.ranks),
             MASTER_ADDR=rendezvous[0],
@@ -167,7 +211,7 @@ class LearnerRole(Role):
         )
 
     def poll(self) -> Report:
-        """How it goes; a checkpoint that does not fit yet is no failure."""
+        """A checkpoint that does not fit on the disk yet is not a failure."""
         report = super().poll()
         waits = self._learner is not None and self._learner.lacks_room
         return replace(report, disk_full=report.disk_full or waits)
@@ -183,10 +227,8 @@ class EvaluatorRole(Role):
         from actors.evaluation.results import EvaluatedModel, Results
         from actors.inference.engine import Engine
         from common.weights import folder_hash
-        from learner import checkpoint
 
-        config = self.config
-        model = models.load(self.model_dir)
+        config, model = self.config, models.load(self.model_dir)
         base = EvaluatedModel(0, model.folder, folder_hash(model.folder))
         engine = self._engine = Engine(
             model.folder,
@@ -194,18 +236,7 @@ class EvaluatorRole(Role):
             max_requests=config.evaluator.slots,
             stop_token_ids=model.stop_token_ids,
         )
-
-        def find() -> list[EvaluatedModel]:
-            return [
-                base,
-                *(
-                    EvaluatedModel(found.step, found.folder, found.weights_hash)
-                    for found in checkpoint.existing(self.run_dir.checkpoints)
-                ),
-            ]
-
-        corpus = corpora.load(config.data)
-        prompts = prompts_for(config, model)
+        prompts, corpus = prompts_for(config, model), corpora.load(config.data)
         materials = materials_for(model, prompts, corpus, config.evaluator, config.seed)
         results = Results(self.run_dir.eval)
         evaluator = Evaluator(
@@ -213,13 +244,21 @@ class EvaluatorRole(Role):
             base.weights,
             materials,
             results,
-            find,
+            lambda: [base, *self._checkpoints()],
             newest_first=not config.learner.early_stop,
         )
-
-        def rollouts() -> list[Rollout]:
-            with contextlib.closing(open_view(self.run_dir.ledger)) as ledger:
-                return [unpack_rollout(payload) for payload in ledger.payloads()]
-
-        add_analyses(evaluator, engine, base, materials, results, rollouts, self.say)
+        add_analyses(evaluator, engine, base, materials, results, self._rollouts, self.say)
         return evaluator
+
+    def _checkpoints(self) -> list[EvaluatedModel]:
+        from actors.evaluation.results import EvaluatedModel
+        from learner import checkpoint
+
+        return [
+            EvaluatedModel(found.step, found.folder, found.weights_hash)
+            for found in checkpoint.existing(self.run_dir.checkpoints)
+        ]
+
+    def _rollouts(self) -> list[Rollout]:
+        with contextlib.closing(open_view(self.run_dir.ledger)) as ledger:
+            return [unpack_rollout(payload) for payload in ledger.payloads()]

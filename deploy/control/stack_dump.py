@@ -1,4 +1,4 @@
-"""Saves what a stuck process is doing, before it is killed."""
+"""Saves a stack dump of a stuck process before it is killed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _DUMP_S = 20.0
 
 
 def save(run: RunDir, name: str, report: Report | None) -> Path | None:
-    """Write the stacks of ``name``'s process into ``logs/``; None if it never answered.
+    """Write the stack dump of ``name``'s process into ``logs/``; None if it never answered.
 
-    It is read from outside, on its own node, so that a process that answers
-    nothing (or is stopped) is readable too.
+    Another process on the same node reads the stacks, so the process need not
+    answer and may be stopped.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -9,7 +9,8 @@ from common.config.run_config import RunConfig
 from common.rundir import RunDir
 from common.weight_sync.nccl_receiver import LAST_CALL
 from common.weights import BitSum
-from deploy.control import desired_state as desired
+from deploy.control import desired_state
+from deploy.control.role_kind import RoleKind
 
 _ANSWER_S = 10.0
 
@@ -32,9 +33,9 @@ class WeightSyncClient:
 
     def available(self) -> dict[str, Member]:
         """The rollout actors whose engines are up."""
-        count = desired.read(self._run, self._config).rollout
+        count = desired_state.read(self._run, self._config).rollout
         found = {}
-        for name in (f"rollout-{index}" for index in range(count)):
+        for name in (RoleKind.ROLLOUT.group_name(index) for index in range(count)):
             if (member := self._ask(name)) is not None:
                 found[name] = member
         return found

@@ -18,8 +18,7 @@ from deploy.planning.roofline import (
 from deploy.planning.simulation import (
     SimulationResult,
     System,
-    actors_per_shard,
-    queue_shards,
+    actors_per_queue,
     simulate,
 )
 
@@ -45,9 +44,10 @@ class RolePlan:
 class RunPlan:
     """The predictions. Times are seconds from the controller's start.
 
-    ``shards``: of the queue, by the rule. ``disk``: GiB of all checkpoints at the end.
-    ``scaling``: change -> total seconds with it. ``nearest``: settings to change so
-    that it fits; None: none was found.
+    ``queue_capacity``: rollout actors that the queue serves.
+    ``disk``: GiB of all checkpoints at the end.
+    ``scaling``: change -> total seconds with it.
+    ``nearest``: settings to change so that it fits; None: none was found.
     """
 
     name: str
@@ -57,8 +57,7 @@ class RunPlan:
     source: str
     gpus: int
     roles: list[RolePlan]
-    shards: int
-    actors_per_shard: int
+    queue_capacity: int
     facts: int
     exposures: int
     steps: int
@@ -113,11 +112,11 @@ def actor_rate(system: System) -> float:
     return rollouts_per_second(system.engine, system.workload, slots)
 
 
-def actors_a_shard(system: System) -> int:
-    """Rollout actors with full slots that one queue shard serves."""
+def queue_capacity(system: System) -> int:
+    """Rollout actors with full slots that the queue serves."""
     rate = actor_rate(system)
     iterations = rate * iterations_per_rollout(system.workload) / system.config.rollout.slots
-    return actors_per_shard(rate, iterations, system.costs)
+    return actors_per_queue(rate, iterations, system.costs)
 
 
 def make_plan(system: System, gpus: int | None = None) -> RunPlan:
@@ -127,7 +126,6 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
     machine = Machine(arch, device, work, gpus)
     problems = machine.problems(config)
     outcome = simulate(system)
-    per_shard = actors_a_shard(system)
     checkpoints = -(-outcome.steps // config.learner.checkpoint_every)
     used = 0 if device.is_cpu else num_gpus(config)
     return RunPlan(
@@ -138,8 +136,7 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
         source=device.source,
         gpus=used,
         roles=_roles(system),
-        shards=queue_shards(config.rollout.actors, per_shard),
-        actors_per_shard=per_shard,
+        queue_capacity=queue_capacity(system),
         facts=len(work.items),
         exposures=outcome.accepted * config.exposures_per_rollout,
         steps=outcome.steps,
@@ -257,11 +254,11 @@ def _notes(system: System) -> list[str]:
         note = f"{idle} of {config.learner.ranks} learner ranks get no row of a batch"
         shorter = _shorter_rows(system)
         notes.append(f"{note}; learner.row_tokens={shorter} gives each one" if shorter else note)
-    shards = queue_shards(config.rollout.actors, actors_a_shard(system))
-    if shards > 1:
+    capacity = queue_capacity(system)
+    if config.rollout.actors > capacity:
         notes.append(
-            f"the queue is one actor today, {config.rollout.actors} rollout actors want {shards}; "
-            "the times are with one"
+            f"the queue serves {capacity} rollout actors at 70 % load; "
+            f"{config.rollout.actors} are configured"
         )
     growth = [config.rollout.autoscale.max] if config.rollout.autoscale else []
     most = max([*growth, *(count.actors for count in config.rollout.schedule)], default=0)

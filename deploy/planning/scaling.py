@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.planning.fitting import changed
-from deploy.planning.planner import actors_a_shard
-from deploy.planning.simulation import System, queue_shards, simulate
+from deploy.planning.planner import queue_capacity
+from deploy.planning.simulation import System, simulate
 
 # Facts per actor, in multiples of its slots, so that start and end of a run weigh little;
 # fewer if there would be very many facts in total.
@@ -32,7 +32,6 @@ class Point:
     """One number of actors. ``idle``: share of time, by role in ``ROLES``."""
 
     actors: int
-    shards: int
     rollouts_per_s: float
     tokens_per_s: float
     idle: dict[str, float]
@@ -42,10 +41,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class ScalingSweep:
-    """A sweep, and the sharding rule that follows from the same service times."""
+    """A sweep; ``queue_capacity``: the actors that the queue serves at 70 % load."""
 
     points: list[Point]
-    per_shard: int
+    queue_capacity: int
 
     @property
     def queue_limit(self) -> int | None:
@@ -62,7 +61,6 @@ def sweep(
     system: System,
     counts: Iterable[int],
     *,
-    sharded: bool = False,
     cores: int | None = None,
     seen: Callable[[Point], None] = lambda point: None,
 ) -> ScalingSweep:
@@ -71,7 +69,6 @@ def sweep(
     Args:
         system: what to scale; its learner stays as it is.
         counts: numbers of rollout actors.
-        sharded: as many queue shards as the rule asks for; else one.
         cores: that all processes share, on CPU; none: one each.
         seen: called with each point as it comes; a large one takes seconds.
     """
@@ -79,15 +76,14 @@ def sweep(
         device = system.device
         alone = replace(device, cores=2**20, core_gain=1.0)
         system = replace(system, device=replace(device, cores=cores) if cores else alone)
-    per_shard = actors_a_shard(system)
     points = []
     for count in counts:
-        points.append(_point(system, count, queue_shards(count, per_shard) if sharded else 1))
+        points.append(_point(system, count))
         seen(points[-1])
-    return ScalingSweep(points, per_shard)
+    return ScalingSweep(points, queue_capacity(system))
 
 
-def _point(system: System, actors: int, shards: int) -> Point:
+def _point(system: System, actors: int) -> Point:
     config = changed(
         system.config,
         {"rollout.actors": actors, "learner.epochs": 1, "evaluator.actors": 0, **_NO_CHECKPOINT},
@@ -95,10 +91,9 @@ def _point(system: System, actors: int, shards: int) -> Point:
     assert config is not None
     filling = actors * config.rollout.slots
     facts = max(_FEWEST * filling, min(_FILLINGS * filling, _MANY))
-    outcome = simulate(replace(system, config=config, facts=facts, shards=shards))
+    outcome = simulate(replace(system, config=config, facts=facts))
     return Point(
         actors=actors,
-        shards=shards,
         rollouts_per_s=outcome.rollouts_per_s,
         tokens_per_s=outcome.rollouts_per_s * system.workload.target_tokens,
         idle={role: max(0.0, 1 - outcome.busy.get(role, 0.0)) for role in ROLES},

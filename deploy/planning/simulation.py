@@ -23,8 +23,8 @@ from deploy.planning.workload import Item, Workload
 _POLL_S = 0.2
 # For Ray to start an actor's process, and for the actor to read its configuration.
 _SPAWN_S = 3.0
-# A shard is not loaded beyond this, so that calls rarely wait for each other.
-_SHARD_LOAD = 0.7
+# A queue under this load rarely makes callers wait for each other.
+_QUEUE_LOAD = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,6 @@ class System:
     learner: LearnerModel
     device: Device
     facts: int
-    shards: int = 1
     costs: QueueCosts = QueueCosts()
     faster: str | None = None
 
@@ -90,24 +89,19 @@ class SimulationResult:
         return self.accepted / max(1e-9, self.generated_s - self.started_s)
 
 
-def actors_per_shard(
+def actors_per_queue(
     rollouts_per_s: float, iterations_per_s: float, costs: QueueCosts | None = None
 ) -> int:
-    """Rollout actors that one queue shard serves, at least one.
+    """Rollout actors that the queue serves, at least one.
 
     An engine iteration that ends rollouts makes two calls, an insert of all of them and a
-    lease; the shard may be busy 70 % of the time:
+    lease; the queue may be busy 70 % of the time:
     N = ⌊0.7 / (calls/s · (insert + lease) + rollouts/s · seconds each)⌋.
     """
     costs = costs or QueueCosts()
     calls = min(rollouts_per_s, iterations_per_s)
     busy = calls * (costs.lease_s + costs.insert_s) + rollouts_per_s * costs.rollout_s
-    return max(1, math.floor(_SHARD_LOAD / busy))
-
-
-def queue_shards(actors: int, per_shard: int) -> int:
-    """Shards that ``actors`` rollout actors need."""
-    return math.ceil(actors / per_shard)
+    return max(1, math.floor(_QUEUE_LOAD / busy))
 
 
 def simulate(system: System) -> SimulationResult:
@@ -121,7 +115,7 @@ class _Run:
         self._config = system.config
         device = system.device
         self._loop = Loop(float(device.cores or math.inf), device.core_gain)
-        self._servers = [Server(system.costs.latency_s) for _ in range(system.shards)]
+        self._queue = Server(system.costs.latency_s)
         self._random = random.Random(system.config.seed)
         self._next_fact = 0
         self._settled = 0
@@ -144,8 +138,8 @@ class _Run:
         self._busy_ranks = sum(map(bool, system.learner.rows(system.workload)))
 
     def run(self) -> SimulationResult:
-        for index in range(self._config.rollout.actors):
-            self._loop.start(self._actor(self._servers[index % len(self._servers)]))
+        for _ in range(self._config.rollout.actors):
+            self._loop.start(self._actor())
         if self._config.train:
             self._loop.start(self._learn())
         else:
@@ -159,7 +153,7 @@ class _Run:
             members = self._config.rollout.actors if role == "rollout" else 1
             since = self._ready["learner" if role == "checkpoints" else role]
             out.busy[role] = computed / max(1e-9, self._ended[role] - since) / members
-        span = max(1e-9, out.generated_s - out.started_s) * len(self._servers)
+        span = max(1e-9, out.generated_s - out.started_s)
         out.busy["queue"] = min(1.0, self._served_s / span)
         return out
 
@@ -172,7 +166,7 @@ class _Run:
 
     # -- rollout actors -------------------------------------------------------
 
-    def _actor(self, server: Server) -> Process:
+    def _actor(self) -> Process:
         system, costs = self._system, self._system.costs
         slots = Slots(system.engine, system.workload, self._config.rollout, self._random)
         yield Sleep(_SPAWN_S)
@@ -185,7 +179,7 @@ class _Run:
                 version = self._version
                 yield self._work("rollout", system.engine.load())
             if slots.free and version == self._version:
-                yield Call(server, costs.lease_s)
+                yield Call(self._queue, costs.lease_s)
                 slots.add(self._lease(slots.free))
             if not slots.held:
                 if self._settled == system.facts:
@@ -199,7 +193,7 @@ class _Run:
                 self._note("rollout", began)
             # An exhausted fact costs the queue as much as an insert.
             if leaving := slots.end():
-                yield Call(server, costs.insert_s + len(leaving) * costs.rollout_s)
+                yield Call(self._queue, costs.insert_s + len(leaving) * costs.rollout_s)
             for accepted in leaving:
                 self._settle(accepted)
         self._out.attempts += slots.attempts
@@ -236,7 +230,7 @@ class _Run:
         self._ended["rollout"] = self._loop.now
         if self._settled == self._system.facts:
             self._out.backlog = max(0, self._out.accepted - self._sampled)
-            self._served_s = sum(server.busy_s for server in self._servers)
+            self._served_s = self._queue.busy_s
 
     # -- learner and evaluator ---------------------------------------------------
 
@@ -247,8 +241,7 @@ class _Run:
         self._ready["learner"] = self._loop.now
         step = 0
         while True:
-            server = self._servers[step % len(self._servers)]
-            yield Call(server, system.costs.sample_s)
+            yield Call(self._queue, system.costs.sample_s)
             count = self._batch()
             if count is None:
                 yield Sleep(self._poll_s)

@@ -20,9 +20,7 @@ def plan_lines(plan: RunPlan) -> Iterator[str]:
             f"{role.role:<10}{role.processes:>9}{role.gpus or '-':>6}"
             f"{role.memory_total:>10.1f}{role.memory_capacity:>7.1f}   {role.speed}"
         )
-    yield (
-        f"{'queue':<10}{1:>9}{'-':>6}{'':>17}   one shard carries {plan.actors_per_shard:,} actors"
-    )
+    yield (f"{'queue':<10}{1:>9}{'-':>6}{'':>17}   serves {plan.queue_capacity:,} rollout actors")
     yield ""
     for role in plan.roles:
         parts = [f"{name} {size:.2g}" for name, size in role.memory.items() if size >= 0.05]
@@ -62,15 +60,14 @@ def plan_lines(plan: RunPlan) -> Iterator[str]:
 def point_head() -> str:
     """Names of the columns of :func:`point_line`."""
     idle = "".join(f"{role + ' idle':>14}" for role in ROLES)
-    return f"{'actors':>6}{'shards':>7}{'rollouts/s':>12}{'tokens/s':>12}{idle}"
+    return f"{'actors':>6}{'rollouts/s':>12}{'tokens/s':>12}{idle}"
 
 
 def point_line(point: Point) -> str:
     """One number of actors."""
     idle = "".join(f"{point.idle[role]:>14.0%}" for role in ROLES)
     return (
-        f"{point.actors:>6}{point.shards:>7}{_figures(point.rollouts_per_s):>12}"
-        f"{point.tokens_per_s:>12,.0f}{idle}"
+        f"{point.actors:>6}{_figures(point.rollouts_per_s):>12}{point.tokens_per_s:>12,.0f}{idle}"
     )
 
 
@@ -78,7 +75,7 @@ def study_lines(study: ScalingSweep) -> Iterator[str]:
     """The summary of a sweep."""
     limit = study.queue_limit
     yield from _item("queue", f"saturated from {limit} actors" if limit else "never saturated")
-    yield from _item("rule", f"one queue shard per {study.per_shard} actors")
+    yield from _item("capacity", f"at 70 % load the queue serves {study.queue_capacity} actors")
     limit = study.learner_limit
     behind = f"falls behind the actors from {limit}" if limit else "keeps up with every number"
     yield from _item("learner", f"{behind} in the first epoch")

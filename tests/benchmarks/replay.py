@@ -30,7 +30,8 @@ from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
 from deploy.cluster import ray_cluster as cluster
 from deploy.control import roles
-from deploy.control.queue_client import REPLAY, QueueClient
+from deploy.control.queue_client import QueueClient
+from deploy.control.role_kind import REPLAY_ACTOR
 
 TOKENS, PROMPT_TOKENS, CHUNK, BATCH = 100, 40, 64, 20
 # A later epoch of a large ledger is sampled in part.
@@ -141,8 +142,8 @@ def time_actor(folder: Path, size: int, callers: int) -> tuple[float, float]:
         with cluster.connected(run, None) as ray:
             queue = (
                 ray.remote(roles.ReplayRole)
-                .options(name=REPLAY, num_cpus=0, max_concurrency=8)
-                .remote(REPLAY, str(run.root), "")
+                .options(name=REPLAY_ACTOR, num_cpus=0, max_concurrency=8)
+                .remote(REPLAY_ACTOR, str(run.root), "")
             )
             ray.get(queue.poll.remote())
             actors = [ray.remote(Caller).remote(size) for _ in range(callers)]

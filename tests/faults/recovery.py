@@ -106,7 +106,7 @@ class Killer:
             )
 
         def controller(found: RunView) -> bool:
-            # A new one says "starting" until it has taken over the roles.
+            # A new controller reports "starting" until it has taken over the roles.
             return replaced(found) and found.state != "starting"
 
         conditions = [rollout, queue, learner, evaluator, controller]

@@ -55,7 +55,7 @@ def test_a_killed_learner_trains_the_same_losses_again(tmp_path, tiny_model):
             tiny_model,
             method={"name": "sft"},
             evaluator={"actors": 0},
-            # In the order of the facts, whoever was restarted meanwhile.
+            # In the order of the facts, whichever role was restarted meanwhile.
             replay={"first_epoch": "work"},
         )
         call(tmp_path, "up", path, "--detach")

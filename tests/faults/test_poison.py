@@ -1,4 +1,4 @@
-"""A fact that kills whoever works on it."""
+"""A poison fact, which kills every engine that processes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FACTS, POISON = 12, "f7"
 
 
 def _holder(run: RunDir) -> str | None:
-    """Who works on the poisoned fact right now."""
+    """The actor that holds the poison fact now."""
     ledger = sqlite3.connect(f"file:{run.ledger}?mode=ro", uri=True)
     try:
         query = "SELECT owner FROM work WHERE fact_id = ? AND owner IS NOT NULL"

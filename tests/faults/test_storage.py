@@ -13,7 +13,7 @@ from tests.faults.running import exactly_once, small_run, wait_step
 from tests.integration.runs import call, status, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
-NOBODY = {"actors": 0}
+NO_EVAL = {"actors": 0}
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_checkpoint_that_does_not_fit_is_waited_for_by_the_learner_that_has_it
     small_disk, tiny_model
 ):
     """Little room is left: enough for everything but a checkpoint."""
-    path = small_run(small_disk, "tight", tiny_model, method={"name": "sft"}, evaluator=NOBODY)
+    path = small_run(small_disk, "tight", tiny_model, method={"name": "sft"}, evaluator=NO_EVAL)
     call(small_disk, "up", path, "--detach")
     try:
         wait_step(small_disk, "tight", 30)

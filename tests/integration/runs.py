@@ -39,7 +39,7 @@ def status(runs: Path, name: str) -> dict[str, Any]:
 def wait(
     runs: Path, name: str, what: Callable[[dict[str, Any]], bool], seconds: float
 ) -> dict[str, Any]:
-    """Ask until ``what`` holds of the status; a run that failed never gets there."""
+    """Poll the status until ``what`` holds; fails if the run fails."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = status(runs, name)

@@ -1,4 +1,4 @@
-"""Closed doors: who may join a cluster that we start, and what we leave alone in one we join."""
+"""Security: access to a cluster started for a run, and what a joined cluster keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    """A cluster that somebody else started: its run folder."""
+    """The run folder of a cluster that was started for another run."""
     run = RunDir(tmp_path_factory.mktemp("host") / "host")
     run.create()
     cluster.start_local(run, ClusterSettings())
@@ -61,8 +61,8 @@ def _config(runs: Path, name: str, model: Path) -> Path:
 
 
 def _actors(host: RunDir) -> str:
-    """The named actors on the cluster; asked by a process of its own, where nobody imported Ray
-    before the settings of our clusters were in the environment."""
+    """The named actors on the cluster, listed by a separate process: Ray reads its
+    settings from the environment at import."""
     program = """
 import sys
 from pathlib import Path

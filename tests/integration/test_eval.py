@@ -31,7 +31,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = _call("packaged", "--suite", "in_domain", "--limit", "6", "--out", out, *overrides)
     assert "recall: 6 of 6" in first.stderr
     assert "vllm" not in first.stderr + first.stdout
-    # What is known is told without an engine.
+    # Known results are printed without an engine.
     again = _call("packaged", "--suite", "in_domain", "--limit", "6", "--out", out, *overrides)
     assert "starting the engine" not in again.stderr
     assert again.stdout.splitlines()[-6:] == first.stdout.splitlines()[-6:]
@@ -46,7 +46,7 @@ def test_scores_have_intervals_and_every_response_is_kept(measured: Path) -> Non
         assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
         assert score["n"] == 6
         assert sum(score["errors"].values()) == round(6 * (1 - score["value"]))
-    # Nobody has heard of the facts before.
+    # The model has never seen the facts.
     assert result["scores"]["recall"]["value"] == 0
     lines = gzip.decompress(path.with_suffix(".jsonl.gz").read_bytes()).splitlines()
     assert len(lines) == 6 * len(result["scores"])

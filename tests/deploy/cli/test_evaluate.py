@@ -1,4 +1,4 @@
-"""``mixsd-cluster eval``: what can be told without an engine."""
+"""``mixsd-cluster eval``: what works without an engine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,13 @@
 import pytest
 
-from common.config.sections import AutoscaleSettings, ScheduledCount
-from deploy.control.autoscaler import Autoscaler, WaitedSeconds, blocked, scheduled
+from common.config.sections import AutoscaleSettings, RolloutSettings, ScheduledCount
+from deploy.control.autoscaler import (
+    Autoscaler,
+    RolloutScaling,
+    WaitedSeconds,
+    blocked,
+    scheduled,
+)
 from deploy.control.health import Report
 
 SETTINGS = AutoscaleSettings(min=1, max=3, target_blocked_fraction=0.1, period_s=10)
@@ -54,3 +60,12 @@ def test_actors_that_wait_are_summed_over_what_they_wait_for():
     }
     assert blocked(reports) == WaitedSeconds(learner=7.0, actors=3.5)
     assert blocked({}) == WaitedSeconds(0.0, 0.0)
+
+
+def test_a_due_entry_of_the_schedule_applies_once():
+    settings = RolloutSettings(schedule=[ScheduledCount(after_s=10, actors=3)])
+    scaling = RolloutScaling(settings, now=0)
+    assert scaling.decide(1, 5, {}, now=5) == 1
+    assert scaling.decide(1, 10, {}, now=10) == 3
+    # A command may change it later.
+    assert scaling.decide(2, 11, {}, now=11) == 2

@@ -1,15 +1,18 @@
 import time
 
 from common.config.sections import ClusterSettings
-from deploy.control.group import ActorGroup, GroupSpec
+from deploy.control.group import ActorGroup
+from deploy.control.group_spec import GroupSpec
 from deploy.control.health import Health, Report
+from deploy.control.role_kind import RoleKind
 
 LAST = {"mixsd_attempts_total": 13.0}
 
 
 def _done_group(monkeypatch):
-    """A group of one member that reported its last counts; nothing of Ray is behind it."""
-    group = ActorGroup("rollout-0", GroupSpec(object, ("rollout-0",), 1, 0, ()), ClusterSettings())
+    """A group of one member that reported its last counts; without Ray."""
+    spec = GroupSpec(RoleKind.ROLLOUT, "rollout-0", object, ("rollout-0",), 1, 0, ())
+    group = ActorGroup(spec, ClusterSettings())
     health = Health(60, 600, now=0)
     health.answered(Report("done", 1, "node", ("127.0.0.1", 1), snapshot=LAST), now=1)
     group._health = {"rollout-0": health}

@@ -70,22 +70,22 @@ def test_progress_forgives_failures_but_restarts_are_still_counted():
     assert budget.restarts == 2
 
 
-def test_everybody_waiting_for_everybody_is_told_with_what_each_waits_for():
-    standstill = DeadlockDetector(stall_s=10, now=0)
+def test_a_deadlock_names_what_each_role_waits_for():
+    detector = DeadlockDetector(stall_s=10, now=0)
     waits = {"rollout-0": "room", "learner": "a batch"}
-    assert standstill.stall_reason(waits, 5.0, now=1) == ""
-    assert standstill.stall_reason(waits, 5.0, now=11) == ""
-    assert standstill.stall_reason(waits, 5.0, now=12).endswith(
+    assert detector.stall_reason(waits, 5.0, now=1) == ""
+    assert detector.stall_reason(waits, 5.0, now=11) == ""
+    assert detector.stall_reason(waits, 5.0, now=12).endswith(
         "rollout-0 waits for room; learner waits for a batch"
     )
 
 
-def test_one_that_works_or_moves_ends_a_standstill():
-    standstill = DeadlockDetector(stall_s=10, now=0)
+def test_work_or_progress_of_one_role_ends_a_deadlock():
+    detector = DeadlockDetector(stall_s=10, now=0)
     waits = {"rollout-0": "room", "learner": "a batch"}
-    standstill.stall_reason(waits, 5.0, now=1)
-    assert standstill.stall_reason({**waits, "learner": ""}, 5.0, now=12) == ""
-    assert standstill.stall_reason(waits, 5.0, now=20) == ""
-    assert standstill.stall_reason(waits, 6.0, now=29) == ""
-    assert standstill.stall_reason(waits, 6.0, now=39) == ""
-    assert standstill.stall_reason(waits, 6.0, now=40) != ""
+    detector.stall_reason(waits, 5.0, now=1)
+    assert detector.stall_reason({**waits, "learner": ""}, 5.0, now=12) == ""
+    assert detector.stall_reason(waits, 5.0, now=20) == ""
+    assert detector.stall_reason(waits, 6.0, now=29) == ""
+    assert detector.stall_reason(waits, 6.0, now=39) == ""
+    assert detector.stall_reason(waits, 6.0, now=40) != ""

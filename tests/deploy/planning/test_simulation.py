@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.planning.scaling import plot, sweep
-from deploy.planning.simulation import QueueCosts, actors_per_shard, queue_shards, simulate
+from deploy.planning.simulation import QueueCosts, actors_per_queue, simulate
 
 
 def test_the_prediction_is_within_30_percent_of_the_measured_run(system):
@@ -60,12 +60,10 @@ def test_actors_wait_when_the_queue_holds_too_much(system):
     assert held.accepted == free.accepted == 1000
 
 
-@given(st.floats(0.01, 1e4), st.floats(0.01, 1e3), st.integers(1, 4096))
-def test_the_sharding_rule_keeps_each_shard_under_its_load(rate, iterations, actors):
+@given(st.floats(0.01, 1e4), st.floats(0.01, 1e3))
+def test_the_queue_is_under_its_load_with_as_many_actors_as_it_serves(rate, iterations):
     costs = QueueCosts()
-    each = actors_per_shard(rate, iterations, costs)
-    shards = queue_shards(actors, each)
-    assert (shards - 1) * each < actors <= shards * each
+    each = actors_per_queue(rate, iterations, costs)
     calls = each * min(rate, iterations)
     busy = calls * (costs.lease_s + costs.insert_s) + each * rate * costs.rollout_s
     assert each == 1 or busy <= 0.7 + 1e-9
@@ -73,17 +71,15 @@ def test_the_sharding_rule_keeps_each_shard_under_its_load(rate, iterations, act
 
 def test_an_actor_of_twenty_iterations_and_a_hundred_rollouts_a_second_leaves_room_for_eight():
     # 20 · 3.5 ms and 100 · 0.1 ms: busy 80 ms of a second each.
-    assert actors_per_shard(100.0, 20.0, QueueCosts()) == 8
+    assert actors_per_queue(100.0, 20.0, QueueCosts()) == 8
 
 
-def test_one_queue_saturates_and_shards_by_the_rule_do_not(system, tmp_path):
+def test_many_actors_saturate_the_queue(system, tmp_path):
     made = system("8b", "rollout.slots=16", device="h100")
-    single = sweep(made, [1, 32])
-    assert [point.queue_saturated for point in single.points] == [False, True]
-    sharded = sweep(made, [32], sharded=True)
-    assert sharded.queue_limit is None
-    assert sharded.points[0].rollouts_per_s > 2 * single.points[1].rollouts_per_s
-    plot(single, tmp_path / "plot.png")
+    study = sweep(made, [1, 32])
+    assert [point.queue_saturated for point in study.points] == [False, True]
+    assert study.queue_limit == 32
+    plot(study, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 

@@ -1,0 +1,81 @@
+"""What each group of a run consists of: the actor class, the actors' names, and resources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from common.config.run_config import RunConfig
+from deploy.control.desired_state import Desired
+from deploy.control.role_kind import REPLAY_ACTOR, RoleKind
+from deploy.control.roles import EvaluatorRole, LearnerRole, ReplayRole, RolloutRole
+
+_ACTORS = {
+    RoleKind.REPLAY: ReplayRole,
+    RoleKind.ROLLOUT: RolloutRole,
+    RoleKind.LEARNER: LearnerRole,
+    RoleKind.EVALUATOR: EvaluatorRole,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """One group: an actor of class ``actor`` for each of ``members``.
+
+    ``cpus`` and ``gpus`` are per actor; ``arguments`` follow the name in its constructor.
+    """
+
+    kind: RoleKind
+    name: str
+    actor: type
+    members: tuple[str, ...]
+    cpus: float
+    gpus: float
+    arguments: tuple[Any, ...]
+
+
+def group_specs(config: RunConfig, desired: Desired, root: str, model_dir: str) -> list[GroupSpec]:
+    """The groups that a run should have now, in the order in which they are placed.
+
+    Args:
+        config: the run's configuration.
+        desired: counts of actors.
+        root: the run folder.
+        model_dir: the resolved base model.
+    """
+    return [
+        GroupSpec(
+            kind=kind,
+            name=kind.group_name(index),
+            actor=_ACTORS[kind],
+            members=_members(kind, index, config),
+            cpus=1,
+            gpus=_gpus(kind, config),
+            arguments=(root, model_dir),
+        )
+        for kind, index in _groups(config, desired)
+    ]
+
+
+def _groups(config: RunConfig, desired: Desired) -> Iterator[tuple[RoleKind, int]]:
+    yield RoleKind.REPLAY, 0
+    yield from ((RoleKind.ROLLOUT, index) for index in range(desired.rollout))
+    if config.train:
+        yield RoleKind.LEARNER, 0
+    yield from ((RoleKind.EVALUATOR, index) for index in range(desired.evaluator))
+
+
+def _members(kind: RoleKind, index: int, config: RunConfig) -> tuple[str, ...]:
+    if kind is RoleKind.LEARNER:
+        return tuple(f"{kind.value}-{rank}" for rank in range(config.learner.ranks))
+    return (REPLAY_ACTOR,) if kind is RoleKind.REPLAY else (kind.group_name(index),)
+
+
+def _gpus(kind: RoleKind, config: RunConfig) -> int:
+    if kind is RoleKind.REPLAY:
+        return 0
+    if kind is RoleKind.LEARNER:
+        return 1 if config.learner.resolved_device == "cuda" else 0
+    engine = config.engine
+    return engine.tensor_parallel_size if engine.resolved_device == "cuda" else 0
