@@ -41,7 +41,7 @@ class QueueClient:
         return bool(self._call("exhaust", fact_id, draw, reason, attempts))
 
     def sample(self, step: int) -> Any:
-        from learner.worker import Batch
+        from learner.interfaces import Batch
 
         return Batch(*self._call("sample", step))
 

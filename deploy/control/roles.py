@@ -18,7 +18,8 @@ from deploy.control.queue_client import QueueClient
 from deploy.control.role import Role, Worker
 
 if TYPE_CHECKING:
-    from learner.worker import Learner, Publishing
+    from learner.interfaces import WeightPublisher
+    from learner.worker import Learner
 
 
 class ReplayRole(Role):
@@ -150,7 +151,7 @@ class LearnerRole(Role):
         )
         return self._learner
 
-    def _publisher(self, rank: int) -> Publishing:
+    def _publisher(self, rank: int) -> WeightPublisher:
         config = self.config
         dtype = config.engine.dtype
         if config.publish.transport == "nccl":
