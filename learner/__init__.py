@@ -1,1 +1,1 @@
-"""The student's training: packing, losses, schedules, DeepSpeed, checkpoints."""
+"""Training of the student: packing, losses, schedules, DeepSpeed, checkpoints."""

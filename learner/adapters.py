@@ -1,4 +1,4 @@
-"""LoRA adapters (Hu et al. 2021) in a model, through ``peft``, an optional package."""
+"""LoRA adapters (Hu et al. 2021), through the optional package ``peft``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = "default"
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """The two factors that a matrix W is trained by: W + scale · B A."""
+    """The two trained factors of a frozen matrix W: the model uses W + scale · B A."""
 
     module: str
     a_RD: nn.Parameter
@@ -30,13 +30,13 @@ class Adapter:
 
 
 def adapt(model: nn.Module, settings: LoraSettings) -> tuple[list[Adapter], bytes]:
-    """Freeze the model and put an adapter beside each target; it starts at no change.
+    """Freeze the model and add an adapter to each target layer; at first it changes nothing.
 
     Returns:
-        The adapters, and ``adapter_config.json`` as ``peft`` reads it.
+        The adapters, and the content of ``adapter_config.json`` for ``peft``.
 
     Raises:
-        UserError: ``peft`` is missing, or the targets name no linear layer.
+        UserError: ``peft`` is missing, or the targets match no linear layer.
     """
     try:
         import peft

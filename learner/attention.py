@@ -1,12 +1,12 @@
-"""Block-causal attention for packed rows: each block's scores, nothing else.
+"""Block-causal attention for packed rows: only the scores within each block.
 
-Knows blocks and tensors, not models: it registers with ``transformers`` under
-a name, and a model that is loaded with that name calls it in every layer with
-the row's :class:`Layout`. A dense mask over a row would compute scores between
-examples only to hide them; on a CPU that was a third of a step.
+This module knows blocks and tensors, not models: it registers with ``transformers``
+under a name, and a model that is loaded with that name calls it in every layer with the
+row's :class:`Layout`. A dense mask over a row would compute scores between examples only
+to hide them; on a CPU that was a third of a step.
 
 Shape suffixes: T tokens of the row, H query heads, J key heads, G = H / J
-queries a key head, D head size, N blocks of a bucket, Q and S its longest
+queries per key head, D head size, N blocks of a bucket, Q and S its longest
 query and key spans.
 """
 
@@ -40,7 +40,7 @@ class _Bucket:
 
 
 class Layout:
-    """Where each block's queries and keys lie in a row of ``num_tokens``."""
+    """Positions of each block's queries and keys in a row of ``num_tokens``."""
 
     def __init__(
         self, blocks: Sequence[Block], num_tokens: int, device: torch.device | str
@@ -54,12 +54,12 @@ class Layout:
 
     @cached_property
     def keys(self) -> torch.Tensor:
-        """Row position of each key slot, all buckets in one."""
+        """Row position of each key slot, over all buckets."""
         return torch.cat([bucket.key_NS.flatten() for bucket in self.buckets])
 
     @cached_property
     def key_slots(self) -> torch.Tensor | None:
-        """Slot of each row position; None where a shared prefix has several."""
+        """Slot of each row position; None if shared prefixes give one position several slots."""
         return None if self._sharing else self._inverse(self.keys, self._num_tokens)
 
     def queries(self, groups: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,7 +123,7 @@ def attend(
     groups = num_heads // num_keys
     scale = size**-0.5 if scaling is None else scaling
     index, slots = layout.queries(groups)
-    q_JXD = _Pick.apply(query.reshape(num_keys, groups * num_tokens, size), index, slots)
+    q_JXD = _Gather.apply(query.reshape(num_keys, groups * num_tokens, size), index, slots)
     k_JYD, v_JYD = _key_slots(key[0], layout), _key_slots(value[0], layout)
     widths = [groups * bucket.query_NQ.numel() for bucket in layout.buckets]
     depths = [bucket.key_NS.numel() for bucket in layout.buckets]
@@ -134,15 +134,15 @@ def attend(
         )
     ]
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
-    output_JXD = _Pick.apply(joined, slots, index, True)
+    output_JXD = _Gather.apply(joined, slots, index, True)
     return output_JXD.view(1, num_heads, num_tokens, size).transpose(1, 2), None
 
 
 def _key_slots(x_JTD: torch.Tensor, layout: Layout) -> torch.Tensor:
     if layout.key_slots is None:
         return x_JTD.index_select(1, layout.keys)
-    picked: torch.Tensor = _Pick.apply(x_JTD, layout.keys, layout.key_slots)
-    return picked
+    gathered: torch.Tensor = _Gather.apply(x_JTD, layout.keys, layout.key_slots)
+    return gathered
 
 
 def _bucket_attention(
@@ -182,12 +182,12 @@ def _bucket_attention(
     return output.reshape(heads, -1, size)
 
 
-class _Pick(torch.autograd.Function):
-    """``x[:, index]`` whose gradient is a pick too, by the inverse index.
+class _Gather(torch.autograd.Function):
+    """``x[:, index]`` whose gradient is a gather too, by the inverse index.
 
-    Right where every position has one slot that matters: other slots are padding,
-    whose gradient is zero. Autograd's own would add into zeros, several times slower.
-    With ``padded`` the pick goes back from slots to positions.
+    Correct if every position has one real slot: the other slots are padding, whose
+    gradient is zero. Autograd's own gradient would add into zeros, several times slower.
+    With ``padded`` the gather goes back from slots to positions.
     """
 
     @staticmethod
@@ -214,7 +214,7 @@ class _Pick(torch.autograd.Function):
 
 
 def _similar(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Blocks in buckets, so that padding stays small in mixed lengths."""
+    """Group blocks of similar length, to keep padding small."""
     buckets: list[list[Block]] = []
     for block in sorted(blocks, key=_spans, reverse=True):
         longest = _spans(buckets[-1][0]) if buckets else (0, 0)
@@ -227,14 +227,14 @@ def _similar(blocks: Sequence[Block]) -> list[list[Block]]:
 
 
 def _spans(block: Block) -> tuple[int, int]:
-    """Keys and queries of a block."""
+    """Numbers of keys and queries of a block."""
     queries = block.stop - block.start
     return queries + block.context_tokens, queries
 
 
 def _bucket(blocks: Sequence[Block], device: torch.device | str) -> _Bucket:
     def padded(spans: Sequence[Sequence[Span]]) -> torch.Tensor:
-        """Positions of each block's spans, the last repeated up to the longest."""
+        """Positions of each block's spans, padded to the longest with the last one."""
         found = [torch.cat([torch.arange(*span) for span in block]) for block in spans]
         width = max(map(len, found))
         repeated = [F.pad(one[None], (0, width - len(one)), mode="replicate") for one in found]

@@ -1,7 +1,7 @@
-"""The door to DeepSpeed: ZeRO stages 1 to 3, optional offload to CPU memory.
+"""The adapter of DeepSpeed: ZeRO stages 1 to 3, optional offload to CPU memory.
 
-Knows parameters and gradients, not rows. All ranks must make the same calls
-in the same order.
+The one module that imports DeepSpeed. It knows parameters and gradients, not rows. All
+ranks must make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deepspeed.utils import (
 from torch import nn
 
 from common.config.sections import LearnerSettings
-from learner.unsharded import MOMENTS
+from learner.backend import MOMENTS
 
 
 class DeepSpeedBackend:
@@ -40,15 +40,16 @@ class DeepSpeedBackend:
         )
         self._engine, *_ = deepspeed.initialize(
             model=student,
-            # DeepSpeed's lr is set each step; 0 keeps anything before from moving weights.
+            # step() sets lr; with 0 nothing before it moves the weights.
             optimizer=adam(groups, lr=0.0, betas=settings.betas, eps=settings.eps),
             config=deepspeed_config(settings),
         )
         self.device = self._engine.device
         self._zero = self._engine.optimizer
         if self._stage < 3:
-            # A norm that is not finite skips the step only while this is set; the search
-            # through every gradient that goes with it tells no more and takes as long as AdamW.
+            # DeepSpeed skips a step with a non-finite norm only while this is set. The search
+            # through every gradient that comes with it finds nothing more and takes as long
+            # as AdamW.
             self._zero.check_grad_overflow = True
             self._zero.check_overflow = lambda **_: None
         self._adam = self._zero.optimizer
@@ -62,40 +63,40 @@ class DeepSpeedBackend:
             self._zero._lazy_init_hp_params_optimizer_state()
 
     def loss(self, inputs: tuple[Any, ...], *, last: bool) -> torch.Tensor:
-        """Forward pass; gradients are final after the backward of the last one of a step."""
+        """Forward pass; the backward of the ``last`` one of a step completes the gradients."""
         self._engine.set_gradient_accumulation_boundary(last)
         return self._engine(*inputs)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Add to the gradients."""
+        """Accumulate gradients."""
         self._engine.backward(loss)
 
     def step(self, lr: float) -> float:
-        """Clip, update, forget the gradients; returns their norm. Not finite: no update."""
+        """Clip, update and drop the gradients; returns their norm. Not finite: no update."""
         for group in self._zero.param_groups:
             group["lr"] = lr
         self._engine.step()
-        # After a step that it did not take, stage 3 still tells the norm of the one before.
+        # After a skipped step, stage 3 still reports the norm of the step before.
         applied = self._engine.was_step_applied()
         return float(self._engine.get_global_grad_norm()) if applied else math.inf
 
     def masters(self) -> list[torch.Tensor]:
-        """This rank's float32 weights, as the optimizer holds them."""
+        """This rank's float32 weights, in the optimizer's layout."""
         return [flat.data for flat in self._flats()]
 
     def master(self, parameter: nn.Parameter) -> torch.Tensor:
-        """A weight in float32, whole, on every rank."""
+        """A full weight in float32, on every rank."""
         return safe_get_full_fp32_param(parameter)
 
     def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
-        """Master weight and moments of a parameter, whole, on every rank."""
+        """Full master weight and moments of a parameter, on every rank."""
         return {
             "master": self.master(parameter),
             **{key: safe_get_full_optimizer_state(parameter, key) for key in MOMENTS},
         }
 
     def set_state(self, parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> None:
-        """Continue from what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         with (
             deepspeed.zero.GatheredParameters(
                 [parameter], modifier_rank=0, enabled=self._stage == 3
@@ -113,7 +114,7 @@ class DeepSpeedBackend:
             safe_set_local_optimizer_state(parameter, self._own(parameter, state[key]), key)
 
     def weight(self, parameter: nn.Parameter) -> torch.Tensor:
-        """A weight as the forward pass uses it, whole; one at a time, never the model."""
+        """A full weight, as the forward pass uses it; gathers this one only, never the model."""
         with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
             return parameter.detach().clone()
 
@@ -137,7 +138,7 @@ class DeepSpeedBackend:
         return flats
 
     def _own(self, parameter: nn.Parameter, whole: torch.Tensor) -> torch.Tensor:
-        """This rank's part of a stage-3 parameter; the last rank's is padded."""
+        """This rank's partition of a stage-3 parameter; the last rank's is padded."""
         size = parameter.ds_tensor.numel()
         padded = whole.new_zeros(size * deepspeed.comm.get_world_size())
         padded[: whole.numel()] = whole.flatten()
@@ -152,7 +153,7 @@ def deepspeed_config(settings: LearnerSettings) -> dict[str, Any]:
     if settings.offload == "parameters":
         zero["offload_param"] = {"device": "cpu", "pin_memory": True}
     return {
-        # Rows of a step vary in number; the engine is told where a step ends.
+        # The number of rows in a step varies; loss() marks the last one instead.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": settings.clip,

@@ -1,11 +1,11 @@
 """Divergences of a student from a teacher at target positions, from hidden states on.
 
-Logits of a chunk of positions live at a time, never all K × V of them, and their
-gradient is taken at once: what stays until the backward pass are gradients of the
-shapes of the hidden states and of the head. Knows no models and no rows.
+Only the logits of one chunk of positions exist at a time, never all K × V, and their
+gradient is computed right away: what stays until the backward pass has the shapes of
+the hidden states and of the head. This module knows neither models nor rows.
 
 Shape suffixes: K target tokens, C those of a chunk, D hidden size, V vocabulary,
-N tokens that a teacher's scores name, B buckets of a support.
+N tokens of a top-k teacher, B buckets of a support.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 import torch
 
 from common.methods import Divergence
-from learner.head import logits, loss_by_chunks
+from learner.head import chunked_loss, logits
 
-# A chunk's logits have at most so many numbers. Of that size, in float32, a JSD holds up to 12
-# tensors at once and the others 8 (measured at vocabulary 150k): 384 MiB whatever K is.
+# Most logits in a chunk. A JSD holds up to 12 float32 tensors of that size at once, the others
+# 8 (measured at vocabulary 150k): 384 MiB, independent of K.
 CHUNK_NUMBERS = 2**23
 CHUNK_TENSORS = 12
-# A rest of the teacher's mass below what float32 sums of it resolve counts as this much.
+# Least mass of the teacher's tail: float32 sums resolve no smaller one.
 _LEAST_REST = torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True, slots=True)
-class WholeTeacher:
+class FullTeacher:
     """A teacher's own hidden states and head; its width may differ from the student's."""
 
     hidden_KD: torch.Tensor
@@ -36,14 +36,14 @@ class WholeTeacher:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredTeacher:
-    """A teacher's likeliest tokens and their log-probabilities (nats) over the vocabulary."""
+class TopKTeacher:
+    """A teacher's N likeliest tokens and their log-probabilities (nats) over the vocabulary."""
 
     ids_KN: torch.Tensor
     logprobs_KN: torch.Tensor
 
 
-Teacher = WholeTeacher | ScoredTeacher
+Teacher = FullTeacher | TopKTeacher
 
 
 def distill(
@@ -53,19 +53,24 @@ def distill(
     teacher: Teacher,
     loss: Divergence,
 ) -> torch.Tensor:
-    """The divergence (nats) summed over K in float32; a scalar.
+    """The divergence (nats), summed over K in float32; a scalar.
 
-    Gradients go to the student's three tensors only.
+    Args:
+        hidden_KD: the student's hidden states at the target positions.
+        weight_VD: the weight of its head.
+        bias_V: the bias of its head, if any.
+        teacher: gets no gradient.
+        loss: which divergence, on which support.
 
     Raises:
         ValueError: the teacher has another number of positions or another vocabulary.
     """
-    if isinstance(teacher, WholeTeacher):
+    if isinstance(teacher, FullTeacher):
         positions, vocabulary = len(teacher.hidden_KD), len(teacher.weight_VD)
         if vocabulary != len(weight_VD):
             raise ValueError(
                 f"the teacher has {vocabulary} tokens in its vocabulary, the student "
-                f"{len(weight_VD)}; a divergence needs the same"
+                f"{len(weight_VD)}; a divergence needs the same vocabulary"
             )
     else:
         positions = len(teacher.ids_KN)
@@ -77,15 +82,15 @@ def distill(
     def loss_and_gradient(
         logits_CV: torch.Tensor, chunk: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return _slope(logits_CV, _part(teacher, chunk), loss)
+        return _loss_and_gradient(logits_CV, _part(teacher, chunk), loss)
 
-    return loss_by_chunks(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS)
+    return chunked_loss(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS)
 
 
 def divergence(
     student_CB: torch.Tensor, teacher_CB: torch.Tensor, loss: Divergence
 ) -> torch.Tensor:
-    """(C,) divergences of log-probabilities (nats) whose rows are distributions.
+    """(C,) divergences of log-probabilities (nats), one distribution per position.
 
     Forward Σ p_T (log p_T − log p_S), reverse Σ p_S (log p_S − log p_T), and their mixture;
     JSD_β = β KL(T‖M) + (1 − β) KL(S‖M) with M = β T + (1 − β) S, 0 ≤ JSD_½ ≤ ln 2.
@@ -108,9 +113,9 @@ def _kl(p_CB: torch.Tensor, q_CB: torch.Tensor) -> torch.Tensor:
 def _on_support(
     student_CV: torch.Tensor, teacher: Teacher, loss: Divergence
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities (C, B) of both sides; ``student_CV`` are logits."""
+    """Log-probabilities (C, B) of student and teacher; ``student_CV`` are logits."""
     student_CV = student_CV.log_softmax(-1)
-    if isinstance(teacher, WholeTeacher):
+    if isinstance(teacher, FullTeacher):
         teacher_CV = logits(teacher.hidden_KD, teacher.weight_VD, teacher.bias_V).log_softmax(-1)
         if loss.support == "full":
             return student_CV, teacher_CV
@@ -123,17 +128,17 @@ def _on_support(
         return ours_CN.log_softmax(-1), kept_CN.log_softmax(-1)
     if ids_CN.shape[-1] == student_CV.shape[-1]:
         return ours_CN, kept_CN
-    if isinstance(teacher, WholeTeacher):
+    if isinstance(teacher, FullTeacher):
         rest_C1 = _rest(teacher_CV, ids_CN)
     else:
         rest_C1 = (1 - kept_CN.exp().sum(-1, keepdim=True)).clamp_min(_LEAST_REST).log()
     return torch.cat([ours_CN, _rest(student_CV, ids_CN)], -1), torch.cat([kept_CN, rest_C1], -1)
 
 
-def _slope(
+def _loss_and_gradient(
     logits_CV: torch.Tensor, teacher: Teacher, loss: Divergence
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed divergence of a chunk, and its gradient by the student's logits (C, V)."""
+    """Summed divergence of a chunk, and its gradient for the student's logits (C, V)."""
     logits_CV.requires_grad_()
     with torch.enable_grad():
         student_CB, teacher_CB = _on_support(logits_CV, teacher, loss)
@@ -148,6 +153,6 @@ def _rest(logprobs_CV: torch.Tensor, ids_CN: torch.Tensor) -> torch.Tensor:
 
 
 def _part(teacher: Teacher, chunk: slice) -> Teacher:
-    if isinstance(teacher, WholeTeacher):
-        return WholeTeacher(teacher.hidden_KD[chunk], teacher.weight_VD, teacher.bias_V)
-    return ScoredTeacher(teacher.ids_KN[chunk], teacher.logprobs_KN[chunk])
+    if isinstance(teacher, FullTeacher):
+        return FullTeacher(teacher.hidden_KD[chunk], teacher.weight_VD, teacher.bias_V)
+    return TopKTeacher(teacher.ids_KN[chunk], teacher.logprobs_KN[chunk])

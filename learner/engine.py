@@ -1,7 +1,7 @@
 """One rank's training step: rows in, loss and gradient norm out.
 
-Knows rows and steps; it does not know where batches come from or when to
-checkpoint. All ranks must make the same calls in the same order.
+This module knows neither where batches come from nor when to write a checkpoint. All
+ranks must make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,48 +19,31 @@ from safetensors.torch import save as serialize
 from torch import distributed, nn
 
 from common.config.sections import LearnerSettings
-from common.errors import UserError
 from common.methods import Divergence, Loss
-from common.rundir import read_json
-from learner import adapters
+from learner import adapters, backend
 from learner.allocator import keep_freed_memory
 from learner.attention import Layout
-from learner.checkpoint import STATE, TrainingState
-from learner.divergences import ScoredTeacher, Teacher
+from learner.backend import MOMENTS
+from learner.checkpoint import STATE, read_manifest
+from learner.checkpoint_writer import TrainingState
+from learner.divergences import Teacher, TopKTeacher
 from learner.model import StudentModel
 from learner.packing import Block, Row
 from learner.teacher import Reference
 from learner.teacher_inputs import TeacherForward, TeacherInputs
-from learner.unsharded import MOMENTS, UnshardedBackend
-
-
-class Backend(Protocol):
-    """Where weights, gradients and optimizer state live."""
-
-    device: torch.device
-    num_updates: int
-
-    def loss(self, inputs: tuple[Any, ...], *, last: bool) -> torch.Tensor: ...
-    def backward(self, loss: torch.Tensor) -> None: ...
-    def step(self, lr: float) -> float: ...
-    def master(self, parameter: nn.Parameter) -> torch.Tensor: ...
-    def masters(self) -> list[torch.Tensor]: ...
-    def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]: ...
-    def set_state(self, parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> None: ...
-    def weight(self, parameter: nn.Parameter) -> torch.Tensor: ...
 
 
 class TrainingEngine:
     """One rank of the learner.
 
-    The process group is described by RANK, LOCAL_RANK, WORLD_SIZE,
-    MASTER_ADDR and MASTER_PORT, which must be set before construction.
+    The environment variables RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT
+    describe the process group; they must be set before construction.
 
     Args:
         model_dir: Hugging Face folder to start from.
         settings: the learner section.
-        loss: the method's; its teacher, where it is in the learner, is ``model_dir`` frozen.
-        seed: of dropout and the like; the same on every rank.
+        loss: the method's loss; a teacher in the learner is a frozen copy of ``model_dir``.
+        seed: for dropout and other random numbers; the same on every rank.
     """
 
     def __init__(
@@ -74,8 +57,8 @@ class TrainingEngine:
         self.rank = int(os.environ["RANK"])
         self.world_size = int(os.environ["WORLD_SIZE"])
         self._student = StudentModel(model_dir, settings, loss)
-        self._backend = _backend(self._student, settings)
-        self._is_taught = isinstance(loss, Divergence)
+        self._backend = backend.create(self._student, settings)
+        self._has_teacher = isinstance(loss, Divergence)
         self._reference: Reference | None = None
         if isinstance(loss, Divergence) and loss.teacher == "learner":
             self._reference = Reference(model_dir, settings, self._backend.device)
@@ -96,20 +79,20 @@ class TrainingEngine:
         """One optimizer step.
 
         Args:
-            rows: this rank's, one forward pass each; None counts nothing. As many
-                on every rank.
+            rows: this rank's rows, one forward pass each; None is an empty row. Every
+                rank has the same number.
             num_target_tokens: of the global batch; the loss is divided by it,
                 so it does not depend on ranks or packing.
             lr: learning rate of the step.
-            teacher_inputs: what the teacher has to say about each row; none if no loss asks it.
+            teacher_inputs: the teacher's inputs for each row; empty without a teacher.
 
         Returns:
-            The loss of the global batch (nats a token) and the gradient's norm
-            before clipping. Where the norm is not finite nothing was updated.
+            The loss of the global batch (nats per token) and the gradient norm before
+            clipping. If the norm is not finite, nothing was updated.
         """
         total = torch.zeros((), dtype=torch.float64, device=self._backend.device)
         for index, (row, teacher_input) in enumerate(zip_longest(rows, teacher_inputs)):
-            inputs = (*self._inputs(row), self._taught(teacher_input))
+            inputs = (*self._inputs(row), self._teacher(teacher_input))
             loss = self._backend.loss(inputs, last=index == len(rows) - 1)
             # An empty row still takes part in collective calls, with weight 0.
             loss = loss / num_target_tokens if row is not None else loss * 0.0
@@ -126,9 +109,9 @@ class TrainingEngine:
     def snapshot(self) -> TrainingState:
         """This rank's part of a checkpoint, in CPU memory; all ranks call it.
 
-        Parameters are gathered one at a time and each is kept by the rank that
-        holds least so far, so no rank ever has the whole model twice. With an
-        average, that is what is exported; training continues from the masters.
+        Parameters are gathered one at a time. Each is kept by the rank that holds the
+        least so far, so no rank ever has the whole model twice. With ``learner.average``
+        the average is exported; training continues from the master weights.
         """
         weights: dict[str, torch.Tensor] = {}
         state: dict[str, torch.Tensor] = {"rng": torch.get_rng_state()}
@@ -155,12 +138,12 @@ class TrainingEngine:
         )
 
     def load_state(self, folder: Path) -> None:
-        """Continue from the checkpoint ``folder``; all ranks call it.
+        """Resume from the checkpoint ``folder``; all ranks call it.
 
-        It may have been written by any number of ranks, at any ZeRO stage.
+        Any number of ranks, at any ZeRO stage, may have written it.
         """
-        manifest = read_json(folder / "manifest.json")
-        assert manifest is not None, "checked by who chose the checkpoint"
+        manifest = read_manifest(folder)
+        assert manifest is not None, "the caller has verified the checkpoint"
         parts = [safe_open(p, "pt") for p in sorted((folder / STATE).glob("rank-*.safetensors"))]
         where = {key: part for part in parts for key in part.keys()}  # noqa: SIM118
 
@@ -192,8 +175,10 @@ class TrainingEngine:
             yield name, self._backend.weight(parameter)
 
     def policy(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every weight of the student as it is now, adapters merged, under its name in the
-        Hugging Face model; one at a time, and all ranks iterate. Never the average."""
+        """The student's current weights by Hugging Face name, adapters merged, never the average.
+
+        One at a time; all ranks iterate.
+        """
         for name, parameter in self._student.named_weights():
             weight = self._exported(parameter)
             if weight is not None:
@@ -204,22 +189,22 @@ class TrainingEngine:
         distributed.barrier()
 
     def _owned(self) -> Iterator[tuple[str | None, nn.Parameter]]:
-        """Every parameter; the name only on the rank that keeps it in checkpoints."""
+        """Every parameter; its name only on the rank that owns it in checkpoints."""
         held = [0] * self.world_size
         for name, parameter in self._student.named_weights():
             owner = held.index(min(held))
-            # Under ZeRO-3 the size of a parameter that is not gathered is elsewhere.
+            # Under ZeRO-3 numel() of a parameter that is not gathered is 0.
             held[owner] += getattr(parameter, "ds_numel", parameter.numel())
             yield (name if owner == self.rank else None), parameter
 
     def _weight(self, parameter: nn.Parameter) -> torch.Tensor:
-        """A weight as it is exported, whole; frozen ones have no master."""
+        """A full weight in export precision; frozen ones have no master."""
         if not parameter.requires_grad:
             return self._backend.weight(parameter)
         return self._backend.master(parameter).to(parameter.dtype)
 
     def _exported(self, parameter: nn.Parameter) -> torch.Tensor | None:
-        """A weight with its adapter merged into it; None for an adapter's own."""
+        """A weight with its adapter merged into it; None for the adapter's factors."""
         if self._student.adapters and parameter.requires_grad:
             return None
         weight = self._weight(parameter)
@@ -245,7 +230,7 @@ class TrainingEngine:
         return files
 
     def _swap_average(self) -> None:
-        """Exchange master weights and their average; what is collective sees masters only."""
+        """Exchange master weights and their average: collective calls gather masters only."""
         assert self._average is not None
         for master, average in zip(self._backend.masters(), self._average, strict=True):
             kept = master.clone()
@@ -264,38 +249,24 @@ class TrainingEngine:
         layout = Layout(row.blocks, len(row.inputs_T), device)
         return inputs_T[None], positions_T[None], layout, predict_K, targets_K
 
-    def _taught(self, teacher_input: TeacherInputs | None) -> Teacher | None:
-        if not self._is_taught:
+    def _teacher(self, teacher_input: TeacherInputs | None) -> Teacher | None:
+        if not self._has_teacher:
             return None
         if isinstance(teacher_input, TeacherForward):
-            assert self._reference is not None, "scores are asked for, no reading"
-            return self._reference.read(teacher_input)
+            assert self._reference is not None, "the loss has no teacher in the learner"
+            return self._reference.forward(teacher_input)
         device = self._backend.device
         if teacher_input is not None:
-            return ScoredTeacher(
+            return TopKTeacher(
                 torch.as_tensor(teacher_input.ids_KN, device=device),
                 torch.as_tensor(teacher_input.logprobs_KN, device=device),
             )
         if self._reference is not None:
-            return self._reference.silence()
+            return self._reference.empty()
         nothing = torch.zeros((1, 1), dtype=torch.long, device=device)
-        return ScoredTeacher(nothing, nothing.float())
-
-
-def _backend(student: StudentModel, settings: LearnerSettings) -> Backend:
-    groups = student.decay_groups(settings.weight_decay)
-    if settings.offload != "none" and settings.resolved_device == "cpu":
-        raise UserError(
-            f"learner.offload is {settings.offload}, but there is no GPU here to move it off; "
-            "leave it at none"
-        )
-    if settings.zero_stage == 0:
-        return UnshardedBackend(student, groups, settings)
-    from learner.deepspeed_adapter import DeepSpeedBackend
-
-    return DeepSpeedBackend(student, groups, settings)
+        return TopKTeacher(nothing, nothing.float())
 
 
 def _to_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of its own, also where the tensor is on the CPU already."""
+    """A copy, even if the tensor is already on the CPU."""
     return tensor.detach().to("cpu", copy=True).contiguous()

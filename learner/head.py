@@ -1,8 +1,8 @@
 """The head and the loss on it, a chunk of target positions at a time.
 
-A step's logits would be its largest tensor. Chunk by chunk they never are whole, in the
-forward pass or the backward: a chunk's gradients are taken while its logits are there,
-since a loss is only ever scaled afterwards.
+The logits of a step would be its largest tensor, so they never exist as a whole. Each
+chunk computes its gradient in the forward pass, while its logits exist; the backward
+pass only scales it.
 
 Shape suffixes: K target tokens, C of them in a chunk, D hidden size, V vocabulary.
 """
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-# Of a chunk's float32 logits (C, V), which it may overwrite, and its positions: the summed
-# loss and its gradient by the logits.
+# Args: a chunk's float32 logits (C, V), which may be overwritten, and its positions.
+# Returns: the summed loss, and its gradient with respect to the logits (C, V).
 LossAndGradient = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -27,24 +27,29 @@ def logits(
     return F.linear(hidden_CD, weight_VD, bias_V).float()
 
 
-def loss_by_chunks(
+def chunked_loss(
     hidden_KD: torch.Tensor,
     weight_VD: torch.Tensor,
     bias_V: torch.Tensor | None,
     loss_and_gradient: LossAndGradient,
-    numbers: int,
+    max_logits: int,
 ) -> torch.Tensor:
-    """Sum of a loss over all positions, float32; differentiable by the first three, once.
+    """Sum of a loss over all positions, float32; the first three are differentiable, once.
 
     Args:
+        hidden_KD: hidden states at the target positions.
+        weight_VD: the head's weight.
+        bias_V: its bias, if any.
         loss_and_gradient: the loss of a chunk.
-        numbers: logits of a chunk, at most; a position at the least.
+        max_logits: most logits in a chunk; a chunk has at least one position.
     """
-    total: torch.Tensor = _ByChunks.apply(hidden_KD, weight_VD, bias_V, loss_and_gradient, numbers)
+    total: torch.Tensor = _ChunkedLoss.apply(
+        hidden_KD, weight_VD, bias_V, loss_and_gradient, max_logits
+    )
     return total
 
 
-class _ByChunks(torch.autograd.Function):
+class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -52,13 +57,13 @@ class _ByChunks(torch.autograd.Function):
         weight_VD: torch.Tensor,
         bias_V: torch.Tensor | None,
         loss_and_gradient: LossAndGradient,
-        numbers: int,
+        max_logits: int,
     ) -> torch.Tensor:
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         d_hidden_KD = torch.empty_like(hidden_KD) if wants_hidden else None
         d_weight_VD = d_bias_V = None
         total = torch.zeros((), device=hidden_KD.device)
-        size = max(1, numbers // len(weight_VD))
+        size = max(1, max_logits // len(weight_VD))
         for at in range(0, len(hidden_KD), size):
             chunk = slice(at, at + size)
             hidden_CD = hidden_KD[chunk]
@@ -71,7 +76,7 @@ class _ByChunks(torch.autograd.Function):
                 d_hidden_KD[chunk] = d_logits_CV @ weight_VD
             if wants_weight:
                 d_weight_VD = _plus(d_weight_VD, d_logits_CV.T @ hidden_CD)
-            # The next chunk is computed in its place, not beside it.
+            # Freed before the next chunk is computed.
             del d_logits_CV
         ctx.gradients = (d_hidden_KD, d_weight_VD, d_bias_V)
         ctx.dtypes = (hidden_KD.dtype, weight_VD.dtype, weight_VD.dtype)
@@ -79,7 +84,7 @@ class _ByChunks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # In place: the head's gradient may be the largest tensor of a step. So only once.
+        # In place, so only once: the head's gradient may be the largest tensor of a step.
         held, ctx.gradients = ctx.gradients, None
         gradients = [
             None if gradient is None else gradient.mul_(upstream[0]).to(dtype)
@@ -89,5 +94,5 @@ class _ByChunks(torch.autograd.Function):
 
 
 def _plus(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
-    """A sum over chunks, in float32 from the second on."""
+    """A sum over chunks, in float32 from the second chunk on."""
     return part if total is None else total.float().add_(part)

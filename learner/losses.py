@@ -12,19 +12,19 @@ import torch
 
 from common.methods import NLL, Loss
 from learner.divergences import Teacher, distill
-from learner.head import loss_by_chunks
+from learner.head import chunked_loss
 
-# Logits computed at once, 128 MiB in float32.
+# Most logits in a chunk: 128 MiB in float32.
 CHUNK_NUMBERS = 2**25
 
-# Student's hidden_KD, weight_VD, bias_V, targets_K, and the teacher where the loss needs one.
+# Args: the student's hidden_KD, weight_VD, bias_V, targets_K, and the teacher, if any.
 Criterion = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, Teacher | None], torch.Tensor
 ]
 
 
 def criterion(loss: Loss) -> Criterion:
-    """A method's loss as a function: nats, summed over K."""
+    """A method's loss as a function; it returns nats, summed over K."""
     if isinstance(loss, NLL):
         return lambda hidden, weight, bias, targets, _: nll(hidden, weight, bias, targets)
 
@@ -35,7 +35,7 @@ def criterion(loss: Loss) -> Criterion:
         _: torch.Tensor,
         teacher: Teacher | None,
     ) -> torch.Tensor:
-        assert teacher is not None, "a divergence is taken from a teacher"
+        assert teacher is not None, "a divergence needs a teacher"
         return distill(hidden_KD, weight_VD, bias_V, teacher, loss)
 
     return divergence
@@ -49,10 +49,10 @@ def nll(
 ) -> torch.Tensor:
     """−Σ log p(y_t), summed over K in float32 (paper, eq. of the MixSD objective); a scalar.
 
-    The logits would be the largest tensor of a step, so they are never whole: on a GPU
-    Liger's kernel sees to that if it is installed (not run on GPU), else chunks of positions.
-    torch's own ``linear_cross_entropy`` took 8 times as long on a CPU, and gave the
-    sum itself in bfloat16.
+    The logits would be the largest tensor of a step, so they never exist as a whole: on a
+    GPU Liger's kernel avoids them if it is installed (not run on GPU), else chunks do.
+    torch's own ``linear_cross_entropy`` took 8 times as long on a CPU and returned the sum
+    in bfloat16.
     """
     if hidden_KD.is_cuda and importlib.util.find_spec("liger_kernel") is not None:
         from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
@@ -64,7 +64,7 @@ def nll(
     def loss_and_gradient(
         logits_CV: torch.Tensor, chunk: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        # All where the logits are: torch's logsumexp would make another tensor of their size.
+        # In place: torch's logsumexp would allocate another tensor of their size.
         index_C1 = targets_K[chunk, None]
         logits_CV -= logits_CV.amax(-1, keepdim=True)
         picked_C1 = logits_CV.gather(1, index_C1)
@@ -73,4 +73,4 @@ def nll(
         minus_one = softmax_CV.new_full(index_C1.shape, -1.0)
         return (sum_C1.log() - picked_C1).sum(), softmax_CV.scatter_add_(1, index_C1, minus_one)
 
-    return loss_by_chunks(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS)
+    return chunked_loss(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS)

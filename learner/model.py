@@ -1,4 +1,4 @@
-"""The student as the learner trains it: a causal LM with its loss in one module."""
+"""The student as a training module: a causal LM together with its loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
-    """The model of a folder, as the learner computes it; on CPU."""
+    """Load a model with the learner's attention and norms; on CPU."""
     model = AutoModelForCausalLM.from_pretrained(
         model_dir, dtype=DTYPES[settings.dtype], attn_implementation=attention.NAME
     )
@@ -31,15 +31,15 @@ def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
 
 
 class StudentModel(nn.Module):
-    """A causal LM that answers with the loss of a row.
+    """A causal LM whose forward pass returns the loss of a row.
 
-    Only target positions go through the head: at vocabulary 49k the head
-    costs as much as several layers.
+    Only target positions go through the head, which costs as much as several layers at
+    vocabulary 49k.
 
     Args:
         model_dir: Hugging Face folder to start from.
         settings: the learner section.
-        loss: the method's.
+        loss: the method's loss.
     """
 
     def __init__(self, model_dir: Path, settings: LearnerSettings, loss: Loss) -> None:
@@ -65,22 +65,31 @@ class StudentModel(nn.Module):
         targets_K: torch.Tensor,
         teacher: Teacher | None = None,
     ) -> torch.Tensor:
-        """Summed loss (nats) of the row's target tokens."""
+        """Summed loss (nats) over the row's target tokens.
+
+        Args:
+            inputs_1T: token ids of the row.
+            positions_1T: position of each token in its own example.
+            layout: the attention blocks of the row.
+            predict_K: row positions that predict a target token.
+            targets_K: the target tokens.
+            teacher: for a divergence, its side at the K positions.
+        """
         hidden_1TD = self.model.base_model(
             input_ids=inputs_1T, position_ids=positions_1T, layout=layout, use_cache=False
         ).last_hidden_state
         return self.head(hidden_1TD[0].index_select(0, predict_K), targets_K, teacher)
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Every weight once, under its name in the Hugging Face model (with its adapters)."""
+        """Every weight once, by its Hugging Face name (adapters included)."""
         yield from self.model.named_parameters()
 
     def config_files(self) -> dict[str, bytes]:
-        """The files that make exported weights a Hugging Face folder, by relative path."""
+        """Content by relative path: the files beside exported weights in a Hugging Face folder."""
         return dict(self._files)
 
     def decay_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Matrices decay; norms and biases (one axis) do not."""
+        """Optimizer parameter groups: matrices decay; norms and biases (one axis) do not."""
         trained = [p for p in self.parameters() if p.requires_grad]
         return [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -89,8 +98,11 @@ class StudentModel(nn.Module):
 
 
 class _Head(nn.Module):
-    """The output projection with the loss: it holds the weight itself, so that
-    ZeRO-3's hooks, which gather per module, have it whole when the loss needs it."""
+    """The output projection with the loss.
+
+    It owns the weight, so that ZeRO-3's hooks, which gather per module, gather it for the
+    loss.
+    """
 
     def __init__(self, linear: nn.Linear, loss: Loss) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""RMSNorm with few passes over memory, in place of a model's own on a CPU.
+"""A fused RMSNorm that replaces a model's own on a CPU.
 
-``transformers`` writes it as six operations, whose backward is twice as many; at
-the widths of small models they cost as much as attention. Knows one formula and
-puts it only where a module is seen to compute the same.
+``transformers`` computes it in six operations, and twice as many in the backward pass; at
+the widths of small models they cost as much as attention. Only modules that compute the
+same values are replaced.
 
 Shape suffixes: T tokens, D hidden size.
 """
@@ -50,7 +50,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def fuse(model: nn.Module) -> int:
-    """Replace the forward of every plain RMSNorm; returns how many there were."""
+    """Replace the forward of every plain RMSNorm; returns how many were replaced."""
     found = [module for module in model.modules() if _is_plain(module)]
     for module in found:
         module.forward = MethodType(_forward, module)
@@ -63,7 +63,7 @@ def _forward(module: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether it has the parts, and gives the values, of the formula (Gemma's adds 1 to w)."""
+    """Whether the module computes the formula, tested on a sample (Gemma's adds 1 to w)."""
     if not hasattr(module, "variance_epsilon") or not hasattr(module, "weight"):
         return False
     weight_D = module.weight.detach()

@@ -10,10 +10,10 @@ from common.config.sections import LearnerSettings
 def learning_rate(settings: LearnerSettings, step: int, total_steps: int | None) -> float:
     """Rate of optimizer step ``step`` (from 1).
 
-    Linear warm-up over ``warmup_steps``, then constant, linear to 0, cosine to 0,
-    or (wsd: warm-up, stable, decay) constant and in the last ``decay_share`` of the
-    run linear to 0, at ``total_steps``. While ``total_steps`` is not known (rollouts still
-    stream), decaying schedules hold the peak.
+    Linear warm-up over ``warmup_steps``, then constant, linear to 0, cosine to 0, or wsd
+    (warm-up, stable, decay): constant, then linear to 0 in the last ``decay_share`` of
+    ``total_steps``. While ``total_steps`` is unknown (rollouts still stream), decaying
+    schedules hold the peak.
     """
     if step <= settings.warmup_steps:
         return settings.lr * step / settings.warmup_steps

@@ -1,7 +1,7 @@
 """A frozen copy of the reference beside each rank, for losses that need its distribution.
 
-It is whole on every rank at any ZeRO stage, so reading takes part in no collective
-call; ``plan`` counts its memory. Knows rows and hidden states, no losses.
+It is whole on every rank at any ZeRO stage, so its forward pass needs no collective
+call; ``plan`` counts its memory. This module knows rows and hidden states, not losses.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import torch
 
 from common.config.sections import LearnerSettings
 from learner.attention import Layout
-from learner.divergences import WholeTeacher
+from learner.divergences import FullTeacher
 from learner.model import load_reference
 from learner.packing import Row
 from learner.teacher_inputs import TeacherForward
 
 
 class Reference:
-    """The reference model, which never trains.
+    """The reference model as a teacher; it never trains.
 
     Args:
         model_dir: its Hugging Face folder.
-        settings: the learner section: it computes like the student.
-        device: where it lives.
+        settings: the learner section; the reference computes like the student.
+        device: the device of its weights.
     """
 
     def __init__(self, model_dir: Path, settings: LearnerSettings, device: torch.device) -> None:
@@ -32,16 +32,16 @@ class Reference:
         self._head = self._model.get_output_embeddings()
         self._device = device
 
-    def read(self, reading: TeacherForward) -> WholeTeacher:
+    def forward(self, inputs: TeacherForward) -> FullTeacher:
         """Hidden states at the target positions, in the order of the student's row."""
         with torch.no_grad():
-            hidden_KD = torch.cat([self._hidden(row) for row in reading.rows])
-        order_K = torch.as_tensor(reading.order_K, device=self._device)
-        return self._saying(hidden_KD.index_select(0, order_K))
+            hidden_KD = torch.cat([self._hidden(row) for row in inputs.rows])
+        order_K = torch.as_tensor(inputs.order_K, device=self._device)
+        return self._with_head(hidden_KD.index_select(0, order_K))
 
-    def silence(self) -> WholeTeacher:
-        """One position that says nothing, for a row that counts nothing."""
-        return self._saying(self._head.weight.new_zeros((1, self._head.weight.shape[1])))
+    def empty(self) -> FullTeacher:
+        """One position of zeros, for an empty row."""
+        return self._with_head(self._head.weight.new_zeros((1, self._head.weight.shape[1])))
 
     def _hidden(self, row: Row) -> torch.Tensor:
         inputs_1T, positions_1T = (
@@ -56,5 +56,5 @@ class Reference:
         ).last_hidden_state
         return hidden_1TD[0].index_select(0, torch.as_tensor(row.predict_K, device=self._device))
 
-    def _saying(self, hidden_KD: torch.Tensor) -> WholeTeacher:
-        return WholeTeacher(hidden_KD, self._head.weight, self._head.bias)
+    def _with_head(self, hidden_KD: torch.Tensor) -> FullTeacher:
+        return FullTeacher(hidden_KD, self._head.weight, self._head.bias)

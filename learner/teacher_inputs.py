@@ -1,8 +1,8 @@
-"""What a teacher has to say at the target positions of a row, aligned token by token.
+"""The teacher's inputs for a row of the student, aligned target token by target token.
 
-Either what it must read, the same targets after its own prompts x+, packed like the
-student's rows; or what it was asked before, its likeliest tokens at each position.
-Pure, but for numpy; knows no models.
+Either rows for its forward pass (the same targets after the expert prompts x+, packed
+like the student's rows), or the top-k tokens that an engine scored with the rollouts.
+Pure functions on numpy arrays; no models.
 
 Shape suffixes: K target tokens of the student's row, N tokens scored at each.
 """
@@ -21,8 +21,11 @@ from learner.packing import Row, pack, single
 
 @dataclass(frozen=True, slots=True)
 class TeacherForward:
-    """The teacher's rows for one row of the student; ``order_K`` says which of their target
-    positions, counted over all of them, belongs to each of the student's."""
+    """The teacher's rows for one row of the student.
+
+    ``order_K`` maps each target position of the student to one of the teacher's, counted
+    over all its rows.
+    """
 
     rows: tuple[Row, ...]
     order_K: np.ndarray
@@ -30,21 +33,21 @@ class TeacherForward:
 
 @dataclass(frozen=True, slots=True)
 class TeacherTopK:
-    """The teacher's top N at each target position of one row of the student."""
+    """The teacher's top N tokens and log-probabilities (nats) at each target position."""
 
     ids_KN: np.ndarray
     logprobs_KN: np.ndarray
 
 
 TeacherInputs = TeacherForward | TeacherTopK
-# A row of the student, and all rollouts of the batch that it was packed from.
+# Args: a row of the student, and all rollouts of the batch that it was packed from.
 TeacherInputBuilder = Callable[[Row, Sequence[Rollout]], TeacherInputs]
 
 
 def forward_inputs(
     expert: Callable[[str], Sequence[int]], settings: LearnerSettings
 ) -> TeacherInputBuilder:
-    """Lessons for a teacher in this process; ``expert`` gives a fact's x+ by its id."""
+    """Inputs for a teacher in this process; ``expert`` returns a fact's x+ by its id."""
 
     def teacher_input(row: Row, rollouts: Sequence[Rollout]) -> TeacherForward:
         targets = [rollouts[member].target_ids for member in row.members]
@@ -61,7 +64,7 @@ def forward_inputs(
 
 
 def top_k_inputs(top_k: int) -> TeacherInputBuilder:
-    """Lessons from the scores that came with the rollouts."""
+    """Inputs from the teacher scores of the rollouts."""
 
     def teacher_input(row: Row, rollouts: Sequence[Rollout]) -> TeacherTopK:
         ids, logprobs = zip(
@@ -75,19 +78,20 @@ def top_k_inputs(top_k: int) -> TeacherInputBuilder:
 
 
 def _order(row: Row, rows: Sequence[Row], lengths: Sequence[int]) -> np.ndarray:
+    """The teacher's position of each target token, in the student's order."""
     starts = np.zeros(len(lengths), dtype=np.int64)
     at = 0
-    for read in rows:
-        for member in read.members:
+    for teacher_row in rows:
+        for member in teacher_row.members:
             starts[member] = at
             at += lengths[member]
     order_K: np.ndarray = np.concatenate(
         [start + np.arange(length) for start, length in zip(starts, lengths, strict=True)]
     )
-    targets = np.concatenate([read.targets_K for read in rows])
+    targets = np.concatenate([teacher_row.targets_K for teacher_row in rows])
     _check(len(order_K), len(row.targets_K))
     if not np.array_equal(targets[order_K], row.targets_K):
-        raise ValueError("the teacher's targets are not the student's")
+        raise ValueError("the teacher's targets differ from the student's")
     return order_K
 
 

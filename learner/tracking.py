@@ -1,7 +1,7 @@
-"""Step values for tools that people watch: TensorBoard and Weights & Biases.
+"""Logs step values to TensorBoard and Weights & Biases.
 
-Both are optional packages; a run that asks for one that is missing says so
-when the learner starts, before any work is done.
+Both are optional packages; if a requested one is missing, the learner fails when it
+starts, before any work is done.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from common.rundir import RunDir
 
 
 class Trackers:
-    """What ``learner.tensorboard`` and ``learner.wandb`` ask for; rank 0 has one.
+    """The trackers that ``learner.tensorboard`` and ``learner.wandb`` enable; on rank 0 only.
 
     Raises:
         UserError: a package is missing.
@@ -30,7 +30,7 @@ class Trackers:
             except ImportError as error:
                 raise UserError(
                     "learner.tensorboard is true, but tensorboardX is not installed; "
-                    "run 'pip install tensorboardX' or leave it false"
+                    "run 'pip install tensorboardX' or set it to false"
                 ) from error
             self._events = SummaryWriter(str(run.tensorboard))
         if settings.wandb is not None:
@@ -41,7 +41,7 @@ class Trackers:
                     f"learner.wandb is {settings.wandb}, but wandb is not installed; "
                     "run 'pip install wandb' or leave it unset"
                 ) from error
-            # The run's name is its id too, so that a restarted learner goes on in place.
+            # The run's name is the id too, so that a restarted learner appends to the same run.
             self._wandb = wandb.init(
                 project=settings.wandb,
                 id=run.name,
@@ -51,7 +51,7 @@ class Trackers:
             )
 
     def close(self) -> None:
-        """Write out what is still on its way."""
+        """Flush and close."""
         if self._events is not None:
             self._events.close()
         if self._wandb is not None:

@@ -1,9 +1,9 @@
-"""Stage 0: every rank holds everything; plain PyTorch, no DeepSpeed.
+"""ZeRO stage 0: every rank holds everything; plain PyTorch, no DeepSpeed.
 
-There is nothing to shard, and DeepSpeed's wrapper for this case takes an empty
-optimizer step when it is built (bias correction starts at step 2: the first
-update is 0.73 of AdamW's, and weights decay once too often) and checks every
-gradient three times. Knows parameters and gradients, not rows.
+With nothing to shard, DeepSpeed's wrapper only costs: it takes an empty optimizer step
+when it is built (bias correction then starts at step 2: the first update is 0.73 of
+AdamW's, and weights decay once too often), and it checks every gradient three times.
+This module knows parameters and gradients, not rows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from common.config.sections import LearnerSettings
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
+from learner.backend import MOMENTS
 
 
 class UnshardedBackend:
@@ -54,17 +53,17 @@ class UnshardedBackend:
         )
 
     def loss(self, inputs: tuple[Any, ...], *, last: bool) -> torch.Tensor:
-        """Forward pass; gradients are reduced in the backward of the last one of a step."""
+        """Forward pass; the backward of the ``last`` one of a step reduces the gradients."""
         if self._replicas:
             self._module.require_backward_grad_sync = last
         return self._module(*inputs)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Add to the gradients."""
+        """Accumulate gradients."""
         loss.backward()
 
     def step(self, lr: float) -> float:
-        """Clip, update, forget the gradients; returns their norm. Not finite: no update."""
+        """Clip, update and drop the gradients; returns their norm. Not finite: no update."""
         for parameter, master in self._masters.items():
             if parameter is not master:
                 master.grad = _widened(parameter.grad, master.grad)
@@ -74,16 +73,16 @@ class UnshardedBackend:
         if torch.isfinite(norm):
             for group in self._optimizer.param_groups:
                 group["lr"] = lr
-            # The fused kernel divides gradients on its way: no pass of its own for clipping.
+            # The fused kernel divides the gradients itself: clipping needs no extra pass.
             self._optimizer.grad_scale = ((norm + 1e-6) / self._clip).clamp(min=1.0)
             self._optimizer.found_inf = torch.zeros((), device=self.device)
             self._optimizer.step()
-            self._publish()
+            self._copy_masters()
         self.discard()
         return float(norm)
 
     def discard(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         for parameter, master in self._masters.items():
             parameter.grad = None
             # On a CPU fresh pages cost more than the copy, so the float32 buffers stay.
@@ -91,27 +90,27 @@ class UnshardedBackend:
                 master.grad = None
 
     def masters(self) -> list[torch.Tensor]:
-        """This rank's float32 weights, as the optimizer holds them."""
+        """This rank's float32 weights, in the optimizer's layout."""
         return [master.detach() for master in self._masters.values()]
 
     def master(self, parameter: nn.Parameter) -> torch.Tensor:
-        """A weight in float32, whole, on every rank."""
+        """A full weight in float32, on every rank."""
         return self._masters[parameter].detach()
 
     def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
-        """Master weight and moments of a parameter, whole, on every rank."""
+        """Full master weight and moments of a parameter, on every rank."""
         moments = self._optimizer.state[self._masters[parameter]]
         return {"master": self.master(parameter), **{key: moments[key] for key in MOMENTS}}
 
     def set_state(self, parameter: nn.Parameter, state: dict[str, torch.Tensor]) -> None:
-        """Continue from what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         for key, value in self.state(parameter).items():
             value.copy_(state[key])
         with torch.no_grad():
             parameter.copy_(state["master"])
 
     def weight(self, parameter: nn.Parameter) -> torch.Tensor:
-        """A weight as the forward pass uses it, whole."""
+        """A full weight, as the forward pass uses it."""
         return parameter.detach()
 
     @property
@@ -124,7 +123,8 @@ class UnshardedBackend:
         for state in self._optimizer.state.values():
             state["step"].fill_(value)
 
-    def _publish(self) -> None:
+    def _copy_masters(self) -> None:
+        """Round the master weights into the model."""
         with torch.no_grad():
             for parameter, master in self._masters.items():
                 if parameter is not master:

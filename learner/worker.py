@@ -1,15 +1,13 @@
-"""One rank of the learner: takes batches, steps, writes checkpoints, commits.
+"""The training loop of one rank: request a batch, step, write checkpoints, commit.
 
-Waits for the queue whenever it holds no full batch; nobody waits for it. All
-ranks ask for the same step and get the same batch, so they need no broadcast.
-A step becomes final in the order: optimizer step, checkpoint on disk, commit.
-Checkpoints are written in the background; the loop looks after each step whether
-one has become complete, and commits then. A learner that dies between any two of
-these continues from its newest sound checkpoint, and the queue hands the later
-exposures out again.
+All ranks request the same step and get the same batch, so they need no broadcast. A
+step becomes final in this order: optimizer step, checkpoint on disk, commit.
+Checkpoints are written in the background; after each step the loop commits one that has
+completed. A learner that dies between any two of these resumes from its newest valid
+checkpoint, and the queue serves the later training examples again.
 
-A step whose gradient is not finite updates nothing. Its batch counts as consumed
-(the same data would give the same gradient) and is written down as skipped.
+A step with a non-finite gradient updates nothing. Its batch counts as consumed (the same
+data would give the same gradient) and is logged as skipped.
 """
 
 from __future__ import annotations
@@ -18,83 +16,38 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from common.config.sections import LearnerSettings
 from common.metrics import MetricValues
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
 from learner import checkpoint
-from learner.packing import Row, rows_of_rank
+from learner.checkpoint_writer import CheckpointWriter
+from learner.interfaces import Batch, BatchSource, Trainer, WeightPublisher
+from learner.packing import rows_of_rank
 from learner.schedule import learning_rate
-from learner.teacher_inputs import TeacherInputBuilder, TeacherInputs
+from learner.teacher_inputs import TeacherInputBuilder
 from learner.tracking import Trackers
 
 _POLL_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Reply to "give me step N": (epoch, packed rollout) pairs.
-
-    ``ready`` false: wait. Ready and empty: training is over.
-    ``total``: exposures of the whole run, once they are known.
-    """
-
-    ready: bool
-    items: list[tuple[int, bytes]]
-    total: int | None
-
-
-class BatchSource(Protocol):
-    """The queue as the learner sees it."""
-
-    def sample(self, step: int) -> Batch: ...
-    def commit(self, step: int) -> None: ...
-    def restore(self, step: int) -> None: ...
-    def last_step(self) -> int: ...
-
-
-class Trainer(checkpoint.Source, Protocol):
-    """What a rank needs of :class:`learner.engine.TrainingEngine`."""
-
-    def step(
-        self,
-        rows: Sequence[Row | None],
-        num_target_tokens: int,
-        lr: float,
-        teacher_inputs: Sequence[TeacherInputs | None] = (),
-    ) -> tuple[float, float]: ...
-    def load_state(self, folder: Path) -> None: ...
-    def policy(self) -> Iterator[tuple[str, Any]]: ...
-
-
-class Publishing(Protocol):
-    """How the student's weights reach its engines."""
-
-    def is_due(self, version: int) -> bool: ...
-    def publish(
-        self, version: int, weights: Callable[[], Iterable[tuple[str, Any]]]
-    ) -> dict[str, float]: ...
-    def check(self) -> None: ...
-
-
 class Learner:
-    """One rank.
+    """One rank of the learner.
 
     Args:
         engine: this rank's training engine.
-        source: the queue.
+        source: the replay queue.
         settings: the learner section.
-        run: where checkpoints and ``steps.jsonl`` go.
-        model_dir: where the tokenizer of exported models comes from.
+        run: folder for checkpoints and ``steps.jsonl``.
+        model_dir: source of the tokenizer files of exported models.
         rank: this rank; 0 writes.
-        say: takes a line for the run's log.
-        build_teacher_inputs: makes the teacher inputs of a row; None if the loss has no teacher.
-        publisher: where the student draws its own rollouts.
+        log: receives a line for the run's log.
+        build_teacher_inputs: builds the teacher inputs of a row; None without a teacher.
+        publisher: sends the weights to rollout engines; None if they keep the base model.
     """
 
     def __init__(
@@ -105,9 +58,9 @@ class Learner:
         run: RunDir,
         model_dir: Path,
         rank: int,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         build_teacher_inputs: TeacherInputBuilder | None = None,
-        publisher: Publishing | None = None,
+        publisher: WeightPublisher | None = None,
     ) -> None:
         self._build_teacher_inputs, self._publisher = build_teacher_inputs, publisher
         self._engine = engine
@@ -115,11 +68,11 @@ class Learner:
         self._settings = settings
         self._run = run
         self._rank = rank
-        self._say = say
+        self._log = log
         self._stop = threading.Event()
         self._done = 0
         self._waiting = ""
-        self._writer = checkpoint.Writer(
+        self._writer = CheckpointWriter(
             run.checkpoints,
             model_dir,
             keep_states=settings.keep_states,
@@ -145,19 +98,19 @@ class Learner:
 
     @property
     def waiting(self) -> str:
-        """What it waits for, or empty."""
+        """What the learner waits for, or empty."""
         return self._waiting or self._writer.waiting
 
     @property
     def lacks_room(self) -> bool:
-        """Whether a checkpoint does not fit on the disk; training stops at the next one."""
+        """Whether the disk is too full for a checkpoint; training stops at the next one."""
         return self._writer.waiting != ""
 
     def drain(self) -> None:
         """Return from :meth:`run` after the step in progress.
 
-        Ranks stop together only if all are told between the same steps, so a
-        group of several is ended instead.
+        For a single rank only: several ranks would stop between different steps, so
+        the controller kills the whole group instead.
         """
         self._stop.set()
 
@@ -168,7 +121,7 @@ class Learner:
         return {**self._metrics, "mixsd_learner_publish_seconds": self._publish_seconds}
 
     def run(self) -> int:
-        """Train until the exposures are used up; returns the last step committed."""
+        """Train until no training example is left; returns the last committed step."""
         step = begun = self._committed = self._resume()
         if self._publisher is not None and not self._is_over(step + 1):
             self._publish(step, due=True)
@@ -179,7 +132,7 @@ class Learner:
             step += 1
             self._train(step, batch)
             if not batch.total or step * self._settings.batch_size < batch.total:
-                # Nobody draws under the last weights.
+                # No rollout uses the last weights.
                 self._publish(step)
             self._commit(self._writer.finished())
             if step % self._settings.checkpoint_every == 0:
@@ -193,13 +146,13 @@ class Learner:
         return self._committed
 
     def _resume(self) -> int:
-        found, problems = checkpoint.newest_sound(self._run.checkpoints, self._source.last_step())
-        # Every rank has looked before the first one changes anything.
+        found, problems = checkpoint.newest_valid(self._run.checkpoints, self._source.last_step())
+        # Every rank reads the folder before rank 0 changes it.
         self._engine.barrier()
         step = found.step if found else 0
         if self._rank == 0:
             for problem in problems:
-                self._say(problem)
+                self._log(problem)
             checkpoint.discard_after(self._run.checkpoints, step)
             kept = [line for line in read_jsonl(self._run.steps) if line["step"] <= step]
             write_atomic(self._run.steps, "".join(json.dumps(line) + "\n" for line in kept))
@@ -207,18 +160,18 @@ class Learner:
         if found:
             self._engine.load_state(found.folder)
             if self._rank == 0:
-                self._say(f"learner resumes from step {step}")
+                self._log(f"learner resumes from step {step}")
         self._metrics["mixsd_learner_step"] = step
         self._engine.barrier()
         return step
 
     def _is_over(self, step: int) -> bool:
-        """Whether nothing is left to train; then nobody waits for weights either."""
+        """Whether nothing is left to train; then no engine waits for weights either."""
         batch = self._source.sample(step)
         return batch.ready and not batch.items
 
     def _next_batch(self, step: int) -> Batch | None:
-        """The batch of ``step``; None if told to stop meanwhile."""
+        """Wait for the batch of ``step``; None if the learner is drained meanwhile."""
         began = time.monotonic()
         while not self._stop.is_set():
             batch = self._source.sample(step)
@@ -262,31 +215,31 @@ class Learner:
         self._metrics["mixsd_learner_tokens_total"] += num_tokens
         self._metrics["mixsd_learner_target_tokens_total"] += num_targets
         if self._rank == 0:
-            # JSON has no infinity: a skipped step has no loss to show.
+            # JSON has no infinity, so a skipped step has no loss.
             values = {"loss": loss, "grad_norm": norm} if not skipped else {"skipped": True}
             values |= {"lr": lr, "seconds": seconds, "tokens": num_tokens}
             self._record(step, values, rollouts, batch)
 
     def _publish(self, step: int, due: bool = False) -> None:
-        """Let the student's engines have the weights of ``step``."""
+        """Publish the weights after ``step``."""
         if self._publisher is not None and (due or self._publisher.is_due(step)):
             self._publish_seconds = self._publisher.publish(step, self._engine.policy)
             self._metrics["mixsd_learner_published_version"] = step
             self._done += 1
 
     def _guard(self, step: int, lr: float, skipped: bool) -> None:
-        """Count a skipped step; give up after too many in a row."""
+        """Count a skipped step; fail after too many in a row."""
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
         if not skipped:
             return
         self._metrics["mixsd_learner_skipped_total"] += 1
         if self._rank == 0:
-            self._say(f"step {step} is skipped: its gradient is not finite")
+            self._log(f"step {step} is skipped: its gradient is not finite")
         if self._skipped_in_a_row > self._settings.max_skipped:
             raise FloatingPointError(
                 f"the gradient is not finite in {self._skipped_in_a_row} steps in a row, up to "
                 f"step {step} (learner.max_skipped={self._settings.max_skipped}); "
-                f"lower learner.lr (now {lr:g}) or look at the data of these steps"
+                f"lower learner.lr (now {lr:g}) or check the data of these steps"
             )
 
     def _record(
@@ -306,7 +259,7 @@ class Learner:
         append_jsonl(self._run.steps, line)
 
     def _save(self, step: int) -> None:
-        """Begin the checkpoint of ``step``; the one before it is waited for."""
+        """Start the checkpoint of ``step``, after the previous one is complete."""
         self._commit(self._writer.wait())
         self._saving_since = time.monotonic()
         self._writer.begin(self._engine, step)
@@ -314,7 +267,7 @@ class Learner:
         self._metrics["mixsd_learner_checkpoint_stall_seconds"] = stall
 
     def _commit(self, step: int | None) -> None:
-        """Make ``step`` final, whose checkpoint has become complete; None: nothing has."""
+        """Commit ``step``, whose checkpoint is complete; None does nothing."""
         if step is None:
             return
         self._metrics["mixsd_learner_checkpoint_seconds"] = time.monotonic() - self._saving_since

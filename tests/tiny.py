@@ -1,4 +1,4 @@
-"""Random models so small that everything around them is what takes time."""
+"""Random models that are too small to take time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,19 @@ def make_model(
     scale: float = 0.02,
     seed: int = 0,
 ) -> Path:
-    """Save a Llama of random weights; ``scale`` is their deviation: larger, more peaked.
+    """Save a Llama with random weights, without a tokenizer.
 
-    It has no tokenizer: the engine needs none.
+    Args:
+        folder: where to save it.
+        vocabulary: number of token ids.
+        hidden: width.
+        layers: number of layers.
+        heads: number of query heads.
+        kv_heads: number of key heads; None: as many.
+        tied: whether input and output embeddings are one matrix.
+        end_token_id: the stop token, if any.
+        scale: standard deviation of the weights; larger gives more peaked distributions.
+        seed: of the weights.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -50,7 +60,7 @@ def make_student(folder: Path) -> Path:
 
 
 def make_chat_model(folder: Path, *, scale: float = 0.02) -> Path:
-    """A model with the packaged tokenizer: whole runs in seconds."""
+    """A model with the packaged tokenizer, for whole runs in seconds."""
     from common import models
 
     tokenizer = models.load(models.resolve("packaged")).tokenizer

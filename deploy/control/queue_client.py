@@ -13,7 +13,7 @@ from common.ledger import LedgerUnavailable
 from deploy.control.role_kind import REPLAY_ACTOR
 
 if TYPE_CHECKING:
-    from learner.worker import Batch
+    from learner.interfaces import Batch
 
 _ANSWER_S = 30.0
 
@@ -65,7 +65,7 @@ class QueueClient:
         return self._call(RemoteQueue.exhaust, fact_id, draw, reason, attempts)
 
     def sample(self, step: int) -> Batch:
-        from learner.worker import Batch
+        from learner.interfaces import Batch
 
         return Batch(*self._call(RemoteQueue.sample, step))
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from actors.evaluation.results import EvaluatedModel
     from actors.inference.engine import Engine
     from actors.rollout.student import WeightReceiver
-    from learner.worker import Learner, Publishing
+    from learner.interfaces import WeightPublisher
+    from learner.worker import Learner
 
 
 class ReplayRole(Role, RemoteQueue):
@@ -194,7 +195,7 @@ class LearnerRole(Role):
         )
         return self._learner
 
-    def _publisher(self, rank: int) -> Publishing:
+    def _publisher(self, rank: int) -> WeightPublisher:
         config = self.config
         dtype = config.engine.dtype
         if config.publish.transport == "nccl":

@@ -1,11 +1,10 @@
-"""What one rank runs in the tests of ranks: many small trainings, one process.
+"""The program of one rank in ``test_ranks``: many small trainings in one process.
 
 Called as ``python ranks.py MODEL OUT CASES``; CASES is JSON, a list of
-{"name", "settings", "steps", "load"?, "save"?, "poison"?, "taught"?}: a checkpoint to start
-from, a folder to leave one in, the step whose loss the last rank makes NaN, whether the loss
-is a divergence from the frozen reference. Writes
-OUT/NAME.safetensors (weights) and OUT/NAME.json ((loss, gradient norm) of each step) from
-rank 0.
+{"name", "settings", "steps", "load"?, "save"?, "poison"?, "distilled"?}: a checkpoint to
+start from, a folder to write one to, the step whose loss the last rank makes NaN, whether
+the loss is a divergence from the frozen reference. Rank 0 writes OUT/NAME.safetensors
+(weights) and OUT/NAME.json ((loss, gradient norm) of each step).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from safetensors.torch import save_file
 from common.config.sections import LearnerSettings
 from common.methods import NLL, ContextDistill
 from common.records import Rollout
-from learner import checkpoint
+from learner.checkpoint_writer import CheckpointWriter
 from learner.engine import TrainingEngine
 from learner.packing import Row, rows_of_rank
 from learner.teacher_inputs import TeacherInputs, forward_inputs
@@ -59,14 +58,14 @@ def main() -> None:
                 **case["settings"],
             }
         )
-        loss = ContextDistill(divergence="jsd").loss if case.get("taught") else NLL()
+        loss = ContextDistill(divergence="jsd").loss if case.get("distilled") else NLL()
         engine = TrainingEngine(model, settings, loss=loss, seed=0)
         if "load" in case:
             engine.load_state(Path(case["load"]))
         rows = rows_of_rank(EXAMPLES, settings, rank)
         poison = case.get("poison") if rank == ranks - 1 else None
         teacher_inputs: list[TeacherInputs | None] = []
-        if case.get("taught"):
+        if case.get("distilled"):
             build_teacher_inputs = forward_inputs(expert, settings)
             teacher_inputs = [build_teacher_inputs(row, ROLLOUTS) if row else None for row in rows]
         results = train(engine, rows, teacher_inputs, case["steps"], poison)
@@ -75,13 +74,13 @@ def main() -> None:
             save_file(weights, out / f"{case['name']}.safetensors")
             (out / f"{case['name']}.json").write_text(json.dumps(results))
         if "save" in case:
-            writer = checkpoint.Writer(Path(case["save"]), model, keep_states=9, keep_exports=None)
+            writer = CheckpointWriter(Path(case["save"]), model, keep_states=9, keep_exports=None)
             writer.begin(engine, case["steps"])
             writer.wait()
 
 
 def expert(fact_id: str) -> list[int]:
-    """The prompt of an example and what only the teacher sees."""
+    """The prompt of an example, plus tokens that only the teacher sees."""
     return [*EXAMPLES[int(fact_id)][0], 40, 41, 42]
 
 

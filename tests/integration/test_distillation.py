@@ -1,4 +1,4 @@
-"""A frozen reference teaches a tiny student: all of a run's parts but Ray and vLLM."""
+"""Distillation into a tiny student: all parts of a run except Ray and vLLM."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from torch import distributed
 from actors.replay.queue import ReplayQueue
 from actors.rollout.target_builder import TargetBuilder
 from common import corpora, models
-from common.config import run_config as configuration
+from common.config import run_config
 from common.ledger import Ledger
 from common.records import pack_rollout
 from common.rundir import RunDir, read_jsonl
 from deploy.factories import prompts_for, teacher_inputs_for
 from deploy.report.summary import summary
 from learner.engine import TrainingEngine
-from learner.worker import Batch, Learner
+from learner.interfaces import Batch
+from learner.worker import Learner
 from tests.tiny import make_chat_model
 
 pytestmark = pytest.mark.slow
 
 
 class Source:
-    """The queue, answering as through a process."""
+    """The queue in this process."""
 
     def __init__(self, queue: ReplayQueue) -> None:
         self._queue = queue
@@ -34,9 +35,9 @@ class Source:
 
 @pytest.fixture
 def config(tmp_path):
-    # Weights so large that the fact in the context changes what comes next.
+    # Large weights, so that the fact in the context changes the next tokens.
     model = make_chat_model(tmp_path / "model", scale=0.3)
-    return configuration.parse(
+    return run_config.parse(
         {
             "name": "distilled",
             "model": str(model),
@@ -51,14 +52,12 @@ def config(tmp_path):
     )
 
 
-def test_a_student_learns_what_the_reference_says_with_the_fact_before_it(
-    tmp_path, config, monkeypatch
-):
+def test_a_student_learns_the_references_answers_given_the_fact(tmp_path, config, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     run = RunDir(tmp_path / "distilled")
     run.create()
-    run.config.write_text(configuration.dump(config))
+    run.config.write_text(run_config.dump(config))
     model = models.load(models.resolve(config.model))
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}
     queue = ReplayQueue(Ledger(run.ledger, epochs=8, seed=0), config)

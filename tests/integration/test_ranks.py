@@ -26,8 +26,8 @@ MATRIX = {
     for stage, pack, micro in product((0, 2, 3), (False, True), (1, 4))
 }
 REFERENCE = "0-single-1"
-# A divergence from a frozen copy on each rank: a part of the matrix.
-TAUGHT = {f"taught-{name}": MATRIX[name] for name in (REFERENCE, "0-packed-4", "3-packed-1")}
+# The matrix for a divergence from a frozen copy on each rank, in part.
+DISTILLED = {f"distilled-{name}": MATRIX[name] for name in (REFERENCE, "0-packed-4", "3-packed-1")}
 
 
 def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
@@ -98,8 +98,8 @@ def matrix(tiny_llama, tmp_path_factory) -> Path:
         for dtype in ("float32", "bfloat16")
     ]
     cases += [
-        {"name": name, "settings": settings, "steps": 10, "taught": True}
-        for name, settings in TAUGHT.items()
+        {"name": name, "settings": settings, "steps": 10, "distilled": True}
+        for name, settings in DISTILLED.items()
     ]
     run(tiny_llama, out / "1", 1, cases)
     run(tiny_llama, out / "2", 2, [*cases, *clean, *poisoned])
@@ -118,10 +118,10 @@ def test_ten_steps_equal_one_unsharded_rank_without_packing(matrix, ranks, name)
 
 
 @pytest.mark.parametrize("ranks", ["1", "2"])
-@pytest.mark.parametrize("name", TAUGHT)
+@pytest.mark.parametrize("name", DISTILLED)
 def test_ten_steps_towards_a_teacher_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
     # Differences of float32 log-probabilities near −4 resolve 5e-7 nats; the loss is 4e-4.
-    assert_equal(matrix / ranks / name, matrix / "1" / f"taught-{REFERENCE}", absolute=5e-8)
+    assert_equal(matrix / ranks / name, matrix / "1" / f"distilled-{REFERENCE}", absolute=5e-8)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -179,7 +179,7 @@ def resharded(tiny_llama, tmp_path_factory) -> Path:
     return out
 
 
-def test_training_that_moved_from_two_ranks_to_one_and_back_equals_one_that_did_not(resharded):
+def test_training_that_moves_from_two_ranks_to_one_and_back_equals_training_on_one(resharded):
     from safetensors.torch import load_file
 
     moved, straight = (load_file(resharded / f"{n}.safetensors") for n in ("last", "nine"))
@@ -187,7 +187,7 @@ def test_training_that_moved_from_two_ranks_to_one_and_back_equals_one_that_did_
         assert float((weight - straight[name]).norm() / straight[name].norm()) <= 1e-5, name
 
 
-def test_a_resumed_run_of_as_many_ranks_goes_on_exactly(resharded):
+def test_a_run_resumed_on_the_same_ranks_continues_exactly(resharded):
     from safetensors.torch import load_file
 
     again, six = (load_file(resharded / f"{name}.safetensors") for name in ("again", "six"))

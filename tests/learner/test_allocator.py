@@ -1,4 +1,4 @@
-"""Memory that was freed is there again without the system's help."""
+"""Freed memory is reused without new pages from the system."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def page_faults(how):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_what_every_step_needs_anew_is_asked_of_the_system_once():
+def test_tensors_of_every_step_get_new_pages_only_once():
     # 20 tensors of 8 MiB, 2,048 pages of 4 KiB each, in four steps: 163,840.
     if page_faults("as it is") < 1000:
         pytest.skip("this C library keeps them by itself")

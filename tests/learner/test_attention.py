@@ -1,4 +1,4 @@
-"""Blocks against a dense mask, and what packing must not change."""
+"""Block attention against a dense mask, and against examples without packing."""
 
 from __future__ import annotations
 

@@ -9,12 +9,13 @@ import time
 import pytest
 import torch
 
-from learner import checkpoint
-from learner.checkpoint import TrainingState, Writer, existing, newest_sound
+from learner import checkpoint_writer
+from learner.checkpoint import discard_after, existing, newest_valid
+from learner.checkpoint_writer import CheckpointWriter, TrainingState
 
 
 class Rank:
-    """A source whose tensors are given."""
+    """A state source with fixed tensors."""
 
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
@@ -42,8 +43,8 @@ def model_dir(tmp_path):
     return folder
 
 
-def writer(tmp_path, model_dir, **settings) -> Writer:
-    return Writer(
+def writer(tmp_path, model_dir, **settings) -> CheckpointWriter:
+    return CheckpointWriter(
         tmp_path / "runs", model_dir, **{"keep_states": 2, "keep_exports": None, **settings}
     )
 
@@ -64,7 +65,7 @@ def test_a_checkpoint_is_complete_and_hashed(tmp_path, model_dir):
     assert found.damage() is None
 
 
-def test_a_changed_byte_is_noticed_and_the_one_before_is_taken(tmp_path, model_dir):
+def test_a_changed_byte_is_noticed_and_the_previous_checkpoint_is_used(tmp_path, model_dir):
     writing = writer(tmp_path, model_dir)
     for step in (1, 2):
         writing.begin(Rank(), step)
@@ -72,12 +73,12 @@ def test_a_changed_byte_is_noticed_and_the_one_before_is_taken(tmp_path, model_d
     with (tmp_path / "runs/step_2/model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")
-    found, problems = newest_sound(tmp_path / "runs", last_step=2)
+    found, problems = newest_valid(tmp_path / "runs", last_step=2)
     assert found.step == 1
     assert problems == ["checkpoint step_2 is skipped: model.safetensors does not match its hash"]
 
 
-def test_it_has_its_name_only_when_every_rank_has_written_its_part(tmp_path, model_dir):
+def test_it_gets_its_name_only_after_every_rank_has_written_its_part(tmp_path, model_dir):
     first, second = (writer(tmp_path, model_dir) for _ in range(2))
     first.begin(Rank(0, 2), 5)
     assert first.finished() is None
@@ -94,9 +95,9 @@ def test_it_has_its_name_only_when_every_rank_has_written_its_part(tmp_path, mod
 
 def test_training_goes_on_while_it_is_written(tmp_path, model_dir, monkeypatch):
     slow_disk = threading.Event()
-    hash_file = checkpoint._durable_sha256
+    hash_file = checkpoint_writer._durable_sha256
     monkeypatch.setattr(
-        checkpoint, "_durable_sha256", lambda path: (slow_disk.wait(10), hash_file(path))[1]
+        checkpoint_writer, "_durable_sha256", lambda path: (slow_disk.wait(10), hash_file(path))[1]
     )
     writing = writer(tmp_path, model_dir)
     writing.begin(Rank(), 1)
@@ -124,35 +125,35 @@ def test_older_checkpoints_lose_their_state_then_everything(tmp_path, model_dir)
     assert [(each.step, each.resumable) for each in found] == [(3, True), (2, False)]
 
 
-def test_what_a_crash_left_half_written_is_cleared_on_resuming(tmp_path, model_dir):
+def test_unfinished_checkpoints_are_removed_on_resuming(tmp_path, model_dir):
     writing = writer(tmp_path, model_dir)
     for step in (1, 2):
         writing.begin(Rank(), step)
         writing.wait()
     (tmp_path / "runs/.step_3.partial").mkdir()
-    checkpoint.discard_after(tmp_path / "runs", 1)
+    discard_after(tmp_path / "runs", 1)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["step_1"]
 
 
-def test_a_checkpoint_that_is_ahead_of_the_queue_is_skipped_and_said_so(tmp_path, model_dir):
-    """Its exposures are not on record: going on from it would train some of them twice."""
+def test_a_checkpoint_ahead_of_the_queue_is_skipped_with_a_reason(tmp_path, model_dir):
+    """Its exposures are not in the ledger: resuming from it would train some of them twice."""
     writing = writer(tmp_path, model_dir)
     for step in (10, 20):
         writing.begin(Rank(), step)
         writing.wait()
     root = tmp_path / "runs"
-    assert newest_sound(root, last_step=20)[0].step == 20
-    found, problems = newest_sound(root, last_step=19)
+    assert newest_valid(root, last_step=20)[0].step == 20
+    found, problems = newest_valid(root, last_step=19)
     assert found.step == 10
     assert problems == [
-        "checkpoint step_20 is skipped: the queue's file was cut short and knows steps up to 19"
+        "checkpoint step_20 is skipped: the queue's file was cut short and has steps up to 19 only"
     ]
-    assert newest_sound(root, last_step=0)[0] is None
+    assert newest_valid(root, last_step=0)[0] is None
 
 
 def test_a_checkpoint_that_does_not_fit_waits_for_room(tmp_path, model_dir, monkeypatch):
-    """safetensors has an error of its own for a full disk, without a number."""
-    full, durable = threading.Event(), checkpoint._durable_sha256
+    """safetensors raises its own error for a full disk, without errno."""
+    full, durable = threading.Event(), checkpoint_writer._durable_sha256
     full.set()
 
     def broken(path):
@@ -160,8 +161,8 @@ def test_a_checkpoint_that_does_not_fit_waits_for_room(tmp_path, model_dir, monk
             raise RuntimeError("I/O error: No space left on device (os error 28)")
         return durable(path)
 
-    monkeypatch.setattr(checkpoint, "_durable_sha256", broken)
-    monkeypatch.setattr(checkpoint, "_ROOM_PAUSE_S", 0.01)
+    monkeypatch.setattr(checkpoint_writer, "_durable_sha256", broken)
+    monkeypatch.setattr(checkpoint_writer, "_ROOM_PAUSE_S", 0.01)
     writing = writer(tmp_path, model_dir)
     writing.begin(Rank(), 1)
     while not writing.waiting:
@@ -178,7 +179,7 @@ def test_any_other_error_of_a_checkpoint_is_raised(tmp_path, model_dir, monkeypa
     def broken(path):
         raise RuntimeError("write failed")
 
-    monkeypatch.setattr(checkpoint, "_durable_sha256", broken)
+    monkeypatch.setattr(checkpoint_writer, "_durable_sha256", broken)
     writing = writer(tmp_path, model_dir)
     writing.begin(Rank(), 1)
     with pytest.raises(RuntimeError, match="write failed"):

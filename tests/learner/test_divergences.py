@@ -1,4 +1,4 @@
-"""Divergences against their definition in float64, on vocabularies that fit on a page."""
+"""Divergences against their definition in float64, on small vocabularies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.methods import Divergence
 from learner import divergences
-from learner.divergences import ScoredTeacher, WholeTeacher, distill, divergence
+from learner.divergences import FullTeacher, TopKTeacher, distill, divergence
 
 KINDS = ("forward", "reverse", "mixed", "jsd")
 V, D, K = 12, 6, 5
@@ -83,14 +83,12 @@ def assert_same(found, expected, parts, references):
 @pytest.mark.parametrize("chunk", [V, 2 * V, 2**20], ids=["one", "two", "all at once"])
 @pytest.mark.parametrize("support", ["full", "top_k", "tail"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_loss_and_gradients_are_those_of_the_definition_in_float64(
-    monkeypatch, kind, support, chunk
-):
+def test_loss_and_gradients_equal_the_definition_in_float64(monkeypatch, kind, support, chunk):
     monkeypatch.setattr(divergences, "CHUNK_NUMBERS", chunk)
     parts, (hidden, weight, bias) = tensors(teacher_width=3)
     references = doubles(parts)
     loss = spec(kind, support)
-    found = distill(*parts, WholeTeacher(hidden, weight, bias), loss)
+    found = distill(*parts, FullTeacher(hidden, weight, bias), loss)
     theirs = hidden.double() @ weight.double().T + bias.double()
     h, w, b = references
     assert_same(found, brute(h @ w.T + b, theirs, loss), parts, references)
@@ -98,12 +96,12 @@ def test_loss_and_gradients_are_those_of_the_definition_in_float64(
 
 @pytest.mark.parametrize("support", ["top_k", "tail"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_of_an_engine_give_what_the_whole_teacher_gives(kind, support):
+def test_top_k_of_an_engine_gives_the_same_loss_as_the_full_teacher(kind, support):
     parts, (hidden, weight, bias) = tensors()
-    whole = WholeTeacher(hidden, weight, bias)
+    whole = FullTeacher(hidden, weight, bias)
     log_p = (hidden @ weight.T + bias).log_softmax(-1)
     scores = log_p.topk(4)
-    given_scores = ScoredTeacher(scores.indices, scores.values)
+    given_scores = TopKTeacher(scores.indices, scores.values)
     one, other = (
         distill(*parts, teacher, spec(kind, support)) for teacher in (whole, given_scores)
     )
@@ -117,10 +115,10 @@ def test_scores_of_an_engine_give_what_the_whole_teacher_gives(kind, support):
 @pytest.mark.parametrize("top_k", [V, V + 5])
 @pytest.mark.parametrize("support", ["top_k", "tail"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_as_many_tokens_as_the_vocabulary_has_are_the_whole_of_it(kind, support, top_k):
+def test_top_k_of_the_vocabulary_size_equals_full_support(kind, support, top_k):
     parts, teacher = tensors()
-    narrow = distill(*parts, WholeTeacher(*teacher), spec(kind, support, top_k=top_k))
-    full = distill(*parts, WholeTeacher(*teacher), spec(kind))
+    narrow = distill(*parts, FullTeacher(*teacher), spec(kind, support, top_k=top_k))
+    full = distill(*parts, FullTeacher(*teacher), spec(kind))
     torch.testing.assert_close(narrow, full, rtol=1e-5, atol=1e-5)
 
 
@@ -139,7 +137,7 @@ def test_a_tail_sees_what_renormalising_hides():
     # The same odds among the top two, but the student keeps half of its mass elsewhere.
     teacher = torch.tensor([[0.6, 0.3, 0.05, 0.05]]).log()
     student = torch.tensor([[1 / 3, 1 / 6, 1 / 4, 1 / 4]]).log()
-    whole = WholeTeacher(teacher, torch.eye(4), None)
+    whole = FullTeacher(teacher, torch.eye(4), None)
     hidden, head = student, torch.eye(4)
     hidden_mass = distill(hidden, head, None, whole, spec(support="top_k", top_k=2))
     seen = distill(hidden, head, None, whole, spec(support="tail", top_k=2))
@@ -149,15 +147,15 @@ def test_a_tail_sees_what_renormalising_hides():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_whose_mass_rounds_to_one_leave_a_finite_rest(kind):
-    scores = ScoredTeacher(torch.tensor([[1, 0]]), torch.tensor([[-1e-7, -20.0]]))
+def test_top_k_whose_mass_rounds_to_one_leaves_a_finite_tail(kind):
+    scores = TopKTeacher(torch.tensor([[1, 0]]), torch.tensor([[-1e-7, -20.0]]))
     loss = distill(torch.zeros(1, 4), torch.randn(4, 4), None, scores, spec(kind, "tail", top_k=2))
     assert 0 <= float(loss) < math.inf
 
 
 def test_a_frozen_head_gets_no_gradient():
     (hidden, weight, _), teacher = tensors()
-    loss = distill(hidden, weight.detach(), None, WholeTeacher(*teacher), spec())
+    loss = distill(hidden, weight.detach(), None, FullTeacher(*teacher), spec())
     (gradient,) = torch.autograd.grad(loss, [hidden])
     assert gradient.shape == hidden.shape
 
@@ -165,23 +163,23 @@ def test_a_frozen_head_gets_no_gradient():
 def test_a_teacher_of_other_positions_or_another_vocabulary_is_refused():
     parts, (hidden, weight, bias) = tensors()
     with pytest.raises(ValueError, match="4 target positions, the student 5"):
-        distill(*parts, WholeTeacher(hidden[:4], weight, bias), spec())
+        distill(*parts, FullTeacher(hidden[:4], weight, bias), spec())
     with pytest.raises(ValueError, match="11 tokens in its vocabulary, the student 12"):
-        distill(*parts, WholeTeacher(hidden, weight[:11], bias[:11]), spec())
+        distill(*parts, FullTeacher(hidden, weight[:11], bias[:11]), spec())
 
 
-def test_no_more_than_one_chunk_of_logits_is_ever_whole(monkeypatch):
+def test_only_one_chunk_of_logits_exists_at_a_time(monkeypatch):
     sizes = []
-    loss_and_gradient = divergences._slope
+    loss_and_gradient = divergences._loss_and_gradient
 
     def noted(logits_CV, teacher, loss):
         sizes.append(tuple(logits_CV.shape))
         return loss_and_gradient(logits_CV, teacher, loss)
 
-    monkeypatch.setattr(divergences, "_slope", noted)
+    monkeypatch.setattr(divergences, "_loss_and_gradient", noted)
     monkeypatch.setattr(divergences, "CHUNK_NUMBERS", 2 * V + 3)
     parts, teacher = tensors()
-    distill(*parts, WholeTeacher(*teacher), spec())
+    distill(*parts, FullTeacher(*teacher), spec())
     assert sizes == [(2, V), (2, V), (1, V)]
 
 
@@ -197,7 +195,7 @@ losses = st.builds(
 
 def between(student, teacher, loss: Divergence) -> float:
     eye = torch.eye(V)
-    whole = WholeTeacher(torch.tensor([teacher]), eye, None)
+    whole = FullTeacher(torch.tensor([teacher]), eye, None)
     return float(distill(torch.tensor([student]), eye, None, whole, loss))
 
 
@@ -213,13 +211,13 @@ def test_a_divergence_is_never_negative_and_a_jsd_at_most_the_entropy_of_its_mix
 
 @settings(max_examples=60, deadline=None)
 @given(logits, losses)
-def test_equal_distributions_diverge_by_nothing(s, loss):
+def test_equal_distributions_have_zero_divergence(s, loss):
     assert between(s, [x + 1.0 for x in s], loss) == pytest.approx(0.0, abs=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
 @given(logits, st.sampled_from(KINDS))
-def test_different_distributions_diverge(s, kind):
+def test_different_distributions_have_positive_divergence(s, kind):
     # The likeliest token of one is made a tenth as likely as before.
     index = max(range(V), key=lambda i: s[i])
     other = [x - (2.3 if i == index else 0.0) for i, x in enumerate(s)]

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from common.config.sections import LearnerSettings
 from common.methods import NLL
-from learner.checkpoint import Writer, existing
+from learner.checkpoint import existing
+from learner.checkpoint_writer import CheckpointWriter
 from learner.engine import TrainingEngine
 from learner.packing import pack
 
@@ -43,7 +44,7 @@ def step(engine: TrainingEngine, lr: float = 1e-2) -> tuple[float, float]:
     return engine.step(ROWS, NUM_TARGETS, lr)
 
 
-def test_steps_are_those_of_adamw_with_clipping_and_decay_of_matrices_only(tiny_llama):
+def test_steps_equal_adamw_with_clipping_and_decay_of_matrices_only(tiny_llama):
     model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
@@ -94,10 +95,10 @@ def test_masters_keep_what_bfloat16_weights_round_away(tiny_llama):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_resumed_engine_goes_on_exactly(tiny_llama, tmp_path, dtype):
+def test_a_resumed_engine_continues_exactly(tiny_llama, tmp_path, dtype):
     engine = engine_of(tiny_llama, dtype=dtype, average=0.9)
     step(engine)
-    writer = Writer(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
+    writer = CheckpointWriter(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
     writer.begin(engine, 1)
     writer.wait()
     expected = step(engine)
@@ -108,10 +109,10 @@ def test_a_resumed_engine_goes_on_exactly(tiny_llama, tmp_path, dtype):
     torch.testing.assert_close(resumed._average, engine._average, rtol=0, atol=0)
 
 
-def test_the_exported_folder_loads_and_answers_like_the_trained_model(tiny_llama, tmp_path):
+def test_the_exported_folder_loads_and_computes_like_the_trained_model(tiny_llama, tmp_path):
     engine = engine_of(tiny_llama)
     step(engine)
-    writer = Writer(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
+    writer = CheckpointWriter(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
     writer.begin(engine, 1)
     writer.wait()
     (found,) = existing(tmp_path / "runs")
@@ -147,7 +148,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(tiny_llama):
     assert engine._backend.num_updates == 2
 
 
-def test_adapters_alone_are_trained_and_exported_merged_and_by_themselves(tiny_llama, tmp_path):
+def test_only_adapters_are_trained_and_exported_both_merged_and_alone(tiny_llama, tmp_path):
     peft = pytest.importorskip("peft", reason="optional: pip install peft")
     engine = engine_of(tiny_llama, lora={"rank": 4, "alpha": 8.0}, average=0.5)
     frozen = {name: weight for name, weight in weights(engine).items() if "lora" not in name}
@@ -155,7 +156,7 @@ def test_adapters_alone_are_trained_and_exported_merged_and_by_themselves(tiny_l
         step(engine)
     for name, weight in frozen.items():
         torch.testing.assert_close(weights(engine)[name], weight, rtol=0, atol=0)
-    writer = Writer(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
+    writer = CheckpointWriter(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
     writer.begin(engine, 2)
     writer.wait()
     folder = tmp_path / "runs/step_2"
@@ -172,7 +173,7 @@ def test_adapters_alone_are_trained_and_exported_merged_and_by_themselves(tiny_l
 
 
 @pytest.mark.parametrize("extra", [{}, {"average": 0.5}, {"lora": {"rank": 2}}])
-def test_the_policy_is_the_student_as_it_is_now_with_adapters_merged(tiny_llama, extra):
+def test_the_policy_is_the_current_student_with_adapters_merged(tiny_llama, extra):
     engine = engine_of(tiny_llama, **extra)
     before = {name: weight.clone() for name, weight in engine.policy()}
     step(engine)

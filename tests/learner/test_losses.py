@@ -13,7 +13,7 @@ def whole(hidden, weight, bias, targets):
 
 @pytest.mark.parametrize("chunk", [3, 7, 40], ids=["a rest", "several", "one chunk"])
 @pytest.mark.parametrize("biased", [False, True], ids=["no bias", "bias"])
-def test_the_loss_and_its_gradients_are_those_of_float64_cross_entropy(chunk, biased, monkeypatch):
+def test_the_loss_and_its_gradients_equal_float64_cross_entropy(chunk, biased, monkeypatch):
     monkeypatch.setattr(losses, "CHUNK_NUMBERS", 100 * chunk + 99)
     torch.manual_seed(0)
     hidden = torch.randn(40, 16, requires_grad=True)
@@ -28,7 +28,7 @@ def test_the_loss_and_its_gradients_are_those_of_float64_cross_entropy(chunk, bi
         torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-5)
 
 
-def test_in_bfloat16_the_sum_is_float32s_and_a_frozen_head_has_no_gradient():
+def test_in_bfloat16_the_sum_is_float32_and_a_frozen_head_has_no_gradient():
     torch.manual_seed(0)
     hidden = torch.randn(500, 16).bfloat16().requires_grad_()
     weight = torch.randn(100, 16).bfloat16()

@@ -9,7 +9,7 @@ from learner.norms import fuse
 
 
 @pytest.mark.parametrize("kind", [LlamaRMSNorm, Qwen3RMSNorm])
-def test_values_and_gradients_are_those_of_the_model_s_own(kind):
+def test_values_and_gradients_equal_the_models_own(kind):
     torch.manual_seed(0)
     module, own = kind(16, eps=1e-5), kind(16, eps=1e-5)
     with torch.no_grad():

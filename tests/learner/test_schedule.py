@@ -13,7 +13,7 @@ def test_warm_up_rises_linearly_from_the_first_step():
     assert rates([1, 2, 4, 5], 100, warmup_steps=4) == [0.2, 0.4, 0.8, 0.8]
 
 
-def test_a_constant_rate_stays():
+def test_a_constant_rate_does_not_change():
     assert rates([1, 50, 100], 100) == [0.8, 0.8, 0.8]
 
 

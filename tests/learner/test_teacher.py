@@ -34,7 +34,7 @@ def one_rank(monkeypatch, tmp_path):
 
 
 def learner(folder, method, **settings):
-    """An engine and what it is given each step."""
+    """An engine, and its rows and teacher inputs for each step."""
     chosen = LearnerSettings(
         **{"device": "cpu", "dtype": "float32", "row_tokens": 32, "weight_decay": 0.0, **settings}
     )
@@ -57,7 +57,7 @@ def logits(model, prompt, target):
     [{}, {"pack": False}, {"pack": False, "micro_batch": 4}, {"share_prompts": False}],
     ids=["packed", "single", "micro-batch 4", "prompts apart"],
 )
-def test_steps_are_those_of_plain_transformers(tiny_llama, settings):
+def test_steps_equal_plain_transformers(tiny_llama, settings):
     method = ContextDistill(divergence="mixed", weight=0.3)
     engine, rows, teacher_inputs = learner(tiny_llama, method, clip=0.5, **settings)
     student, teacher = (
@@ -80,7 +80,7 @@ def test_steps_are_those_of_plain_transformers(tiny_llama, settings):
         )
 
 
-def test_a_teacher_that_sees_no_more_than_the_student_has_nothing_to_say(tiny_llama, monkeypatch):
+def test_a_teacher_with_the_students_prompt_gives_no_gradient(tiny_llama, monkeypatch):
     for index, (prompt, _) in enumerate(EXAMPLES):
         monkeypatch.setitem(EXPERT, str(index), prompt)
     engine, rows, teacher_inputs = learner(tiny_llama, ContextDistill())
@@ -89,7 +89,7 @@ def test_a_teacher_that_sees_no_more_than_the_student_has_nothing_to_say(tiny_ll
     assert norm < 1e-5
 
 
-def test_the_reference_stays_as_it_was_and_the_student_comes_closer(tiny_llama):
+def test_the_reference_does_not_change_and_the_student_comes_closer(tiny_llama):
     engine, rows, teacher_inputs = learner(tiny_llama, ContextDistill())
     before = [p.clone() for p in engine._reference._model.parameters()]
     losses = [engine.step(rows, NUM_TARGETS, 1e-3, teacher_inputs)[0] for _ in range(8)]
@@ -100,12 +100,12 @@ def test_the_reference_stays_as_it_was_and_the_student_comes_closer(tiny_llama):
 
 
 @pytest.mark.parametrize("support", ["top_k", "tail"])
-def test_scores_that_came_with_the_rollouts_train_like_the_frozen_copy(tiny_llama, support):
+def test_teacher_scores_of_the_rollouts_train_like_the_frozen_copy(tiny_llama, support):
     here, rows, teacher_inputs = learner(tiny_llama, ContextDistill(support=support, top_k=5))
     scores = []
     for row, teacher_input in zip(rows, teacher_inputs, strict=True):
-        said = here._reference.read(teacher_input)
-        log_p = (said.hidden_KD @ said.weight_VD.T).log_softmax(-1).topk(5)
+        full = here._reference.forward(teacher_input)
+        log_p = (full.hidden_KD @ full.weight_VD.T).log_softmax(-1).topk(5)
         assert len(log_p.indices) == len(row.targets_K)
         scores.append(TeacherTopK(log_p.indices.numpy(), log_p.values.numpy()))
     there, _, _ = learner(tiny_llama, ContextDistill(support=support, top_k=5, teacher="engine"))
@@ -117,7 +117,7 @@ def test_scores_that_came_with_the_rollouts_train_like_the_frozen_copy(tiny_llam
 
 
 @pytest.mark.parametrize("teacher", ["learner", "engine"])
-def test_a_row_that_counts_nothing_asks_the_teacher_nothing(tiny_llama, teacher):
+def test_an_empty_row_needs_no_teacher_inputs(tiny_llama, teacher):
     method = ContextDistill(support="tail", teacher=teacher)
     engine, _, _ = learner(tiny_llama, method)
     assert engine.step([None], 1, 1e-3) == (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""The teacher's target positions are the student's, whatever the packing of either."""
+"""The teacher's target positions match the student's for any packing of either."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def rows(settings: LearnerSettings, rollouts=ROLLOUTS):
 
 
 @given(st.booleans(), st.booleans(), st.integers(1, 4), st.permutations(ROLLOUTS))
-def test_each_target_is_read_once_after_its_own_expert_prompt(pack, share, micro, rollouts):
+def test_each_target_occurs_once_after_its_own_expert_prompt(pack, share, micro, rollouts):
     settings = LearnerSettings(
         device="cpu", pack=pack, share_prompts=share, micro_batch=micro, row_tokens=32
     )
     for row in rows(settings, rollouts):
-        reading = forward_inputs(EXPERT.__getitem__, settings)(row, rollouts)
-        targets = np.concatenate([read.targets_K for read in reading.rows])
-        assert targets[reading.order_K].tolist() == row.targets_K.tolist()
+        inputs = forward_inputs(EXPERT.__getitem__, settings)(row, rollouts)
+        targets = np.concatenate([read.targets_K for read in inputs.rows])
+        assert targets[inputs.order_K].tolist() == row.targets_K.tolist()
         assert len(targets) == len(row.targets_K)
-        for read in reading.rows:
+        for read in inputs.rows:
             first = {rollouts[row.members[m]].target_ids[0] for m in read.members}
             at = {int(t): int(p) for t, p in zip(read.targets_K, read.predict_K, strict=True)}
             for member in read.members:
@@ -59,7 +59,7 @@ def test_each_target_is_read_once_after_its_own_expert_prompt(pack, share, micro
             assert len(first) == len(read.members)
 
 
-def test_equal_expert_prompts_are_paid_once():
+def test_equal_expert_prompts_are_computed_once():
     settings = LearnerSettings(device="cpu", row_tokens=256)
     (row,) = rows(settings)
     (read,) = forward_inputs(EXPERT.__getitem__, settings)(row, ROLLOUTS).rows
@@ -67,18 +67,18 @@ def test_equal_expert_prompts_are_paid_once():
     assert len(read.inputs_T) == 46 + 7
 
 
-def test_a_teacher_of_other_targets_is_refused():
+def test_a_teacher_with_other_targets_is_an_error():
     settings = LearnerSettings(device="cpu")
     (row,) = rows(settings)
     changed = [*ROLLOUTS[:3], rollout(LONG, PROMPTS[3], [7, 8, 9, 13]), ROLLOUTS[4]]
-    with pytest.raises(ValueError, match="targets are not the student's"):
+    with pytest.raises(ValueError, match="targets differ from the student's"):
         forward_inputs(EXPERT.__getitem__, settings)(row, changed)
     shorter = [*ROLLOUTS[:3], rollout(LONG, PROMPTS[3], [7, 8, 9]), ROLLOUTS[4]]
     with pytest.raises(ValueError, match="11 target positions, the student 12"):
         forward_inputs(EXPERT.__getitem__, settings)(row, shorter)
 
 
-def test_scores_stand_in_the_order_of_the_row():
+def test_top_k_follows_the_order_of_the_row():
     def scores(target):
         ids = [token for t in target for token in (t, t + 100)]
         return struct.pack(f"<{len(ids)}i{len(ids)}f", *ids, *(-0.5 * id_ for id_ in ids))

@@ -12,13 +12,13 @@ from learner.tracking import Trackers
     ("package", "settings"),
     [("tensorboardX", {"tensorboard": True}), ("wandb", {"wandb": "facts"})],
 )
-def test_a_missing_package_is_named_with_the_remedy(tmp_path, monkeypatch, package, settings):
+def test_a_missing_package_is_reported_with_the_remedy(tmp_path, monkeypatch, package, settings):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"{package} is not installed; run 'pip install {package}'"):
         Trackers(LearnerSettings(device="cpu", **settings), RunDir(tmp_path))
 
 
-def test_wandb_gets_the_run_under_its_name_and_each_step(tmp_path, monkeypatch):
+def test_wandb_gets_the_runs_name_and_each_step(tmp_path, monkeypatch):
     calls = []
 
     class Wandb:

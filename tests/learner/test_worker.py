@@ -1,4 +1,4 @@
-"""The loop's order of steps, checkpoints and commits, with a queue and an engine of a few lines."""
+"""The loop's order of steps, checkpoints and commits, with a fake queue and engine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import torch
 from common.config.sections import LearnerSettings
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
-from learner.checkpoint import TrainingState, existing
-from learner.worker import Batch, Learner
+from learner.checkpoint import existing
+from learner.checkpoint_writer import TrainingState
+from learner.interfaces import Batch
+from learner.worker import Learner
 
 
 class Queue:
-    """Two exposures a step for a number of steps; remembers what was committed."""
+    """Two exposures a step for a number of steps; records commits."""
 
     def __init__(self, run: RunDir, steps: int) -> None:
         self._run, self._steps = run, steps
@@ -40,7 +42,7 @@ class Queue:
 
 
 class Engine:
-    """Steps whose gradient norms are given."""
+    """Returns the given gradient norms."""
 
     def __init__(self, norms: list[float]) -> None:
         self._norms = iter(norms)
@@ -71,11 +73,11 @@ def learner(
 ) -> tuple[Learner, Queue, Engine, RunDir, list]:
     run = RunDir(tmp_path / "run")
     run.create()
-    queue, engine, said = Queue(run, len(norms)), Engine(norms), []
+    queue, engine, lines = Queue(run, len(norms)), Engine(norms), []
     chosen = LearnerSettings(
         **{"device": "cpu", "batch_size": 2, "checkpoint_every": 2, **settings}
     )
-    return Learner(engine, queue, chosen, run, tmp_path, 0, said.append), queue, engine, run, said
+    return Learner(engine, queue, chosen, run, tmp_path, 0, lines.append), queue, engine, run, lines
 
 
 def test_steps_are_committed_after_their_checkpoint_is_complete(tmp_path):
@@ -87,30 +89,30 @@ def test_steps_are_committed_after_their_checkpoint_is_complete(tmp_path):
     assert lines[0]["exposures"] == [["f1-0", 0, 0], ["f1-1", 0, 0]]
 
 
-def test_a_second_learner_resumes_from_the_last_commit_and_forgets_later_steps(tmp_path):
+def test_a_second_learner_resumes_from_the_last_commit_and_drops_later_steps(tmp_path):
     learner(tmp_path, [1.0] * 3)[0].run()
     with (tmp_path / "run/steps.jsonl").open("a") as file:
         file.write(json.dumps({"step": 4, "exposures": []}) + "\n")
-    worker, queue, engine, run, said = learner(tmp_path, [1.0] * 3)
+    worker, queue, engine, run, lines = learner(tmp_path, [1.0] * 3)
     assert worker.run() == 3
     assert (queue.restored, engine.loaded) == ([3], ["step_3"])
-    assert said == ["learner resumes from step 3"]
+    assert lines == ["learner resumes from step 3"]
     assert len(run.steps.read_text().splitlines()) == 3
 
 
-def test_a_step_without_a_finite_gradient_is_consumed_and_written_down_as_skipped(tmp_path):
-    worker, queue, _, run, said = learner(tmp_path, [1.0, math.inf, 1.0])
+def test_a_step_with_a_non_finite_gradient_is_consumed_and_logged_as_skipped(tmp_path):
+    worker, queue, _, run, lines = learner(tmp_path, [1.0, math.inf, 1.0])
     assert worker.run() == 3
     assert queue.committed == [2, 3]
     second = json.loads(run.steps.read_text().splitlines()[1])
     assert second["skipped"] is True
     assert "loss" not in second
     assert len(second["exposures"]) == 2
-    assert said == ["step 2 is skipped: its gradient is not finite"]
+    assert lines == ["step 2 is skipped: its gradient is not finite"]
     assert worker.snapshot()["mixsd_learner_skipped_total"] == 1
 
 
-def test_too_many_skipped_steps_in_a_row_end_the_run_and_a_good_one_starts_the_count_anew(tmp_path):
+def test_too_many_skipped_steps_in_a_row_end_the_run_and_a_good_one_resets_the_count(tmp_path):
     norms = [math.inf, 1.0, math.inf, math.inf]
     worker, *_ = learner(tmp_path, norms, max_skipped=1)
     with pytest.raises(FloatingPointError, match=r"2 steps in a row, up to step 4"):
@@ -127,14 +129,14 @@ def test_a_failed_background_write_stops_the_loop_before_any_commit(tmp_path):
 
 
 class Publisher:
-    """Every second version is due; remembers what was published between which batches."""
+    """Every second version is due; records the order of publications and batches."""
 
     def __init__(self, queue: Queue) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         sample = queue.sample
 
         def noted(step: int) -> Batch:
-            self.told.append(f"batch {step}")
+            self.calls.append(f"batch {step}")
             return sample(step)
 
         queue.sample = noted
@@ -144,17 +146,17 @@ class Publisher:
 
     def publish(self, version: int, weights) -> dict[str, float]:
         assert [name for name, _ in weights()] == ["w"]
-        self.told.append(f"weights {version}")
+        self.calls.append(f"weights {version}")
         return {"write": 0.5}
 
     def check(self) -> None: ...
 
 
-def test_weights_are_published_when_due_before_the_next_batch_is_asked_for(tmp_path):
+def test_weights_are_published_when_due_before_the_next_batch_is_requested(tmp_path):
     worker, queue, *_ = learner(tmp_path, [1.0] * 3)
     publisher = worker._publisher = Publisher(queue)
     worker.run()
-    assert publisher.told == [
+    assert publisher.calls == [
         # Whether there is anything to train, then the batch itself.
         *("batch 1", "weights 0", "batch 1"),
         *("batch 2", "weights 2", "batch 3", "batch 4"),
@@ -163,20 +165,20 @@ def test_weights_are_published_when_due_before_the_next_batch_is_asked_for(tmp_p
     assert worker.snapshot()["mixsd_learner_publish_seconds"] == {"write": 0.5}
 
 
-def test_a_resumed_learner_publishes_where_it_resumes_though_none_is_due(tmp_path):
+def test_a_resumed_learner_publishes_at_once_though_no_version_is_due(tmp_path):
     learner(tmp_path, [1.0] * 3)[0].run()
     worker, queue, *_ = learner(tmp_path, [1.0] * 4)
     publisher = worker._publisher = Publisher(queue)
     worker.run()
-    assert publisher.told[:3] == ["batch 4", "weights 3", "batch 4"]
+    assert publisher.calls[:3] == ["batch 4", "weights 3", "batch 4"]
 
 
-def test_a_learner_that_resumes_when_all_is_trained_publishes_to_nobody(tmp_path):
+def test_a_learner_that_resumes_when_all_is_trained_publishes_nothing(tmp_path):
     learner(tmp_path, [1.0] * 3)[0].run()
     worker, queue, *_ = learner(tmp_path, [1.0] * 3)
     publisher = worker._publisher = Publisher(queue)
     worker.run()
-    assert publisher.told == ["batch 4", "batch 4"]
+    assert publisher.calls == ["batch 4", "batch 4"]
 
 
 def test_event_files_hold_the_steps(tmp_path):

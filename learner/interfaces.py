@@ -1,0 +1,59 @@
+"""What the learner's loop needs from the rest: the queue, a training engine, a publisher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from learner.checkpoint_writer import StateSource
+from learner.packing import Row
+from learner.teacher_inputs import TeacherInputs
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The queue's reply to a request for the batch of a step.
+
+    ``ready``  false: wait and request it again; true without ``items``: training is over
+    ``items``  (epoch, packed rollout) pairs
+    ``total``  training examples of the whole run, once they are known
+    """
+
+    ready: bool
+    items: list[tuple[int, bytes]]
+    total: int | None
+
+
+class BatchSource(Protocol):
+    """The part of the replay queue that the learner uses."""
+
+    def sample(self, step: int) -> Batch: ...
+    def commit(self, step: int) -> None: ...
+    def restore(self, step: int) -> None: ...
+    def last_step(self) -> int: ...
+
+
+class Trainer(StateSource, Protocol):
+    """The part of :class:`learner.engine.TrainingEngine` that the learner uses."""
+
+    def step(
+        self,
+        rows: Sequence[Row | None],
+        num_target_tokens: int,
+        lr: float,
+        teacher_inputs: Sequence[TeacherInputs | None] = (),
+    ) -> tuple[float, float]: ...
+    def load_state(self, folder: Path) -> None: ...
+    def policy(self) -> Iterator[tuple[str, Any]]: ...
+
+
+class WeightPublisher(Protocol):
+    """Sends the student's weights to its engines (see ``common.weight_sync``)."""
+
+    def is_due(self, version: int) -> bool: ...
+    def publish(
+        self, version: int, weights: Callable[[], Iterable[tuple[str, Any]]]
+    ) -> dict[str, float]: ...
+    def check(self) -> None: ...
