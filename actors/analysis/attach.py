@@ -33,9 +33,9 @@ def add_analyses(
         say: told why Fisher alignment is not measured.
     """
     settings = materials.settings
-    completion = BatchRunner(engine, settings.slots)
+    batch = BatchRunner(engine, settings.slots)
     evaluator.analyses.append(
-        NllCheck(completion, evaluator.hold, base, results, rollouts, materials.seed)
+        NllCheck(batch, evaluator.hold, base, results, rollouts, materials.seed)
     )
     if settings.fisher is None:
         return

@@ -24,7 +24,7 @@ class NllCheck:
     """Scores a sample of the run's targets again, once there will be no more of them.
 
     Args:
-        completion: of the evaluator's engine.
+        batch: runs on the evaluator's engine.
         hold: puts a target's weights into that engine.
         base: the reference weights.
         results: where the result goes.
@@ -36,14 +36,14 @@ class NllCheck:
 
     def __init__(
         self,
-        completion: BatchRunner,
+        batch: BatchRunner,
         hold: Callable[[EvaluatedModel], None],
         base: EvaluatedModel,
         results: Results,
         rollouts: Callable[[], list[Rollout]],
         seed: int,
     ) -> None:
-        self._completion = completion
+        self._batch = batch
         self._hold = hold
         self._base = base
         self._results = results
@@ -66,7 +66,7 @@ class NllCheck:
             if held and self._results.find(*wanted) is None:
                 self._hold(self._base)
                 pairs = [(r.prompt_ids, r.target_ids) for r in self._sample]
-                scored = self._completion.score(pairs)
+                scored = self._batch.score(pairs)
                 found = compare([r.base_logprobs for r in self._sample], scored)
                 result = {"scores": {}, "analyses": {self.name: found}}
                 self._results.write(*wanted, result, [])

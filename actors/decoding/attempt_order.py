@@ -1,8 +1,7 @@
 """The attempts of one fact: which may start, which can no longer win, which has won.
 
-Several may be on their way at once and finish in any order; the winner is the
-first accepted one *in attempt order*, so the result does not depend on timing.
-Pure bookkeeping: knows neither tokens nor verdicts.
+Several may be in flight and finish in any order; the winner is the first accepted one
+*in attempt order*, so the result does not depend on timing. Pure bookkeeping.
 """
 
 from __future__ import annotations
@@ -24,30 +23,30 @@ class AttemptOrder:
 
     @property
     def winner(self) -> int | None:
-        """The accepted attempt that no earlier one can beat any more."""
+        """The accepted attempt, once no earlier one can still be accepted."""
         if self._accepted is None or any(number < self._accepted for number in self.running):
             return None
         return self._accepted
 
     @property
     def is_exhausted(self) -> bool:
-        """All have failed."""
+        """Whether all attempts have failed."""
         return self._accepted is None and self._next == self.limit and not self.running
 
     def start(self) -> int:
-        """Begin the next attempt; its number."""
+        """Begin the next attempt; returns its number."""
         assert self.may_start
         self.running.add(self._next)
         self._next += 1
         return self._next - 1
 
     def finish(self, attempt: int, accepted: bool) -> list[int]:
-        """Note a verdict; the attempts that it makes pointless, which no longer run."""
+        """Record a verification result; returns the attempts that it ends, which no longer run."""
         self.running.remove(attempt)
         if accepted:
-            # Whatever is accepted while others run comes before an earlier find.
+            # Only attempts before an accepted one are still running, so this one precedes it.
             self._accepted = attempt
-            pointless = sorted(number for number in self.running if number > attempt)
-            self.running.difference_update(pointless)
-            return pointless
+            beaten = sorted(number for number in self.running if number > attempt)
+            self.running.difference_update(beaten)
+            return beaten
         return []

@@ -1,13 +1,12 @@
-"""Mixed decoding: two sessions a rollout that hand over the pen.
+"""The mixed decoder: naive and expert requests alternate on one sequence.
 
-An attempt's picks are known ahead, so they form runs of equal picks. The side
-whose turn it is generates exactly its run; then the other side continues from
-the tokens it has not seen. Relay decides who generates next and from where,
-and admits an attempt only when the side that generates has room in the KV
-cache for all that it may draw; the waiting side's session lives in what is
-left, and the engine may drop it.
+An attempt's picks are known ahead and form segments of equal picks. One side generates
+exactly its segment; then the other side continues from the tokens that it has not seen.
+The decoder selects the next side and its context. It admits an attempt only if the KV
+budget holds all tokens that the generating side may draw; the waiting side's session uses
+what is left, and the engine may evict it.
 
-Relay does not know facts, verdicts or retries.
+The decoder knows nothing of facts, verification or retries.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from actors.inference.requests import EngineOutput, Sampling, TopLogprobs
 
 
 class DecodingEngine(Protocol):
-    """What relay needs of :class:`actors.inference.engine.Engine`."""
+    """The part of :class:`actors.inference.engine.Engine` that the decoder uses."""
 
     num_blocks: int
     max_model_len: int
@@ -46,14 +45,14 @@ class DecodingEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a target: a prompt a side and who draws which token.
+    """One try at a target: a prompt for each side, and which side draws which token.
 
-    ``sampling(position)`` tells how the run that begins there is drawn.
-    ``known`` is where the attempt begins: tokens that need not be drawn again.
-    ``protects`` is that of :class:`actors.decoding.picks.SegmentSchedule`. ``settled`` is asked
-    at its start and after every run, with the tokens so far: True ends the attempt.
-    Attempts of one ``prefix_group`` have the same prompts and take up each other's
-    sessions, which stay until :meth:`MixedDecoder.disband`; empty: alone.
+    ``sampling(position)`` returns the sampling of the segment that begins there.
+    ``known`` holds the first tokens, which need not be drawn again.
+    ``protects`` is that of :class:`actors.decoding.picks.SegmentSchedule`. ``settled`` is
+    called with the tokens so far, at the start and after every segment: True ends the attempt.
+    Attempts of one ``prefix_group`` have the same prompts and reuse each other's sessions,
+    which stay until :meth:`MixedDecoder.release_group`; empty: no reuse.
     """
 
     key: str
@@ -71,7 +70,7 @@ class Attempt:
 class FinishedAttempt:
     """A finished attempt; ``complete`` if a stop token ended it.
 
-    The first ``num_known`` of its tokens were known before.
+    The first ``num_known`` tokens were known before.
     """
 
     key: str
@@ -86,7 +85,7 @@ class FinishedAttempt:
 class ScoredTarget:
     """Log-probabilities of a target's tokens given prompt and prefix, nats.
 
-    ``top``: the likeliest tokens there, where they were asked for.
+    ``top``: the likeliest tokens there, if requested.
     """
 
     key: str
@@ -97,10 +96,10 @@ class ScoredTarget:
 @dataclass(slots=True)
 class _Active:
     attempt: Attempt
-    plan: SegmentSchedule
+    schedule: SegmentSchedule
     blocks: int
     drawn: DrawnTokens
-    run: Segment | None = None
+    segment: Segment | None = None
     # Side -> the key of its session.
     sessions: dict[bool, str] = field(default_factory=dict)
 
@@ -117,8 +116,8 @@ class _Scoring:
 class MixedDecoder:
     """Keeps up to ``slots`` attempts in flight on one engine.
 
-    Scoring requests wait until no attempt does, so that they fill idle slots
-    instead of delaying decoding.
+    Scoring requests start only if no attempt waits: they fill idle slots and do not delay
+    decoding.
     """
 
     def __init__(self, engine: DecodingEngine, slots: int) -> None:
@@ -126,16 +125,16 @@ class MixedDecoder:
         self._slots = slots
         self._free_blocks = engine.num_blocks
         self._waiting: deque[_Active] = deque()
-        # Attempts that ended with what was known; they take no slot.
+        # Attempts whose known tokens are all they need; they take no slot.
         self._known: list[_Active] = []
         self._to_score: deque[_Scoring] = deque()
         self._active: dict[str, _Active] = {}
         # By the session that generates.
         self._generating: dict[str, _Active] = {}
-        # Family -> side -> sessions that no attempt uses.
+        # Prefix group -> side -> sessions that no attempt uses.
         self._idle_sessions: dict[str, dict[bool, list[str]]] = {}
         self._scoring: dict[str, _Scoring] = {}
-        # Of the tokens that the last step computed, the part that scoring asked for.
+        # Scored tokens as a fraction of all scheduled tokens of the last step.
         self.scoring_share = 0.0
 
     @property
@@ -150,34 +149,34 @@ class MixedDecoder:
 
     @property
     def idle(self) -> bool:
-        """Nothing is submitted that has not come out."""
+        """Whether all that was submitted has finished."""
         return self.num_requests == 0
 
     def submit(self, attempt: Attempt) -> None:
         """Queue an attempt.
 
         Raises:
-            EngineError: it could not run even alone.
+            EngineError: it cannot run even alone.
         """
         longest = max(len(attempt.naive_prompt), len(attempt.expert_prompt)) + len(attempt.picks)
         self._check_context(attempt.key, longest)
         known = attempt.known
         drawn = DrawnTokens(list(known.token_ids), list(known.logprobs), list(known.naive))
-        plan = SegmentSchedule(attempt.picks, attempt.protects)
+        schedule = SegmentSchedule(attempt.picks, attempt.protects)
         # One side generates at a time, and only a side that may draw; the
-        # engine may drop the other's session.
+        # engine may evict the other's session.
         blocks = max(
             (
                 self._engine.blocks_for(len(prompt) + len(attempt.picks))
                 for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt))
-                if plan.may_draw(naive, len(drawn.token_ids))
+                if schedule.may_draw(naive, len(drawn.token_ids))
             ),
             default=0,
         )
         self._check_blocks(attempt.key, blocks)
-        active = _Active(attempt, plan, blocks, drawn)
-        active.run = self._next_run(active)
-        if active.run is None:
+        active = _Active(attempt, schedule, blocks, drawn)
+        active.segment = self._next_segment(active)
+        if active.segment is None:
             self._known.append(active)
         else:
             self._waiting.append(active)
@@ -188,7 +187,7 @@ class MixedDecoder:
         """Queue a scoring pass over ``target`` given ``prompt``; ``top`` likeliest tokens too.
 
         Raises:
-            EngineError: it could not run even alone.
+            EngineError: it cannot run even alone.
         """
         token_ids = [*prompt, *target]
         self._check_context(key, len(token_ids) + 1)
@@ -197,7 +196,7 @@ class MixedDecoder:
         self._to_score.append(_Scoring(key, token_ids, len(prompt), blocks, top))
 
     def step(self) -> list[FinishedAttempt | ScoredTarget]:
-        """Admit what has room, run one engine iteration, return what finished."""
+        """Admit what fits, run one engine iteration, return what finished."""
         self._admit()
         scored = sum(len(scoring.token_ids) for scoring in self._scoring.values())
         self.scoring_share = scored / max(1, scored + len(self._active))
@@ -205,31 +204,31 @@ class MixedDecoder:
             self._drawn(active) for active in self._known
         ]
         self._known.clear()
-        for segment in self._engine.step() if self._active or self._scoring else ():
-            if segment.key in self._scoring:
-                results.append(self._end_scoring(segment))
+        for output in self._engine.step() if self._active or self._scoring else ():
+            if output.key in self._scoring:
+                results.append(self._end_scoring(output))
                 continue
-            active = self._generating.pop(segment.key)
-            assert active.run is not None
-            drew_naive, drawn = active.run.naive, active.drawn
-            drawn.token_ids += segment.token_ids
-            drawn.logprobs += segment.logprobs
-            drawn.naive += [int(drew_naive)] * len(segment.token_ids)
-            active.run = self._next_run(active)
-            if active.run is None:
+            active = self._generating.pop(output.key)
+            assert active.segment is not None
+            drew_naive, drawn = active.segment.naive, active.drawn
+            drawn.token_ids += output.token_ids
+            drawn.logprobs += output.logprobs
+            drawn.naive += [int(drew_naive)] * len(output.token_ids)
+            active.segment = self._next_segment(active)
+            if active.segment is None:
                 results.append(self._end_attempt(active))
             else:
                 self._generate(active)
         return results
 
     def cancel(self, key: str) -> FinishedAttempt | None:
-        """Drop an attempt wherever it stands; returns what an admitted one has drawn."""
+        """Drop an attempt in any state; returns what an admitted one has drawn."""
         self._waiting = deque(item for item in self._waiting if item.attempt.key != key)
         self._known = [item for item in self._known if item.attempt.key != key]
         return self._end_attempt(self._active[key]) if key in self._active else None
 
     def release_group(self, prefix_group: str) -> None:
-        """No further attempt of this family will come: its sessions go."""
+        """Release the sessions of a prefix group that has no further attempts."""
         for keys in self._idle_sessions.pop(prefix_group, {}).values():
             for key in keys:
                 self._engine.release(key)
@@ -250,30 +249,30 @@ class MixedDecoder:
             self._scoring[scoring.key] = scoring
             self._engine.begin_score(scoring.key, scoring.token_ids, scoring.top)
 
-    def _next_run(self, active: _Active) -> Segment | None:
-        """What the attempt draws next; None where it ends."""
+    def _next_segment(self, active: _Active) -> Segment | None:
+        """The attempt's next segment; None if it has ended."""
         token_ids, settled = active.drawn.token_ids, active.attempt.settled
         if self._is_complete(token_ids) or (settled is not None and settled(token_ids)):
             return None
-        return active.plan.next_segment(token_ids)
+        return active.schedule.next_segment(token_ids)
 
     def _generate(self, active: _Active) -> None:
-        attempt, run, token_ids = active.attempt, active.run, active.drawn.token_ids
-        assert run is not None
-        prompt = attempt.naive_prompt if run.naive else attempt.expert_prompt
-        session = self._session(active, run.naive)
+        attempt, segment, token_ids = active.attempt, active.segment, active.drawn.token_ids
+        assert segment is not None
+        prompt = attempt.naive_prompt if segment.naive else attempt.expert_prompt
+        session = self._session(active, segment.naive)
         self._generating[session] = active
-        last = not active.plan.may_draw(run.naive, len(token_ids) + run.length)
+        last = not active.schedule.may_draw(segment.naive, len(token_ids) + segment.length)
         self._engine.extend(
             session,
             [*prompt, *token_ids],
-            run.length,
+            segment.length,
             attempt.sampling(len(token_ids)),
             last=last and not attempt.prefix_group,
         )
 
     def _session(self, active: _Active, naive: bool) -> str:
-        """The session of one side: its own, a spare one of the family, or a new one."""
+        """The session of one side: its own, an idle one of the prefix group, or a new one."""
         if naive not in active.sessions:
             attempt = active.attempt
             idle = self._idle_sessions.get(attempt.prefix_group, {}).get(naive)
@@ -308,14 +307,14 @@ class MixedDecoder:
     def _is_complete(self, token_ids: Sequence[int]) -> bool:
         return bool(token_ids) and self._engine.ends(token_ids[-1])
 
-    def _end_scoring(self, segment: EngineOutput) -> ScoredTarget:
-        scoring = self._scoring.pop(segment.key)
+    def _end_scoring(self, output: EngineOutput) -> ScoredTarget:
+        scoring = self._scoring.pop(output.key)
         self._free_blocks += scoring.blocks
         # Entry i scores token i + 1 of the sequence.
-        first, top = scoring.num_prompt - 1, segment.prompt_top
+        first, top = scoring.num_prompt - 1, output.prompt_top
         if top is not None:
             top = TopLogprobs(top.ids_TN[first:], top.logprobs_TN[first:])
-        return ScoredTarget(scoring.key, segment.prompt_logprobs[first:], top)
+        return ScoredTarget(scoring.key, output.prompt_logprobs[first:], top)
 
     def _check_context(self, key: str, num_tokens: int) -> None:
         if num_tokens > self._engine.max_model_len:

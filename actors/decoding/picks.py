@@ -1,8 +1,8 @@
-"""Who draws which token: picks b_t, and the runs of equal picks. Pure.
+"""Which side draws which token: picks b_t, and the segments of equal picks. Pure.
 
 Picks, seeds and the choice of what is scored are functions of (run seed, fact,
-draw, attempt), so they do not depend on how many actors run, in which order,
-or on which machine.
+draw, attempt), so they depend neither on the number and order of actors nor on
+the machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of tokens that one side draws."""
+    """Consecutive tokens that one side draws."""
 
     naive: bool
     length: int
@@ -37,14 +37,14 @@ class DrawnTokens:
 
 
 class SegmentSchedule:
-    """The runs of an attempt, decided as its text grows.
+    """The segments of an attempt, decided as its text grows.
 
     Args:
-        picks: who draws each token, as drawn ahead; their number is the longest
-            the attempt may become.
-        protects: whether the token after the given ones is the expert's whatever
-            was picked. A naive run is then cut to one token, since the next may
-            already stand under protection.
+        picks: which side draws each token; their number is the attempt's longest
+            length.
+        protects: whether the expert draws the token after the given ones whatever was
+            picked. A naive segment is then one token long, since the next token may
+            be protected.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class SegmentSchedule:
     ) -> None:
         self._picks = picks
         self._protects = protects
-        # Position -> where its run ends.
+        # Position -> where its segment ends.
         self._ends: list[int] = []
-        for run in segments_of(picks):
-            self._ends += [len(self._ends) + run.length] * run.length
+        for segment in segments_of(picks):
+            self._ends += [len(self._ends) + segment.length] * segment.length
 
     @property
     def num_tokens(self) -> int:
-        """The longest that the attempt may become."""
+        """The longest length of the attempt."""
         return len(self._picks)
 
     def draws_naive(self, token_ids: Sequence[int]) -> bool:
-        """Who draws the token after ``token_ids``."""
+        """Whether the naive side draws the token after ``token_ids``."""
         picked = self._picks[len(token_ids)]
         return picked and not (self._protects is not None and self._protects(token_ids))
 
     def next_segment(self, token_ids: Sequence[int]) -> Segment | None:
-        """The run after ``token_ids``; None where the attempt is as long as it may become."""
+        """The segment after ``token_ids``; None if the attempt has its longest length."""
         position = len(token_ids)
         if position == len(self._picks):
             return None
@@ -83,7 +83,7 @@ class SegmentSchedule:
             return False
         if not naive and self._protects is not None:
             return True
-        # Either its turn is now, or it comes with the end of this run.
+        # Either it draws now, or after this segment.
         return self._picks[position] == naive or self._ends[position] < len(self._picks)
 
 
@@ -107,7 +107,7 @@ def is_scored(seed: int, fact_id: str, draw: int, fraction: float) -> bool:
 
 
 def sampling_seed(seed: int, fact_id: str, draw: int, attempt: int, position: int) -> int:
-    """Seed of the sampler for the run that begins at ``position``; 63 bits."""
+    """Seed of the sampler for the segment that begins at ``position``; 63 bits."""
     return _digest(seed, fact_id, draw, attempt, f"tokens {position}") % 2**63
 
 

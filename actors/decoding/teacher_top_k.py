@@ -1,7 +1,7 @@
-"""The reference engine as a teacher: its likeliest tokens at each position of a target, given x+.
+"""The reference engine as a teacher: its top-k tokens at each position of a target, given x+.
 
-Pure: turns a scoring pass into the bytes that a rollout carries, after checking that
-they speak of the same tokens.
+Pure: packs the result of a scoring pass into the bytes that a rollout carries, after
+checking that both hold the same tokens.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from common.methods import Divergence, Method
 
 
 def scored_top(method: Method) -> int:
-    """How many tokens an engine must score at each position; 0 where none is the teacher."""
+    """How many tokens an engine must score at each position; 0 if no engine is the teacher."""
     loss = method.loss
     return loss.top_k if isinstance(loss, Divergence) and loss.teacher == "engine" else 0
 
 
 def teacher_scores(scored: ScoredTarget, target_ids: Sequence[int]) -> bytes:
-    """What ``Rollout.teacher_scores`` holds.
+    """Pack a scoring pass for ``Rollout.teacher_scores``.
 
     Raises:
-        RuntimeError: the pass scored other tokens than these, or not all of them.
+        RuntimeError: the pass scored other tokens, or not all of them.
     """
-    assert scored.top is not None, "asked for"
+    assert scored.top is not None, "no top-k was requested"
     found = scored.top.ids_TN[:, 0].tolist()
     if found != list(target_ids):
         raise RuntimeError(

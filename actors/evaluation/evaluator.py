@@ -15,7 +15,7 @@ from typing import Protocol
 from actors.evaluation.benchmarks.base import Materials
 from actors.evaluation.results import EvalResult, EvaluatedModel, Results
 from actors.evaluation.runner import EvaluationRunner, Progress, Suite, build_suite
-from actors.inference import batch as completion
+from actors.inference.batch import BatchEngine
 from common.config.evaluation import EvaluatorSettings
 from common.corpora import Corpus
 from common.errors import UserError
@@ -26,7 +26,7 @@ from common.prompts import Prompts
 _POLL_S = 0.5
 
 
-class EvalEngine(completion.BatchEngine, Protocol):
+class EvalEngine(BatchEngine, Protocol):
     """What the evaluator needs of :class:`actors.inference.engine.Engine`."""
 
     def load_weights(self, model_dir: Path) -> None: ...
@@ -80,7 +80,7 @@ class Evaluator:
         self._items = 0
         self._waiting = ""
         self._metrics: dict[str, float] = {"mixsd_eval_seconds_total": 0.0}
-        self._meter = EvaluationRunner(engine, materials, self.count)
+        self._runner = EvaluationRunner(engine, materials, self.count)
 
     @property
     def progress(self) -> float:
@@ -164,7 +164,7 @@ class Evaluator:
     def _measure(self, target: EvaluatedModel, suite: Suite) -> None:
         began = time.monotonic()
         self.hold(target)
-        result, responses = self._meter.measure(suite)
+        result, responses = self._runner.measure(suite)
         self._results.write(target, suite.name, suite.key, result, responses)
         self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
 

@@ -21,12 +21,12 @@ from actors.evaluation.benchmarks import base, choice
 from actors.evaluation.benchmarks.base import (
     Benchmark,
     Generation,
+    Grade,
     Materials,
     MultipleChoice,
     NotMeasured,
     Question,
     TextNLL,
-    Verdict,
 )
 from actors.evaluation.benchmarks.confidence import mean_share, proportion
 from actors.evaluation.taxonomy import Entities, classify
@@ -78,9 +78,9 @@ class EvaluationRunner:
     """Measures benchmarks on whatever weights the engine holds.
 
     Args:
-        engine: nobody else may use it meanwhile.
+        engine: must have no other user meanwhile.
         materials: what the benchmarks were built from.
-        on_progress: told of every item.
+        on_progress: called after every item.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class EvaluationRunner:
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self._context = engine.max_model_len
-        self._completion = BatchRunner(engine, materials.settings.slots)
+        self._batch = BatchRunner(engine, materials.settings.slots)
         self._materials = materials
         self._entities = Entities(materials.corpus.facts)
         self._on_progress = on_progress
@@ -132,21 +132,21 @@ class EvaluationRunner:
             )
             for _ in asked
         ]
-        generated = self._completion.generate(
+        generated = self._batch.generate(
             [question.prompt for question in asked],
             bounds,
             samplings,
-            lambda done: self._tell(benchmark.name, done, len(asked)),
+            lambda done: self._report_progress(benchmark.name, done, len(asked)),
         )
         texts = [self._materials.prompts.text(ids) for ids in generated]
         with ThreadPoolExecutor(benchmark.grading_threads) as pool:
-            verdicts = list(pool.map(benchmark.grade, asked, texts))
+            grades = list(pool.map(benchmark.grade, asked, texts))
         cut = [len(ids) >= bound for ids, bound in zip(generated, bounds, strict=True)]
         answered = [
-            self._response(question, text, verdict, was_cut)
-            for question, text, verdict, was_cut in zip(asked, texts, verdicts, cut, strict=True)
+            self._response(question, text, grade, was_cut)
+            for question, text, grade, was_cut in zip(asked, texts, grades, cut, strict=True)
         ]
-        right = [verdict.right for verdict in verdicts]
+        right = [grade.right for grade in grades]
         return {
             **asdict(_share(right, protocol.samples)),
             "samples": protocol.samples,
@@ -157,22 +157,22 @@ class EvaluationRunner:
         }, answered
 
     def _response(
-        self, question: Question, text: str, verdict: Verdict, cut_off: bool
+        self, question: Question, text: str, grade: Grade, cut_off: bool
     ) -> dict[str, Any]:
         response = {
             "id": question.id,
             "question": question.text,
             "answer": question.answer,
             "response": text,
-            "extracted": verdict.extracted,
-            "right": verdict.right,
+            "extracted": grade.extracted,
+            "right": grade.right,
             "cut_off": cut_off,
         }
-        if verdict.detail:
-            response["detail"] = verdict.detail
-        if not verdict.right:
+        if grade.detail:
+            response["detail"] = grade.detail
+        if not grade.right:
             asked = f"{question.text}\n{question.data.get('prompt', '')}"
-            response["error"] = classify(text, asked, verdict.extracted, self._entities)
+            response["error"] = classify(text, asked, grade.extracted, self._entities)
         return response
 
     def _choice(self, benchmark: MultipleChoice) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -180,8 +180,9 @@ class EvaluationRunner:
         flat = [pair for of_item in pairs for pair in of_item]
         self._check_context(benchmark.name, [len(a) + len(b) + 1 for a, b in flat])
         total = len(benchmark.items)
-        scored = self._completion.score(
-            flat, lambda done: self._tell(benchmark.name, done * total // len(flat), total)
+        scored = self._batch.score(
+            flat,
+            lambda done: self._report_progress(benchmark.name, done * total // len(flat), total),
         )
         answered, plain, at = [], 0, 0
         for item in benchmark.items:
@@ -206,8 +207,8 @@ class EvaluationRunner:
     def _text(self, benchmark: TextNLL) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         windows = benchmark.windows
         self._check_context(benchmark.name, [len(rest) + 2 for _, rest in windows])
-        scored = self._completion.score(
-            windows, lambda done: self._tell(benchmark.name, done, len(windows))
+        scored = self._batch.score(
+            windows, lambda done: self._report_progress(benchmark.name, done, len(windows))
         )
         answered = [
             {"id": f"{benchmark.name}-{number}", "nll": -sum(of) / len(of), "tokens": len(of)}
@@ -222,7 +223,7 @@ class EvaluationRunner:
                 f"{self._context}; raise it"
             )
 
-    def _tell(self, benchmark: str, done: int, total: int) -> None:
+    def _report_progress(self, benchmark: str, done: int, total: int) -> None:
         self._on_progress(Progress(benchmark, done, total))
 
 

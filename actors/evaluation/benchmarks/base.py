@@ -49,7 +49,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Grade:
     """``extracted`` is the answer found in the response, None where there is none."""
 
     right: bool
@@ -66,7 +66,7 @@ class Generation:
 
     name: str
     questions: Sequence[Question]
-    grade: Callable[[Question, str], Verdict]
+    grade: Callable[[Question, str], Grade]
     protocol: EvalProtocol
     grading_threads: int = 1
 

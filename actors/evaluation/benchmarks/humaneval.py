@@ -9,10 +9,10 @@ from functools import partial
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
     Generation,
+    Grade,
     Materials,
     NotMeasured,
     Question,
-    Verdict,
 )
 from actors.evaluation.benchmarks.sources import Source, read
 from actors.evaluation.sandbox.sandbox import Sandbox, SandboxError
@@ -59,13 +59,13 @@ def build(materials: Materials) -> Generation:
     )
 
 
-def grade(sandbox: Sandbox, question: Question, response: str) -> Verdict:
+def grade(sandbox: Sandbox, question: Question, response: str) -> Grade:
     """Whether the function in the response passes the task's tests."""
     code = program(question, response)
     if code is None:
-        return Verdict(False, None)
+        return Grade(False, None)
     outcome = sandbox.run(code)
-    return Verdict(outcome.passed, code, outcome.detail)
+    return Grade(outcome.passed, code, outcome.detail)
 
 
 def program(question: Question, response: str) -> str | None:

@@ -19,10 +19,10 @@ from typing import Any
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
     Generation,
+    Grade,
     Materials,
     NotMeasured,
     Question,
-    Verdict,
 )
 from actors.evaluation.benchmarks.sources import Source, read
 
@@ -54,14 +54,14 @@ def build(materials: Materials) -> Generation:
     return Generation("ifeval", questions, grade, EvalProtocol(tokens))
 
 
-def grade(question: Question, response: str) -> Verdict:
+def grade(question: Question, response: str) -> Grade:
     """Whether all instructions are followed; names those that are not."""
     broken = [
         name
         for name, arguments in question.data["instructions"]
         if not follows(name, arguments or {}, response)
     ]
-    return Verdict(not broken, response.strip() or None, ", ".join(broken))
+    return Grade(not broken, response.strip() or None, ", ".join(broken))
 
 
 def follows(name: str, arguments: Arguments, response: str) -> bool:

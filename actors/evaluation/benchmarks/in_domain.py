@@ -11,10 +11,10 @@ from typing import Any
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
     Generation,
+    Grade,
     Materials,
     NotMeasured,
     Question,
-    Verdict,
 )
 from common.prompts import Prompts
 from common.records import Fact
@@ -53,11 +53,11 @@ def splits(materials: Materials) -> dict[str, Any]:
     return getattr(materials.corpus, "splits", {})
 
 
-def grade(mode: Mode, question: Question, response: str) -> Verdict:
+def grade(mode: Mode, question: Question, response: str) -> Grade:
     """Whether the response gives the answer or one of its aliases."""
     extracted = last_boxed(response) if mode == "boxed" else response.strip() or None
     spellings = (question.answer, *question.data.get("aliases", ()))
-    return Verdict(any(accepts(mode, response, spelling) for spelling in spellings), extracted)
+    return Grade(any(accepts(mode, response, spelling) for spelling in spellings), extracted)
 
 
 def _split(name: str, materials: Materials, items: Any) -> Generation:

@@ -12,13 +12,13 @@ from decimal import Decimal, InvalidOperation
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
     Generation,
+    Grade,
     Materials,
     NotMeasured,
     Question,
-    Verdict,
 )
 from actors.evaluation.benchmarks.sources import Row, Source, read
-from common.verification import math_equality as math_verdict
+from common.verification import math_equality
 from common.verification.verifier import last_boxed
 
 GSM8K = Source("gsm8k", "test", "openai/gsm8k", "main/test-*.parquet")
@@ -55,7 +55,7 @@ def aime24(materials: Materials) -> Generation:
     )
 
 
-def by_number(question: Question, response: str) -> Verdict:
+def by_number(question: Question, response: str) -> Grade:
     """The last box, or without one what follows ``####``, or the last number."""
     box = last_boxed(response)
     if box is None:
@@ -64,22 +64,22 @@ def by_number(question: Question, response: str) -> Verdict:
     else:
         found = number(box)
     extracted = box if found is None else str(found)
-    return Verdict(found is not None and found == number(question.answer), extracted)
+    return Grade(found is not None and found == number(question.answer), extracted)
 
 
-def by_expression(question: Question, response: str) -> Verdict:
+def by_expression(question: Question, response: str) -> Grade:
     """The last box, or without one what the response ends with, equal by math-verify."""
     box = last_boxed(response)
     if box is not None:
         # Answers that are no mathematics (a name, a word) are equal as they stand.
         same = _plain(box) == _plain(question.answer)
-        right = same or math_verdict.equal(f"\\boxed{{{box}}}", question.answer)
-        return Verdict(right, box)
+        right = same or math_equality.equal(f"\\boxed{{{box}}}", question.answer)
+        return Grade(right, box)
     if not response.strip():
-        return Verdict(False, None)
-    right = math_verdict.equal(response, question.answer)
+        return Grade(False, None)
+    right = math_equality.equal(response, question.answer)
     found = last_number(response)
-    return Verdict(right, question.answer if right else None if found is None else str(found))
+    return Grade(right, question.answer if right else None if found is None else str(found))
 
 
 def number(text: str) -> Decimal | None:
@@ -127,7 +127,7 @@ def _build(
     materials: Materials,
     source: Source,
     answer: Callable[[Row], str],
-    grade: Callable[[Question, str], Verdict],
+    grade: Callable[[Question, str], Grade],
     samples: int = 1,
 ) -> Generation:
     rows = list(enumerate(read(source, materials.settings.data_root)))

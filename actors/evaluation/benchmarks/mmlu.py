@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
     Generation,
+    Grade,
     Materials,
     NotMeasured,
     Question,
-    Verdict,
 )
 from actors.evaluation.benchmarks.sources import Row, Source, read
 from common.verification.verifier import last_boxed, normalise
@@ -52,10 +52,10 @@ def build(materials: Materials) -> Generation:
     return Generation("mmlu", questions, grade, materials.protocol(EvalProtocol(1024, 1.0)))
 
 
-def grade(question: Question, response: str) -> Verdict:
+def grade(question: Question, response: str) -> Grade:
     """Whether the letter that the response settles on is the right one."""
     found = chosen(response, question.data["choices"])
-    return Verdict(found == question.answer, found)
+    return Grade(found == question.answer, found)
 
 
 def chosen(response: str, choices: Sequence[str] = ()) -> str | None:

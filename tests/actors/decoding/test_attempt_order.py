@@ -29,12 +29,12 @@ def test_nothing_starts_after_an_accepted_attempt_or_past_the_limit():
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=6), st.integers(1, 6), st.randoms())
-def test_the_winner_does_not_depend_on_who_finishes_first(verdicts, in_flight, rng):
-    order = AttemptOrder(len(verdicts))
+def test_the_winner_does_not_depend_on_which_finishes_first(accepted, in_flight, rng):
+    order = AttemptOrder(len(accepted))
     while order.winner is None and not order.is_exhausted:
         while order.may_start and len(order.running) < in_flight:
             order.start()
         attempt = rng.choice(sorted(order.running))
-        order.finish(attempt, verdicts[attempt])
-    assert order.winner == (verdicts.index(True) if True in verdicts else None)
+        order.finish(attempt, accepted[attempt])
+    assert order.winner == (accepted.index(True) if True in accepted else None)
     assert not order.running

@@ -12,12 +12,12 @@ def next_token(naive, prefix):
     return hash((naive and sum(prefix) % 3 == 0, tuple(prefix))) % 5
 
 
-def draw(plan, known):
-    """Go on from what is known; the whole attempt."""
+def draw(schedule, known):
+    """Draw the rest after the known tokens; returns the whole attempt."""
     drawn = DrawnTokens(list(known.token_ids), list(known.logprobs), list(known.naive))
     ids = drawn.token_ids
-    while STOP not in ids[-1:] and len(ids) < plan.num_tokens:
-        naive = plan.draws_naive(ids)
+    while STOP not in ids[-1:] and len(ids) < schedule.num_tokens:
+        naive = schedule.draws_naive(ids)
         drawn.logprobs.append(-float(len(ids)))
         drawn.naive.append(int(naive))
         ids.append(next_token(naive, ids))
@@ -56,20 +56,20 @@ def test_a_full_tree_keeps_what_it_has_and_takes_no_more():
     st.integers(0, 40),
     st.none() | st.integers(1, 4),
 )
-def test_attempts_are_the_same_with_and_without_the_tree(picks, room, protected):
+def test_attempts_are_the_same_with_and_without_the_tree(picks, max_tokens, protected):
     protects = None if protected is None else (lambda ids: ids[-1:] == [protected])
-    tree = AttemptTree(room)
-    for plan in (SegmentSchedule(pick, protects) for pick in picks):
-        known = tree.walk(plan)
-        whole = draw(plan, DrawnTokens())
-        assert draw(plan, known) == whole
+    tree = AttemptTree(max_tokens)
+    for schedule in (SegmentSchedule(pick, protects) for pick in picks):
+        known = tree.walk(schedule)
+        whole = draw(schedule, DrawnTokens())
+        assert draw(schedule, known) == whole
         assert known.token_ids == whole.token_ids[: len(known.token_ids)]
         tree.record(whole.token_ids, whole.logprobs, whole.naive)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
-def test_with_room_a_repeated_attempt_is_known_whole(picks):
-    tree, plan = AttemptTree(100), SegmentSchedule(picks)
-    whole = draw(plan, DrawnTokens())
+def test_a_repeated_attempt_is_known_whole(picks):
+    tree, schedule = AttemptTree(100), SegmentSchedule(picks)
+    whole = draw(schedule, DrawnTokens())
     tree.record(whole.token_ids, whole.logprobs, whole.naive)
-    assert tree.walk(plan) == whole
+    assert tree.walk(schedule) == whole

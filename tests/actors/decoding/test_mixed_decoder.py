@@ -51,7 +51,7 @@ def drain(decoder):
     return [result for _ in range(9) for result in decoder.step()]
 
 
-def test_sides_hand_over_where_the_picks_change():
+def test_sides_switch_where_the_picks_change():
     engine = FakeEngine()
     decoder = MixedDecoder(engine, slots=1)
     decoder.submit(attempt("a", [1, 1, 0, 1]))
@@ -65,7 +65,7 @@ def test_sides_hand_over_where_the_picks_change():
     ]
 
 
-def test_a_side_keeps_nothing_after_its_last_run():
+def test_a_side_keeps_nothing_after_its_last_segment():
     engine = FakeEngine()
     decoder = MixedDecoder(engine, slots=1)
     decoder.submit(attempt("a", [1, 0, 1, 0, 1]))
@@ -73,7 +73,7 @@ def test_a_side_keeps_nothing_after_its_last_run():
     assert [last for *_, last in engine.extended] == [False, False, False, True, True]
 
 
-def test_a_stop_token_ends_the_attempt_and_skips_the_runs_that_are_left():
+def test_a_stop_token_ends_the_attempt_and_skips_the_segments_that_are_left():
     engine = FakeEngine(stop_at=3)
     decoder = MixedDecoder(engine, slots=1)
     decoder.submit(attempt("a", [1, 1, 1, 0]))
@@ -105,7 +105,7 @@ def test_what_could_never_run_is_refused_with_the_setting_to_change():
     assert decoder.idle
 
 
-def test_scoring_waits_for_attempts_and_room_and_returns_the_target_tokens_only():
+def test_scoring_waits_for_attempts_and_blocks_and_returns_the_target_tokens_only():
     decoder = MixedDecoder(FakeEngine(num_blocks=2), slots=2)
     for key in "st":
         decoder.submit_score(key, [1, 2], [3, 4])
@@ -115,7 +115,7 @@ def test_scoring_waits_for_attempts_and_room_and_returns_the_target_tokens_only(
     ]
 
 
-def test_a_cancelled_attempt_gives_its_room_back():
+def test_a_cancelled_attempt_frees_its_blocks():
     engine = FakeEngine(num_blocks=3)
     decoder = MixedDecoder(engine, slots=1)
     for key in "abc":
@@ -127,7 +127,7 @@ def test_a_cancelled_attempt_gives_its_room_back():
     assert [drawn.key for drawn in drain(decoder)] == ["c"]
 
 
-def test_an_attempt_goes_on_after_what_is_known_and_counts_it():
+def test_an_attempt_continues_after_its_known_tokens_and_counts_them():
     engine = FakeEngine()
     decoder = MixedDecoder(engine, slots=1)
     decoder.submit(attempt("a", [1, 0, 0, 0], known=DrawnTokens([10, 20], [-1.0, -2.0], [1, 0])))
@@ -151,7 +151,7 @@ def test_an_attempt_that_is_known_whole_takes_no_slot_and_draws_nothing(known, c
     assert decoder.idle
 
 
-def test_a_settled_attempt_ends_after_the_run_that_settled_it_and_frees_its_slot():
+def test_a_settled_attempt_ends_after_the_segment_that_settled_it_and_frees_its_slot():
     engine = FakeEngine()
     decoder = MixedDecoder(engine, slots=1)
     decoder.submit(attempt("a", [1, 1, 0, 1], settled=lambda ids: 11 in ids))
@@ -170,7 +170,7 @@ def test_a_protected_token_is_drawn_by_the_expert_though_the_naive_side_was_pick
     assert engine.released == ["a/n", "a/e"]
 
 
-def test_an_attempt_takes_up_the_sessions_of_its_family_until_it_is_disbanded():
+def test_an_attempt_reuses_the_sessions_of_its_prefix_group_until_it_is_released():
     engine = FakeEngine()
     decoder = MixedDecoder(engine, slots=1)
     for key in "ab":
@@ -188,7 +188,7 @@ def test_an_attempt_takes_up_the_sessions_of_its_family_until_it_is_disbanded():
     assert engine.released == ["a/n", "a/e", "c/n"]
 
 
-def test_attempts_of_a_family_at_once_have_sessions_of_their_own():
+def test_concurrent_attempts_of_a_prefix_group_have_sessions_of_their_own():
     engine = FakeEngine()
     decoder = MixedDecoder(engine, slots=2)
     for key in "ab":
@@ -197,7 +197,7 @@ def test_attempts_of_a_family_at_once_have_sessions_of_their_own():
     assert [key for key, *_ in engine.extended] == ["a/n", "b/n", "a/e", "b/e"]
 
 
-def test_a_cancelled_attempt_leaves_its_family_the_session_that_waits():
+def test_a_cancelled_attempt_leaves_its_prefix_group_the_session_that_waits():
     engine = FakeEngine()
     decoder = MixedDecoder(engine, slots=1)
     decoder.submit(attempt("a", [1, 0, 1], prefix_group="f"))

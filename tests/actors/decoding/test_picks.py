@@ -39,7 +39,7 @@ def test_each_part_of_an_attempts_name_changes_its_picks_and_seed():
     assert len({sampling_seed(*name, at) for name in names for at in (0, 1)}) == 10
 
 
-def test_equal_neighbours_form_a_run():
+def test_equal_neighbors_form_a_segment():
     assert segments_of([True, True, False, True]) == [
         Segment(True, 2),
         Segment(False, 1),
@@ -49,10 +49,10 @@ def test_equal_neighbours_form_a_run():
 
 
 @given(st.lists(st.booleans()))
-def test_runs_alternate_and_spell_the_picks(picks):
-    runs = segments_of(picks)
-    assert [run.naive for run in runs for _ in range(run.length)] == picks
-    assert all(before.naive != after.naive for before, after in itertools.pairwise(runs))
+def test_segments_alternate_and_spell_the_picks(picks):
+    segments = segments_of(picks)
+    assert [segment.naive for segment in segments for _ in range(segment.length)] == picks
+    assert all(before.naive != after.naive for before, after in itertools.pairwise(segments))
 
 
 def test_a_quarter_of_the_targets_is_scored_and_a_larger_fraction_holds_the_smaller():
@@ -65,10 +65,10 @@ def test_a_quarter_of_the_targets_is_scored_and_a_larger_fraction_holds_the_smal
     assert (len(scored(0.0)), len(scored(1.0))) == (0, 4000)
 
 
-def test_a_plan_goes_on_inside_a_run_where_known_tokens_end():
-    plan = SegmentSchedule([True, False, False, False, True])
-    runs = [plan.next_segment([7] * position) for position in range(6)]
-    assert runs == [
+def test_a_schedule_continues_inside_a_segment_where_known_tokens_end():
+    schedule = SegmentSchedule([True, False, False, False, True])
+    segments = [schedule.next_segment([7] * position) for position in range(6)]
+    assert segments == [
         Segment(True, 1),
         Segment(False, 3),
         Segment(False, 2),
@@ -78,27 +78,29 @@ def test_a_plan_goes_on_inside_a_run_where_known_tokens_end():
     ]
 
 
-def test_a_protected_token_is_the_experts_and_cuts_naive_runs_to_one_token():
-    plan = SegmentSchedule([True, True, True, False, False], protects=lambda ids: ids[-1:] == [7])
-    assert plan.next_segment([]) == Segment(True, 1)
-    assert plan.next_segment([7]) == Segment(False, 1)
-    assert plan.next_segment([7, 8]) == Segment(True, 1)
-    assert plan.next_segment([7, 8, 9]) == Segment(False, 2)
+def test_a_protected_token_is_the_experts_and_cuts_naive_segments_to_one_token():
+    schedule = SegmentSchedule(
+        [True, True, True, False, False], protects=lambda ids: ids[-1:] == [7]
+    )
+    assert schedule.next_segment([]) == Segment(True, 1)
+    assert schedule.next_segment([7]) == Segment(False, 1)
+    assert schedule.next_segment([7, 8]) == Segment(True, 1)
+    assert schedule.next_segment([7, 8, 9]) == Segment(False, 2)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=10), st.integers(0, 10))
 def test_a_side_may_draw_exactly_while_picks_of_it_are_left(picks, position):
-    plan = SegmentSchedule(picks)
+    schedule = SegmentSchedule(picks)
     for naive in (True, False):
-        assert plan.may_draw(naive, position) is (naive in picks[position:])
+        assert schedule.may_draw(naive, position) is (naive in picks[position:])
 
 
 def test_under_protection_the_expert_may_always_draw_until_the_end():
-    plan = SegmentSchedule([True, True], protects=lambda ids: False)
-    assert [plan.may_draw(False, position) for position in range(3)] == [True, True, False]
+    schedule = SegmentSchedule([True, True], protects=lambda ids: False)
+    assert [schedule.may_draw(False, position) for position in range(3)] == [True, True, False]
 
 
-def test_a_runs_tokens_have_the_seeds_of_splitmix64():
+def test_a_segments_tokens_have_the_seeds_of_splitmix64():
     # Its published first outputs for seed 0, without the last bit.
     assert [token_seed(0, index) for index in range(2)] == [
         0xE220A8397B1DCDAF >> 1,
