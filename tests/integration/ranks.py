@@ -1,9 +1,9 @@
 """What one rank runs in the tests of ranks: many small trainings, one process.
 
 Called as ``python ranks.py MODEL OUT CASES``; CASES is JSON, a list of
-{"name", "settings", "steps", "load"?, "save"?, "poison"?, "taught"?}: a checkpoint to start
-from, a folder to leave one in, the step whose loss the last rank makes NaN, whether the loss
-is a divergence from the frozen reference. Writes
+{"name", "settings", "steps", "model"?, "load"?, "save"?, "poison"?, "taught"?}: a model other
+than MODEL, a checkpoint to start from, a folder to leave one in, the step whose loss the last
+rank makes NaN, whether the loss is a divergence from the frozen reference. Writes
 OUT/NAME.safetensors (weights) and OUT/NAME.json ((loss, gradient norm) of each step) from
 rank 0.
 """
@@ -45,7 +45,7 @@ NUM_TARGETS = sum(len(target) for _, target in EXAMPLES)
 
 
 def main() -> None:
-    model, out, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    default_model, out, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     torch.set_num_threads(1)
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     for case in cases:
@@ -59,6 +59,7 @@ def main() -> None:
                 **case["settings"],
             }
         )
+        model = Path(case.get("model", default_model))
         loss = ContextDistill(divergence="jsd").loss if case.get("taught") else NLL()
         engine = TrainingEngine(model, settings, loss=loss, seed=0)
         if "load" in case:
