@@ -73,7 +73,7 @@ def vllm_arguments(
         "generation_config": "vllm",
         "disable_log_stats": True,
         "skip_tokenizer_init": True,
-        "worker_extension_cls": "actors.inference.worker_extension.Inside",
+        "worker_extension_cls": "actors.inference.worker_extension.WorkerExtension",
     }
     if settings.resolved_device == "cpu":
         arguments["block_size"] = 32
