@@ -54,9 +54,9 @@ def make_model(
     return folder
 
 
-def make_student(folder: Path) -> Path:
+def make_student(folder: Path, *, scale: float = 0.02) -> Path:
     """A model for the learner alone: grouped key heads, tied embeddings, vocabulary 64."""
-    return make_model(folder, vocabulary=64, hidden=32, heads=4, kv_heads=2, tied=True)
+    return make_model(folder, vocabulary=64, hidden=32, heads=4, kv_heads=2, tied=True, scale=scale)
 
 
 def make_chat_model(folder: Path, *, scale: float = 0.02) -> Path:

@@ -1,10 +1,10 @@
 """The program of one rank in ``test_ranks``: many small trainings in one process.
 
 Called as ``python ranks.py MODEL OUT CASES``; CASES is JSON, a list of
-{"name", "settings", "steps", "load"?, "save"?, "poison"?, "distilled"?}: a checkpoint to
-start from, a folder to write one to, the step whose loss the last rank makes NaN, whether
-the loss is a divergence from the frozen reference. Rank 0 writes OUT/NAME.safetensors
-(weights) and OUT/NAME.json ((loss, gradient norm) of each step).
+{"name", "settings", "steps", "model"?, "load"?, "save"?, "poison"?, "distilled"?}: a model
+other than MODEL, a checkpoint to start from, a folder to write one to, the step whose loss the
+last rank makes NaN, whether the loss is a divergence from the frozen reference. Rank 0 writes
+OUT/NAME.safetensors (weights) and OUT/NAME.json ((loss, gradient norm) of each step).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NUM_TARGETS = sum(len(target) for _, target in EXAMPLES)
 
 
 def main() -> None:
-    model, out, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    default_model, out, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     torch.set_num_threads(1)
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     for case in cases:
@@ -58,6 +58,7 @@ def main() -> None:
                 **case["settings"],
             }
         )
+        model = Path(case.get("model", default_model))
         loss = ContextDistill(divergence="jsd").loss if case.get("distilled") else NLL()
         engine = TrainingEngine(model, settings, loss=loss, seed=0)
         if "load" in case:

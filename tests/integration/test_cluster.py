@@ -67,7 +67,7 @@ def _actors(host: RunDir) -> str:
 import sys
 from pathlib import Path
 from common.rundir import RunDir
-from deploy import cluster
+from deploy.cluster import ray_cluster as cluster
 with cluster.connected(RunDir(Path(sys.argv[1])), None) as ray:
     print(ray.util.list_named_actors(all_namespaces=True))
 """

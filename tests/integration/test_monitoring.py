@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from common.config.sections import MetricsSettings
@@ -31,6 +30,7 @@ from deploy.observability import monitor
 from deploy.observability.endpoint import Endpoint
 from deploy.observability.grafana.boards import BOARDS
 from deploy.observability.prometheus import targets
+from tests.integration.runs import write_config
 from tests.simulation import series
 
 pytestmark = pytest.mark.skipif(
@@ -200,8 +200,7 @@ def test_a_second_up_finds_the_running_server_and_a_run_that_ends_leaves(watched
 @pytest.mark.slow
 def test_a_real_run_joins_moves_and_leaves(tmp_path):
     """Ray, vLLM and DeepSpeed behind the shipped configuration unchanged."""
-    path = tmp_path / "real.yaml"
-    path.write_text(yaml.safe_dump(REAL))
+    path = write_config(tmp_path, **REAL)
     folder = monitor.install(tmp_path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import make_student
+
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("ranks.py")
@@ -60,9 +62,7 @@ def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
     assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
 
 
-def assert_equal(
-    ours: Path, reference: Path, tolerance: float = 1e-5, absolute: float = 1e-12
-) -> None:
+def assert_equal(ours: Path, reference: Path, weight_tolerance: float = 1e-5) -> None:
     """Losses, norms and weights of two cases agree."""
     from safetensors.torch import load_file
 
@@ -71,18 +71,23 @@ def assert_equal(
         json.loads(reference.with_suffix(".json").read_text()),
         strict=True,
     ):
-        assert step == pytest.approx(expected, rel=tolerance, abs=absolute)
+        assert step == pytest.approx(expected, rel=1e-5)
     weights = load_file(ours.with_suffix(".safetensors"))
     expected_weights = load_file(reference.with_suffix(".safetensors"))
     assert weights.keys() == expected_weights.keys()
     for name, weight in weights.items():
         difference = (weight - expected_weights[name]).norm() / expected_weights[name].norm()
-        assert float(difference) <= tolerance, (name, float(difference))
+        assert float(difference) <= weight_tolerance, (name, float(difference))
 
 
 @pytest.fixture(scope="module")
 def matrix(tiny_llama, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("matrix")
+    # A divergence's gradient is a difference of log-probabilities. Near −ln 64 float32 rounds these
+    # by 2e-7 nats. With weights of deviation 0.02, teacher and student differ by 0.04 nats (the
+    # JSD, 2e-4, is about an eighth of the variance), so this rounding alone is 1e-5 of a gradient
+    # whose size Adam does not see. With 0.1 they differ by 0.2 nats and more.
+    peaked = make_student(tmp_path_factory.mktemp("models") / "peaked", scale=0.1)
     cases = [{"name": name, "settings": settings, "steps": 10} for name, settings in MATRIX.items()]
     poisoned = [
         {
@@ -98,7 +103,7 @@ def matrix(tiny_llama, tmp_path_factory) -> Path:
         for dtype in ("float32", "bfloat16")
     ]
     cases += [
-        {"name": name, "settings": settings, "steps": 10, "distilled": True}
+        {"name": name, "settings": settings, "steps": 10, "distilled": True, "model": str(peaked)}
         for name, settings in DISTILLED.items()
     ]
     run(tiny_llama, out / "1", 1, cases)
@@ -120,8 +125,8 @@ def test_ten_steps_equal_one_unsharded_rank_without_packing(matrix, ranks, name)
 @pytest.mark.parametrize("ranks", ["1", "2"])
 @pytest.mark.parametrize("name", DISTILLED)
 def test_ten_steps_towards_a_teacher_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
-    # Differences of float32 log-probabilities near −4 resolve 5e-7 nats; the loss is 4e-4.
-    assert_equal(matrix / ranks / name, matrix / "1" / f"distilled-{REFERENCE}", absolute=5e-8)
+    # The weights are five times those of the other cases, their updates are not.
+    assert_equal(matrix / ranks / name, matrix / "1" / f"distilled-{REFERENCE}", 2e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
