@@ -1,4 +1,4 @@
-"""Every command that README and docs show is run, in the order of its page."""
+"""README and docs: every command runs, in the order of its page; every file and link exists."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.machine import fast_dtype
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))]
+TEXTS = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md"]
 # Words that stand for something of the reader's.
 LIVE = "live"
 PLACEHOLDERS = {"RUN": LIVE, "CONFIG": "configs/smoke.yaml", "CHECKPOINT": "packaged"}
@@ -115,11 +116,54 @@ def test_every_command_on_a_live_run_does_what_it_says(desk, tiny_model):
         _call(desk, tiny_model, ["down", LIVE])
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
-def test_pages_name_make_targets_and_files_that_exist(page):
+@pytest.mark.parametrize("page", TEXTS)
+def test_pages_name_make_targets_that_exist(page):
     text = (ROOT / page).read_text()
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, flags=re.MULTILINE):
         assert re.search(rf"^{target}:|^{target.split('-')[0]}-%:", makefile, re.MULTILINE), target
-    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-        assert link.startswith("http") or ((ROOT / page).parent / link).exists(), link
+
+
+# What a reader opens besides pages: files of this repository, named from its root.
+_PATH = re.compile(
+    r"(?<![\w./-])((?:actors|common|configs|deploy|docs|learner|requirements|tests)/[\w./-]*)"
+)
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments that GitHub gives to the headings of a page."""
+    prose = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_pages_link_to_files_and_headings_that_exist(page):
+    for link in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text()):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_pages_name_files_that_exist(page):
+    for path in _PATH.findall((ROOT / page).read_text()):
+        assert (ROOT / path.rstrip(".")).exists(), path
+
+
+def test_architecture_names_what_its_files_define():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"\| `([\w/]+\.py)` \| `(\w+)` \|$", text, flags=re.MULTILINE)
+    assert len(rows) > 20
+    for path, name in rows:
+        definition = rf"^ *(?:class|def) {name}\b"
+        assert re.search(definition, (ROOT / path).read_text(), re.MULTILINE), (path, name)
+
+
+def test_the_index_links_to_every_page():
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in ROOT.glob("docs/*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
