@@ -1,12 +1,13 @@
 # Two commands: `make demo` and `make test`. Both set up .venv when they must.
-PYTHON ?= python3.11
+# Python 3.11 or 3.12.
+PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare demo-opsd check test test-all soak generated clean
+.PHONY: setup demo demo-compare demo-opsd check test-fast coverage test test-all soak generated clean
 
 setup: $(STAMP)
 
@@ -52,12 +53,23 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup
-	$(BIN)/python -m pytest -q -m "not thorough"
+# Three lanes. The fast one starts no engine, no Ray and no learner ranks.
+PYTEST := $(BIN)/python -m pytest -q
+FAST := -m "not slow and not thorough" -n 2
 
-# With the long matrices and the slow faults too.
+test-fast: setup
+	$(PYTEST) $(FAST) --durations=5
+
+# The fast lane once more, with the coverage of what it can reach.
+coverage: setup
+	$(PYTEST) $(FAST) --cov --cov-report=term
+
+# The gate: all but the long matrices and the slowest faults.
+test: setup
+	$(PYTEST) -m "not thorough" --durations=20
+
 test-all: setup
-	MIXSD_FULL=1 $(BIN)/python -m pytest -q
+	MIXSD_FULL=1 $(PYTEST) --durations=20
 
 # Measurements: bench-rollout, bench-replay, bench-simulation, …; see tests/benchmarks.
 bench-%: setup
