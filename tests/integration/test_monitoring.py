@@ -33,9 +33,13 @@ from deploy.observability.prometheus import targets
 from tests.integration.runs import write_config
 from tests.simulation import series
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="prometheus is not installed (Debian: prometheus)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("prometheus") is None,
+        reason="prometheus is not installed (Debian: prometheus)",
+    ),
+]
 HANGS_AFTER_S = 12.0
 DASHBOARDS = Path(monitor.__file__).parent / "grafana" / "dashboards"
 REAL = {
@@ -197,7 +201,6 @@ def test_a_second_up_finds_the_running_server_and_a_run_that_ends_leaves(watched
     wait_for(lambda: not prometheus.query("mixsd_learner_step"), 15)
 
 
-@pytest.mark.slow
 def test_a_real_run_joins_moves_and_leaves(tmp_path):
     """Ray, vLLM and DeepSpeed behind the shipped configuration unchanged."""
     path = write_config(tmp_path, **REAL)
