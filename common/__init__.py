@@ -1,4 +1,5 @@
-"""What every role shares: configuration, records, prompts, verdicts, the ledger, metrics.
+"""Shared by every role: configuration, records, prompts, verification, the ledger, metrics.
 
-Nothing here imports Ray, vLLM, DeepSpeed or torch at import time.
+Only ``weight_sync`` imports torch, and only its NCCL modules import vLLM. Every other module
+imports without them, so the command line starts fast.
 """
