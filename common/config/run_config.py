@@ -94,7 +94,7 @@ class RunConfig(Settings):
             return self
         if not self.train:
             raise ValueError(
-                f"train is false, but method {self.method.name} samples from the model in training; "
+                f"train is false, but method {self.method.name} samples from the trained model; "
                 "set train to true or choose another method"
             )
         if self.rollout.speculative_tokens:
@@ -128,8 +128,8 @@ class RunConfig(Settings):
             return self
         if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.suites):
             raise ValueError(
-                "learner.early_stop waits for the first peak of recall, so evaluator.actors must be "
-                "at least 1 and evaluator.suites must include recall or in_domain"
+                "learner.early_stop waits for the first peak of recall, so evaluator.actors must "
+                "be at least 1 and evaluator.suites must include recall or in_domain"
             )
         if evaluator.select != "first_peak":
             raise ValueError(
@@ -175,7 +175,7 @@ def live_change(config: RunConfig, replay: ReplaySettings) -> RunConfig:
         raise UserError("replay.first_epoch: the order cannot change after the run has started")
     if (replay.max_lag is None) != (config.replay.max_lag is None):
         raise UserError(
-            "replay.max_lag: only its value can change during a run; it cannot be added or removed, "
+            "replay.max_lag: only its value can change during a run; it cannot be added or removed "
             "because actors stay longer where it is set"
         )
     return config.model_copy(update={"replay": replay})
