@@ -114,7 +114,8 @@ class RolloutSettings(Settings):
             raise ValueError(
                 f"rollout.speculative_tokens is {self.speculative_tokens} and rollout.temperature "
                 f"{self.temperature:g}: the number of accepted draft tokens changes how many "
-                "random numbers a step draws, so rollouts would not be reproducible; set one of them to 0"
+                "random numbers a step draws, so rollouts would not be reproducible; set one of "
+                "them to 0"
             )
         return self
 

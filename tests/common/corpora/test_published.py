@@ -46,7 +46,8 @@ def test_a_row_of_simpleqa_is_a_fact(tmp_path):
 def test_a_file_that_is_not_simpleqa_is_refused(tmp_path):
     path = tmp_path / "s.csv"
     path.write_text("question,answer\nq,a\n")
-    with pytest.raises(UserError, match=r"csv:2: the columns 'problem' and 'answer' are required"):
+    message = r"s.csv:2: the columns 'problem' and 'answer' are required"
+    with pytest.raises(UserError, match=message):
         simpleqa.build(path)
 
 

@@ -123,13 +123,15 @@ def test_with_another_tokenizer_the_text_is_encoded_anew_and_the_user_is_told(tm
 @pytest.mark.parametrize("change", [{"target": "Tom."}, {"question": "Where?"}])
 def test_ids_that_are_not_those_of_the_text_are_refused(tmp_path, change):
     fact = replace(read_back(tmp_path, row()), **change)
-    with pytest.raises(UserError, match=r"fact f: its token ids decode to 'Tam\.' .* remove"):
+    message = r"fact f: its token ids decode to 'Tam\.' .* remove the key"
+    with pytest.raises(UserError, match=message):
         check_tokens(prompts(), [fact])
 
 
 def test_ids_that_no_tokenizer_has_are_refused():
     ids = TokenIds("same", (1,), (2**31 - 1,))
-    with pytest.raises(UserError, match="fact f: 'tokens' contains ids that this model"):
+    message = "fact f: 'tokens' contains ids that this model does not have"
+    with pytest.raises(UserError, match=message):
         check_tokens(prompts(), [replace(FACT, tokens=ids)])
 
 
