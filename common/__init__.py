@@ -1,4 +1,4 @@
-"""What every role shares: configuration, records, prompts, verdicts, the ledger, metrics.
+"""Shared by every role: configuration, records, prompts, verification, the ledger, metrics.
 
-Nothing here imports Ray, vLLM, DeepSpeed or torch at import time.
+At import time, only ``weight_sync`` needs torch, so the command line starts fast.
 """

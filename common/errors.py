@@ -6,23 +6,23 @@ import errno
 
 
 class UserError(ValueError):
-    """Something the user gave cannot work; says what, the bound, and the remedy.
+    """Invalid input from the user. The message names the input, the bound and the remedy.
 
-    The command line prints the message alone and exits with 2.
+    The command line prints only the message and exits with 2.
     """
 
 
 class RunError(RuntimeError):
-    """A run failed; the message begins with the cause.
+    """A run failed. The message starts with the cause.
 
-    The command line prints the message alone and exits with 1.
+    The command line prints only the message and exits with 1.
     """
 
 
-def lacks_room(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, says that a disk is full.
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, means that a disk is full.
 
-    Libraries have errors of their own for it, that carry no number.
+    Some libraries raise their own errors for this, without an errno.
     """
     while error is not None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -35,6 +35,6 @@ def lacks_room(error: BaseException | None) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
+    """The first line of an error's message; the name of its type if it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Numbers with their 95 % intervals: what a score is, for shares and for mean NLLs."""
+"""Scores with 95 % confidence intervals, for fractions and for mean NLLs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mean_nll(logprobs: Sequence[Sequence[float]]) -> Score:
     """Mean −log p over all tokens of the given texts (windows, targets), none of them empty.
 
     The interval is that of the ratio estimator: texts are independent, tokens of one
-    text are not. A single text has no spread to tell of: its interval is the value.
+    text are not. The interval of a single text is the value itself.
     """
     tokens = sum(map(len, logprobs))
     mean = -sum(map(sum, logprobs)) / tokens

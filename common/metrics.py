@@ -1,9 +1,8 @@
-"""The catalogue of metrics: every series that a run exports, by role.
+"""The catalog of metrics: every series that a run exports, by role.
 
-Roles keep plain numbers and hand them over as a snapshot; the run's one
-endpoint turns snapshots into Prometheus families. So there is one door to
-guard, and a dead actor's series end with it. ``python -m common.metrics``
-prints the catalogue's page, ``docs/metrics.md``.
+Roles return plain numbers in a snapshot, and the run's endpoint converts snapshots to
+Prometheus metric families. So a run has only one port to secure, and the series of an actor
+end when it dies. ``python -m common.metrics`` prints ``docs/metrics.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Role = Literal["rollout", "engine", "replay", "learner", "evaluator", "controlle
 MetricValues = Mapping[str, float | Mapping[str, float]]
 
 
-# Values that one actor may give a metric's own label; an open set would grow without end.
+# Most values of a metric's own label per actor, which bounds the number of series.
 MAX_LABEL_VALUES = 64
 
 _UNIT_WORDS = ("seconds", "bytes", "tokens")
@@ -29,9 +28,9 @@ _UNIT_WORDS = ("seconds", "bytes", "tokens")
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One metric. Every series carries ``run`` and ``actor``; ``label`` is one more.
+    """One metric. Every series has the labels ``run`` and ``actor``; ``label`` is another one.
 
-    ``measured_in``: the unit, where the name does not end with it.
+    ``measured_in``: the unit, if the name does not end with it.
     """
 
     name: str
@@ -43,24 +42,41 @@ class Spec:
 
     @property
     def unit(self) -> str:
-        """What one unit of the value is."""
+        """Unit of the value."""
         word = self.name.removesuffix("_total").rpartition("_")[2]
         return self.measured_in or (word if word in _UNIT_WORDS else "count")
 
 
 CATALOGUE: tuple[Spec, ...] = (
     Spec("mixsd_rollouts_accepted_total", "counter", "rollout", "Rollouts accepted."),
-    Spec("mixsd_rollouts_exhausted_total", "counter", "rollout", "Facts whose attempts failed."),
+    Spec(
+        "mixsd_rollouts_exhausted_total", "counter", "rollout", "Facts whose attempts all failed."
+    ),
     Spec("mixsd_attempts_total", "counter", "rollout", "Attempts finished."),
-    Spec("mixsd_attempts_verified_total", "counter", "rollout", "Attempts that gave the answer."),
-    Spec("mixsd_attempts_cancelled_total", "counter", "rollout", "Attempts another one beat."),
-    Spec("mixsd_rollout_tokens_total", "counter", "rollout", "Tokens drawn in attempts."),
-    Spec("mixsd_rollout_naive_tokens_total", "counter", "rollout", "Tokens the naive side drew."),
+    Spec(
+        "mixsd_attempts_verified_total",
+        "counter",
+        "rollout",
+        "Attempts that the verifier accepted.",
+    ),
+    Spec(
+        "mixsd_attempts_cancelled_total",
+        "counter",
+        "rollout",
+        "Attempts cancelled because another one won.",
+    ),
+    Spec("mixsd_rollout_tokens_total", "counter", "rollout", "Tokens sampled in attempts."),
+    Spec(
+        "mixsd_rollout_naive_tokens_total",
+        "counter",
+        "rollout",
+        "Tokens sampled from the naive conditional.",
+    ),
     Spec(
         "mixsd_rollout_walked_tokens_total",
         "counter",
         "rollout",
-        "Tokens of attempts that the attempt tree knew, so that they were not drawn.",
+        "Tokens reused from the attempt tree instead of sampled.",
     ),
     Spec("mixsd_rollout_scored_tokens_total", "counter", "rollout", "Target tokens scored."),
     Spec(
@@ -74,36 +90,43 @@ CATALOGUE: tuple[Spec, ...] = (
         "mixsd_rollout_publish_seconds",
         "gauge",
         "rollout",
-        "Seconds to take the newest version: drain, load, check (by nccl: drain, load).",
+        "Seconds to load the newest version: drain, load, check (nccl: drain, load).",
         "phase",
     ),
     Spec("mixsd_rollout_in_flight", "gauge", "rollout", "Attempts in flight."),
-    Spec("mixsd_rollout_busy_seconds_total", "counter", "rollout", "Seconds of engine steps."),
+    Spec("mixsd_rollout_busy_seconds_total", "counter", "rollout", "Seconds in engine steps."),
     Spec(
         "mixsd_rollout_scoring_seconds_total",
         "counter",
         "rollout",
-        "Part of the busy seconds that scoring took, by its share of each step's tokens.",
+        "Busy seconds spent on scoring, by its share of each step's tokens.",
     ),
     Spec(
         "mixsd_engine_kv_usage",
         "gauge",
         "engine",
-        "Share of KV blocks in use, idle sessions included.",
+        "Fraction of KV blocks in use, including idle sessions.",
         measured_in="0 to 1",
     ),
-    Spec("mixsd_engine_running", "gauge", "engine", "Requests that vLLM computes."),
-    Spec("mixsd_engine_waiting", "gauge", "engine", "Requests that wait for vLLM's scheduler."),
-    Spec("mixsd_engine_idle_sessions", "gauge", "engine", "Sessions that wait for their turn."),
-    Spec("mixsd_engine_preempted", "gauge", "engine", "Preemptions of the requests alive."),
+    Spec("mixsd_engine_running", "gauge", "engine", "Requests running in vLLM."),
+    Spec("mixsd_engine_waiting", "gauge", "engine", "Requests waiting in vLLM's scheduler."),
+    Spec("mixsd_engine_idle_sessions", "gauge", "engine", "Sessions without a running request."),
+    Spec("mixsd_engine_preempted", "gauge", "engine", "Preemptions of live requests."),
     Spec("mixsd_replay_rollouts", "gauge", "replay", "Rollouts in the ledger."),
-    Spec("mixsd_replay_waiting", "gauge", "replay", "Rollouts before their first exposure."),
+    Spec("mixsd_replay_waiting", "gauge", "replay", "Rollouts not trained on yet."),
     Spec("mixsd_replay_waiting_bytes", "gauge", "replay", "Payload bytes of those."),
     Spec("mixsd_replay_leased", "gauge", "replay", "Work items leased to actors."),
-    Spec("mixsd_replay_sampled_total", "counter", "replay", "Exposures bound to a step."),
-    Spec("mixsd_replay_trained", "gauge", "replay", "Exposures committed."),
-    Spec("mixsd_replay_quarantined", "gauge", "replay", "Facts that kill the actors they run on."),
-    Spec("mixsd_replay_stale", "gauge", "replay", "Rollouts too old for their first exposure."),
+    Spec(
+        "mixsd_replay_sampled_total", "counter", "replay", "Training examples assigned to a step."
+    ),
+    Spec("mixsd_replay_trained", "gauge", "replay", "Training examples in committed steps."),
+    Spec(
+        "mixsd_replay_quarantined",
+        "gauge",
+        "replay",
+        "Facts quarantined because actors died on them.",
+    ),
+    Spec("mixsd_replay_stale", "gauge", "replay", "Rollouts dropped as too old before training."),
     Spec(
         "mixsd_replay_committed_step",
         "gauge",
@@ -115,7 +138,7 @@ CATALOGUE: tuple[Spec, ...] = (
         "mixsd_replay_blocked_seconds_total",
         "counter",
         "replay",
-        "Seconds a side (insert: actors, sample: learner) was made to wait.",
+        "Seconds that a side was blocked (insert: actors; sample: learner).",
         "side,reason",
     ),
     Spec("mixsd_learner_step", "gauge", "learner", "Optimizer steps done.", measured_in="steps"),
@@ -151,23 +174,33 @@ CATALOGUE: tuple[Spec, ...] = (
         "mixsd_learner_publish_seconds",
         "gauge",
         "learner",
-        "Seconds to publish it: gather, sum, write; by nccl: meet, send.",
+        "Seconds to publish it: gather, sum, write (nccl: meet, the rendezvous; send).",
         "phase",
     ),
     Spec("mixsd_learner_tokens_total", "counter", "learner", "Prompt and target tokens trained."),
     Spec("mixsd_learner_target_tokens_total", "counter", "learner", "Target tokens trained."),
     Spec("mixsd_learner_step_seconds", "gauge", "learner", "Seconds of the last step."),
     Spec("mixsd_learner_wait_seconds_total", "counter", "learner", "Seconds without a batch."),
-    Spec("mixsd_learner_skipped_total", "counter", "learner", "Steps with no finite gradient."),
-    Spec("mixsd_learner_checkpoint_seconds", "gauge", "learner", "Seconds to the last commit."),
+    Spec(
+        "mixsd_learner_skipped_total",
+        "counter",
+        "learner",
+        "Steps skipped for a non-finite gradient.",
+    ),
+    Spec(
+        "mixsd_learner_checkpoint_seconds",
+        "gauge",
+        "learner",
+        "Seconds to write the last checkpoint.",
+    ),
     Spec(
         "mixsd_learner_checkpoint_stall_seconds",
         "gauge",
         "learner",
-        "Seconds training stood still for it.",
+        "Seconds that it stopped training.",
     ),
     Spec("mixsd_eval_items", "gauge", "evaluator", "Items of the benchmark in progress."),
-    Spec("mixsd_eval_items_done", "gauge", "evaluator", "Items of it that are done."),
+    Spec("mixsd_eval_items_done", "gauge", "evaluator", "Finished items of that benchmark."),
     Spec("mixsd_eval_seconds_total", "counter", "evaluator", "Seconds spent in evaluation."),
     *(
         Spec(name, "gauge", "controller", meaning, "suite", measured_in="fraction, or nats/token")
@@ -191,12 +224,12 @@ CATALOGUE: tuple[Spec, ...] = (
         for name, meaning, unit in (
             (
                 "mixsd_fisher_alignment",
-                "Of the newest checkpoint measured: (D_F / |move|^2) / (tr F / d); 1 ignores F.",
+                "Newest measured checkpoint: (D_F / |move|^2) / (tr F / d); 1: independent of F.",
                 "ratio",
             ),
             (
                 "mixsd_fisher_displacement",
-                "D_F of that checkpoint: the sum of F times squared movement from the base.",
+                "D_F of that checkpoint: sum of F times squared distance from the base.",
                 "nats",
             ),
             (
@@ -206,9 +239,9 @@ CATALOGUE: tuple[Spec, ...] = (
             ),
         )
     ),
-    Spec("mixsd_run_state", "gauge", "controller", "1 for the state the run is in.", "state"),
-    Spec("mixsd_disk_free_bytes", "gauge", "controller", "Free space where the run's folder is."),
-    Spec("mixsd_disk_size_bytes", "gauge", "controller", "Size of that file system."),
+    Spec("mixsd_run_state", "gauge", "controller", "1 for the current state of the run.", "state"),
+    Spec("mixsd_disk_free_bytes", "gauge", "controller", "Free space on the run folder's disk."),
+    Spec("mixsd_disk_size_bytes", "gauge", "controller", "Size of that disk."),
     Spec(
         "mixsd_actor_up",
         "gauge",
@@ -222,11 +255,11 @@ CATALOGUE: tuple[Spec, ...] = (
 _BY_NAME = {spec.name: spec for spec in CATALOGUE}
 
 
-def families(run: str, snapshots: Mapping[str, MetricValues]) -> Iterator[Metric]:
-    """Prometheus families of the given snapshots, keyed by actor name.
+def metric_families(run: str, snapshots: Mapping[str, MetricValues]) -> Iterator[Metric]:
+    """Prometheus metric families of ``snapshots``, which are keyed by actor name.
 
     Raises:
-        KeyError: a snapshot holds a metric that the catalogue lacks.
+        KeyError: a snapshot has a metric that is not in the catalog.
         ValueError: a label has more than ``MAX_LABEL_VALUES`` values.
     """
     by_metric: dict[str, list[tuple[str, float | Mapping[str, float]]]] = {}
@@ -238,33 +271,31 @@ def families(run: str, snapshots: Mapping[str, MetricValues]) -> Iterator[Metric
             continue
         own_labels = spec.label.split(",") if spec.label else []
         labels = ["run", "actor", *own_labels]
-        prefix_group: Metric
+        family: Metric
         if spec.kind == "counter":
-            prefix_group = CounterMetricFamily(
-                spec.name.removesuffix("_total"), spec.help, labels=labels
-            )
+            family = CounterMetricFamily(spec.name.removesuffix("_total"), spec.help, labels=labels)
         else:
-            prefix_group = GaugeMetricFamily(spec.name, spec.help, labels=labels)
+            family = GaugeMetricFamily(spec.name, spec.help, labels=labels)
         for actor, value in by_metric[spec.name]:
             parts = value.items() if isinstance(value, Mapping) else [(None, value)]
             if len(parts) > MAX_LABEL_VALUES:
                 raise ValueError(f"{spec.name} of {actor}: {len(parts)} values of {spec.label}")
             for part, number in parts:
                 values = part.split(",", len(own_labels) - 1) if part is not None else []
-                prefix_group.add_metric([run, actor, *values], number)
-        yield prefix_group
+                family.add_metric([run, actor, *values], number)
+        yield family
 
 
 def page() -> str:
-    """The catalogue as a Markdown page."""
+    """The catalog as a Markdown page."""
     lines = [
         "# Metrics",
         "",
         "Written by `make generated` from `common/metrics.py`; a test compares the two.",
         "",
-        "A run serves all of them at one address, which `mixsd-cluster status RUN` names. Every",
-        "series carries `run` and `actor`; a few carry one label more. A counter starts again at 0",
-        "when its actor restarts, and an actor's series end with it.",
+        "A run serves all metrics at one address; `mixsd-cluster status RUN` shows it. Every",
+        "series has the labels `run` and `actor`; a few have another one. A counter restarts at 0",
+        "when its actor restarts, and the series of an actor end when it stops.",
     ]
     for role in get_args(Role):
         lines += ["", f"## {_TITLES[role]}", ""]
@@ -283,7 +314,7 @@ _TITLES: dict[Role, str] = {
     "replay": "Replay queue",
     "learner": "Learner ranks",
     "evaluator": "Evaluators",
-    "controller": "Run, from its folder and controller",
+    "controller": "Run and controller",
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A model's spec -> a local Hugging Face folder, and what a run needs to know of it."""
+"""Resolve a model spec to a local Hugging Face folder, and read its tokenizer."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def resolve(
 ) -> Path:
     """The local folder of ``spec``: a folder, a Hub id, or ``packaged``.
 
-    ``say`` is told before anything that takes long.
+    ``say`` receives a line before a slow operation.
 
     Raises:
-        UserError: no such folder, no weights in it, or the Hub refused.
+        UserError: the folder is missing or has no weights, or the download failed.
     """
     if spec == PACKAGED:
         return _packaged(cache or default_cache(), say)
@@ -66,7 +66,7 @@ def load(folder: Path) -> Model:
     """Read the tokenizer and stop tokens of a local folder.
 
     Raises:
-        UserError: no chat template, or no stop token.
+        UserError: the model has no chat template or no stop token.
     """
     from transformers import AutoTokenizer
 
@@ -83,7 +83,7 @@ def load(folder: Path) -> Model:
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What token ids depend on: the vocabulary and the chat template."""
+    """Hash of the vocabulary and the chat template, which token ids depend on."""
     content = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -150,7 +150,7 @@ def _packaged(cache: Path, say: Callable[[str], None]) -> Path:
 
 def _convert(source: str, folder: Path) -> None:
     """GGUF -> safetensors in bfloat16."""
-    # Progress bars of each stage, and a warning of DeepSpeed's that is no news here.
+    # Hide the progress bars of each stage and a harmless warning of DeepSpeed's.
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -1,9 +1,8 @@
 """Naive and expert prompts as token ids, and the canonical target.
 
-A preset fixes four things that belong together: what is asked, what the
-expert is shown, what the canonical answer looks like, and how an answer is
-verified. Small models cannot follow the paper's boxed format, so they have
-their own.
+A preset defines four things that belong together: the naive prompt, the guidance for the
+expert, the format of the canonical answer, and the verifier. Small models cannot follow the
+paper's boxed format, so they have a preset of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: Sequence[int], **options: Any) -> str: ...
 
 
-# Slots of each template: those it may have, and whether it needs one of them.
+# Slots of each template: the allowed ones, and whether one is required.
 _SLOTS: dict[str, tuple[frozenset[str], bool]] = {
     "ask": (frozenset({"question"}), True),
     "canonical": (frozenset({"answer", "statement"}), True),
@@ -39,20 +38,22 @@ _SLOT = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
 class Preset(BaseModel):
-    """Templates with named slots like ``{question}``; other braces stand for themselves.
+    """Templates with named slots like ``{question}``; other braces are literal.
 
     The expert's user turn is ``ask`` + ``prefix`` + ``shown`` + ``transition``
-    (paper §3, guidance). A question with a context is ``ask`` below it.
+    (paper §3, guidance). If a question has a context, ``ask`` follows it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ask: str = Field(description="the naive user turn; slot {question}")
+    ask: str = Field(description="naive user turn; slot {question}")
     canonical: str = Field(description="y* without a target; slots {answer}, {statement}")
-    prefix: str = Field(description="between question and the fact shown; no slots")
-    shown: str = Field("{canonical}", description="slots {canonical}, {answer}, {statement}")
-    transition: str = Field(description="after the fact shown; no slots")
-    mode: Mode = Field(description="how a response is verified: contains, boxed or exact")
+    prefix: str = Field(description="between the question and the fact; no slots")
+    shown: str = Field(
+        "{canonical}", description="the fact; slots {canonical}, {answer}, {statement}"
+    )
+    transition: str = Field(description="after the fact; no slots")
+    mode: Mode = Field(description="verifier, as in rollout.verify")
 
     @field_validator("ask", "canonical", "prefix", "shown", "transition")
     @classmethod
@@ -106,15 +107,20 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(chosen: str | Preset) -> Preset:
-    """The templates that a configuration names or brings."""
+    """The templates of a preset's name, or the given ones."""
     return PRESETS[chosen] if isinstance(chosen, str) else chosen
 
 
 class Prompts:
-    """Renders facts for one tokenizer and preset; ``mode`` replaces the preset's verdict.
+    """Renders facts for one tokenizer and preset.
 
-    Token ids that a fact brings are taken as they are where ``fingerprint`` says that
-    they are of this tokenizer.
+    Args:
+        tokenizer: tokenizer with a chat template.
+        preset: templates and verifier.
+        end_token_id: token that ends an assistant turn.
+        mode: verifier that replaces the preset's.
+        fingerprint: identity of the tokenizer; a fact's stored token ids are used as they are
+            if they have the same.
     """
 
     def __init__(
@@ -149,7 +155,7 @@ class Prompts:
         return self._turn(self._ask(fact.question) + preset.prefix + shown + preset.transition)
 
     def retrieval(self, item: EvalItem) -> list[int]:
-        """The question, after the statements of its context where it has one."""
+        """The statements of the item's context, if any, and the question."""
         context = "\n".join(item.context) + "\n\n" if item.context else ""
         return self._turn(context + self._ask(item.question))
 
@@ -158,7 +164,7 @@ class Prompts:
         return self._turn(text)
 
     def canonical_text(self, fact: Fact) -> str:
-        """y*: the corpus' own target, or the preset's wording of the answer."""
+        """y*: the corpus's target, or else the answer in the preset's wording."""
         if fact.target:
             return fact.target
         return _fill(self._preset.canonical, answer=fact.answer, statement=fact.statement)
@@ -171,28 +177,28 @@ class Prompts:
         return [*ids, self._end_token_id]
 
     def stored(self, fact: Fact) -> TokenIds | None:
-        """The ids that the fact brings, if they are of this tokenizer."""
+        """The fact's stored ids, if they are of this tokenizer."""
         ids = fact.tokens
         return ids if ids is not None and ids.tokenizer == self._fingerprint else None
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """What a reader sees of generated ids.
+        """Decode generated ids without special tokens.
 
-        The text of a prefix is a prefix of the text, but for characters that are not whole yet.
+        The text of a prefix is a prefix of the text, except for incomplete characters.
         """
         return self._tokenizer.decode(
             token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
     def user_turn(self, fact: Fact) -> str:
-        """What the user says in x."""
+        """Text of the user turn of x."""
         return self._ask(fact.question)
 
     def _ask(self, question: str) -> str:
         return _fill(self._preset.ask, question=question)
 
     def _turn(self, content: str) -> list[int]:
-        # enable_thinking is read by templates that know it (Qwen3), else ignored.
+        # enable_thinking matters to some templates (Qwen3); others ignore it.
         encoded = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
             add_generation_prompt=True,
@@ -204,14 +210,14 @@ class Prompts:
 
 
 def check_answers(prompts: Prompts, facts: Sequence[Fact]) -> None:
-    """Refuse facts whose answer no response can give under the verdict in use.
+    """Reject facts whose answer the verifier in use can never accept.
 
     Raises:
         UserError: names the fact, its answer and the mode.
     """
     for fact in facts:
         if not normalise(fact.answer):
-            raise UserError(f"fact {fact.id}: the answer {fact.answer!r} holds nothing to verify")
+            raise UserError(f"fact {fact.id}: the answer {fact.answer!r} has nothing to verify")
         if prompts.mode == "last_number" and number_in(fact.answer) is None:
             raise UserError(
                 f"fact {fact.id}: rollout.verify=last_number needs a number for an answer, not "
@@ -220,10 +226,13 @@ def check_answers(prompts: Prompts, facts: Sequence[Fact]) -> None:
 
 
 def check_tokens(prompts: Prompts, facts: Sequence[Fact]) -> list[str]:
-    """Refuse stored token ids that are not those of the fact's text; remarks on others.
+    """Reject stored token ids that do not match the fact's text.
+
+    Returns:
+        A remark if facts have token ids of another tokenizer.
 
     Raises:
-        UserError: names the fact and what its ids say.
+        UserError: names the fact and the text of its ids.
     """
     foreign = 0
     for fact in facts:
@@ -232,17 +241,19 @@ def check_tokens(prompts: Prompts, facts: Sequence[Fact]) -> list[str]:
             foreign += fact.tokens is not None
             continue
         try:
-            told, asked = prompts.text(stored.target_ids), prompts.text(stored.prompt_ids)
+            target, prompt = prompts.text(stored.target_ids), prompts.text(stored.prompt_ids)
         except (OverflowError, ValueError) as error:
-            raise UserError(f"fact {fact.id}: 'tokens' holds no ids of this model") from error
-        if told != fact.target or normalise(fact.question) not in normalise(asked):
             raise UserError(
-                f"fact {fact.id}: its token ids say {told!r} after {asked!r}, not what stands in "
-                "'messages'; where the text was changed, remove the key 'tokens'"
+                f"fact {fact.id}: 'tokens' contains ids that this model does not have"
+            ) from error
+        if target != fact.target or normalise(fact.question) not in normalise(prompt):
+            raise UserError(
+                f"fact {fact.id}: its token ids decode to {target!r} after {prompt!r}, which "
+                "differs from 'messages'; if you changed the text, remove the key 'tokens'"
             )
     if not foreign:
         return []
-    return [f"{foreign} facts bring token ids of another tokenizer; their text is encoded anew"]
+    return [f"{foreign} facts have token ids of another tokenizer; their text is encoded again"]
 
 
 def tokens_needed(prompts: Prompts, fact: Fact, max_tokens: int) -> int:
@@ -254,7 +265,7 @@ def tokens_needed(prompts: Prompts, fact: Fact, max_tokens: int) -> int:
 def check_lengths(
     prompts: Prompts, facts: Sequence[Fact], max_tokens: int, max_model_len: int
 ) -> None:
-    """Refuse facts that cannot fit the context.
+    """Reject facts that do not fit the context.
 
     Raises:
         UserError: names the longest fact, its length and the bound.

@@ -1,10 +1,9 @@
-"""What crosses a process: facts, work items and rollouts, and their msgpack form.
+"""Records exchanged between processes: facts, work items, rollouts, and their msgpack form.
 
-The wire form is a msgpack array that starts with a version number and holds
-log-probabilities as little-endian float32, which is how engines give them; the reader
-refuses other versions, wrong types, numbers out of range and payloads over
-``MAX_PAYLOAD_BYTES``, and answers anything else with :class:`WireError` alone.
-Nothing here knows who sends or stores a record.
+The wire format is a msgpack array that starts with a version number. Log-probabilities are
+little-endian float32, as engines return them. The reader rejects other versions, wrong types,
+numbers out of range and payloads over ``MAX_PAYLOAD_BYTES``, and raises only
+:class:`WireError`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import msgpack
 WIRE_VERSION = 5
 MAX_PAYLOAD_BYTES = 16 * 2**20
 MAX_FACT_ID = 1024
-# Token ids and counts: what a tensor of int32 and a column of SQLite can hold.
+# Bound of token ids and counts: they fit an int32 tensor and an SQLite column.
 MAX_COUNT = 2**31 - 1
 
 
@@ -45,11 +44,11 @@ class TokenIds:
 class Fact:
     """One piece of knowledge to learn.
 
-    ``answer`` is the short string that a verdict looks for. ``statement`` is
-    the fact as a sentence. ``target`` is the canonical answer y* where the
-    corpus brings its own (a worked solution, an assistant turn); otherwise
+    ``answer`` is the short string that a verifier looks for. ``statement`` is
+    the fact as a sentence. ``target`` is the canonical answer y* if the
+    corpus has one (a worked solution, an assistant turn); otherwise
     the prompt preset writes it from ``answer`` and ``statement``. ``tokens``
-    are ``target`` and its prompt as they were drawn, where that is known.
+    are ``target`` and its prompt as they were drawn, if known.
     """
 
     id: str
@@ -63,11 +62,11 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class EvalItem:
-    """A question of a split that is only measured, never trained.
+    """A question of a split that is evaluated, never trained.
 
     ``id`` of an item about facts is their ids, joined by ``+``; ``#1`` and so
     on tell several items about the same facts apart.
-    ``context`` holds statements that stand before the question, in order;
+    ``context`` holds statements to show before the question, in order;
     ``aliases`` are further spellings of ``answer`` that a grader may accept.
     """
 
@@ -94,7 +93,7 @@ class Rollout:
     T = number of target tokens, stop token included; C = that of y*.
 
     ``prompt_ids``   naive prompt x, as trained
-    ``target_ids``   [T] exact ids as drawn; never re-tokenised
+    ``target_ids``   [T] exact ids as drawn; never re-tokenized
     ``naive``        [T] 1 where the naive conditional drew the token; empty
                      for targets that no model drew
     ``logprobs``     [T] log-probability (nats) under the side that drew it
@@ -106,7 +105,7 @@ class Rollout:
     ``num_protected``tokens of the expert that were picked for the naive side
     ``fallback``     the ``on_exhausted`` policy that chose the target; empty if
                      an ordinary attempt did
-    ``verified``     whether the verdict accepted the answer
+    ``verified``     whether the verifier accepted the target
     ``policy_version`` optimizer steps of the weights that drew it; 0: the base
     ``teacher_scores`` the reference's likeliest N tokens given x+ at each target position:
                      T · N ids, little-endian int32, then as many log-probabilities (nats),
@@ -154,7 +153,7 @@ _LOGPROBS = ("logprobs", "base_logprobs", "canonical_logprobs")
 
 
 def pack_rollout(rollout: Rollout) -> bytes:
-    """Serialise; the inverse of :func:`unpack_rollout`, but for the bits below float32."""
+    """Serialize; the inverse of :func:`unpack_rollout`, but for the bits below float32."""
     named = {name: getattr(rollout, name) for name in _ROLLOUT_FIELDS}
     named |= {name: struct.pack(f"<{len(named[name])}f", *named[name]) for name in _LOGPROBS}
     payload: bytes = msgpack.packb([WIRE_VERSION, *named.values()])
@@ -169,7 +168,7 @@ def unpack_rollout(payload: bytes) -> Rollout:
             wrong type or length.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise WireError(f"payload has {len(payload)} bytes; the bound is {MAX_PAYLOAD_BYTES}")
+        raise WireError(f"payload has {len(payload)} bytes; the limit is {MAX_PAYLOAD_BYTES}")
     try:
         values = msgpack.unpackb(payload, strict_map_key=True)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:

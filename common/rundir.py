@@ -1,4 +1,4 @@
-"""The run folder: which file is where, and how files in it are replaced.
+"""The run folder: its files, and how they are replaced.
 
 ``config.yaml``    resolved configuration
 ``replay.sqlite``  the ledger
@@ -8,10 +8,10 @@
 ``steps.jsonl``    one line a training step
 ``status.json``    what ``mixsd-cluster status`` shows; rewritten each second
 ``events.jsonl``   what happened: restarts, scaling, ends
-``desired.json``   what was asked of the live run; absent: what the configuration says
+``desired.json``   requested changes to the live run; absent: as configured
 ``cluster.json``   the local Ray cluster, where the run started one
-``weights.json``   where the student's published weights lie, while a run needs them
-``tensorboard/``   event files, where asked for
+``weights.json``   location of the student's published weights, while a run needs them
+``tensorboard/``   event files, if enabled
 ``report.html``, and its numbers in ``report.json`` and ``report.csv``; ``logs/``
 """
 
@@ -139,13 +139,13 @@ def append_jsonl(path: Path, value: dict[str, Any]) -> None:
     with path.open("ab", buffering=0) as file:
         end = path.stat().st_size
         if (written := file.write(line)) != len(line):
-            # What is left of a line would spoil the next one.
+            # A partial line would corrupt the next one.
             file.truncate(end)
             raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes fit", str(path))
 
 
 def finite(value: Any) -> Any:
-    """``value`` without NaN and infinities, which JSON does not know."""
+    """``value`` with None for NaN and infinities, which JSON does not support."""
     if isinstance(value, dict):
         return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list):

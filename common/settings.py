@@ -12,6 +12,6 @@ AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 class Settings(BaseModel):
-    """Base of every section: immutable, unknown keys refused."""
+    """Base of every section: immutable, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

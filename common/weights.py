@@ -1,4 +1,4 @@
-"""The identity of a model's weights: what evaluations are keyed by, and whether they arrived."""
+"""Hashes that identify weights, and sums that verify their transfer to an engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST, _CHUNK = 2**27, 2**20
 
 
 def weights_hash(files: Mapping[str, str]) -> str:
-    """One hash from the SHA-256 of each weights file; what lies in subfolders is no weights."""
+    """One hash from the SHA-256 of each weights file; files in subfolders are ignored."""
     weights = sorted(item for item in files.items() if re.fullmatch(r"[^/]+\.safetensors", item[0]))
     return hashlib.sha256(json.dumps(weights).encode()).hexdigest()[:16]
 

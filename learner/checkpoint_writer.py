@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
-from common.errors import lacks_room
+from common.errors import is_disk_full
 from common.rundir import read_json, write_atomic
 from common.weights import file_hash
 from learner.checkpoint import MANIFEST, STATE, Manifest, existing
@@ -26,7 +26,7 @@ _INDEX = "model.safetensors.index.json"
 _PART_DEADLINE_S = 600.0
 _POLL_S = 0.05
 # Pauses between retries on a full disk: the first one, doubled up to the longest.
-_ROOM_PAUSE_S, _LONGEST_ROOM_PAUSE_S = 1.0, 60.0
+_RETRY_PAUSE_S, _MAX_RETRY_PAUSE_S = 1.0, 60.0
 # Every file that a tokenizer of any kind is saved as.
 _TOKENIZER_FILES = (
     "tokenizer*",
@@ -75,7 +75,7 @@ class CheckpointWriter:
 
     Training stops only for the snapshot. A step may be committed only after
     :meth:`finished` or :meth:`wait` has returned it. On a full disk the write is retried
-    until there is room.
+    until there is space.
 
     Args:
         root: folder of the checkpoints.
@@ -93,13 +93,13 @@ class CheckpointWriter:
         self._keep_exports = keep_exports
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[int] | None = None
-        self._lacks_room_for: int | None = None
+        self._blocked_step: int | None = None
 
     @property
     def waiting(self) -> str:
         """What the pending checkpoint waits for, or empty."""
-        step = self._lacks_room_for
-        return "" if step is None else f"room on the disk for checkpoint step_{step}"
+        step = self._blocked_step
+        return "" if step is None else f"disk space for checkpoint step_{step}"
 
     def begin(self, source: StateSource, step: int) -> None:
         """Take a snapshot at ``step`` and start to write it; no write may be pending."""
@@ -110,7 +110,7 @@ class CheckpointWriter:
             shutil.rmtree(staging, ignore_errors=True)
             (staging / STATE).mkdir(parents=True)
         source.barrier()
-        self._pending = self._thread.submit(self._write_once_it_fits, snapshot, staging, step)
+        self._pending = self._thread.submit(self._write_with_retries, snapshot, staging, step)
 
     def finished(self) -> int | None:
         """The step whose checkpoint has completed since the last call, else None.
@@ -127,21 +127,21 @@ class CheckpointWriter:
         pending, self._pending = self._pending, None
         return pending.result()
 
-    def _write_once_it_fits(self, snapshot: TrainingState, staging: Path, step: int) -> int:
-        pause = _ROOM_PAUSE_S
+    def _write_with_retries(self, snapshot: TrainingState, staging: Path, step: int) -> int:
+        pause = _RETRY_PAUSE_S
         while True:
             try:
                 self._write(snapshot, staging, step)
-                self._lacks_room_for = None
+                self._blocked_step = None
                 return step
             except Exception as error:
-                if not lacks_room(error):
+                if not is_disk_full(error):
                     raise
-            self._lacks_room_for = step
+            self._blocked_step = step
             for name in _own_files(snapshot):
                 (staging / name).unlink(missing_ok=True)
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_ROOM_PAUSE_S)
+            pause = min(2 * pause, _MAX_RETRY_PAUSE_S)
 
     def _write(self, snapshot: TrainingState, staging: Path, step: int) -> None:
         from safetensors.torch import save_file

@@ -1,13 +1,13 @@
-"""Several examples a row, none seeing another. Pure, but for numpy.
+"""Packs several examples into a row, without attention between them. Uses numpy only.
 
 Shape suffixes: T tokens of a row, K target tokens of a row.
 
-An example is (prompt ids, target ids). Its input is the prompt and all of the
-target but the last token; the positions from the prompt's last token on each
-predict one target token. What prompts begin with alike may stand in a row once:
-a system prompt, few-shot examples, or a whole prompt with several continuations.
-Attention is causal, so a token's state depends on what precedes it alone, and
-the sum of gradients is the same.
+An example is (prompt ids, target ids). Its input is the prompt and the target without its last
+token; each position from the prompt's last token on predicts one target token.
+
+With shared-prefix packing, a row holds a shared prefix of prompts once: a system prompt,
+few-shot examples, or a whole prompt with several continuations. Attention is causal, so a
+token's state depends only on earlier tokens, and the sum of gradients is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Span = tuple[int, int]
 
 
 class Block(NamedTuple):
-    """Row positions ``start``…``stop`` see themselves causally, and the whole of ``context``.
+    """Row positions ``start``…``stop`` attend causally to themselves, and to all of ``context``.
 
     ``context``: spans of the row that precede the block in its text.
     """
@@ -42,7 +42,7 @@ class Block(NamedTuple):
         return sum(stop - start for start, stop in self.context)
 
     def moved(self, by: int) -> Block:
-        """The same block further on in a row."""
+        """The same block, ``by`` positions further in the row."""
         context = tuple((start + by, stop + by) for start, stop in self.context)
         return Block(self.start + by, self.stop + by, context)
 
@@ -52,9 +52,9 @@ class Row:
     """One packed row.
 
     ``predict_K`` are the positions in the row whose next token is ``targets_K``;
-    a shared prompt's last position stands there once for each continuation.
-    ``blocks`` cover the row in order and say what attention may see. ``members`` are
-    the examples, by number, in the order of their targets.
+    the last position of a shared prompt occurs once per continuation. ``blocks`` cover
+    the row in order and define the attention mask. ``members`` are the indices of the
+    examples, in the order of their targets.
     """
 
     inputs_T: np.ndarray
@@ -65,7 +65,7 @@ class Row:
     members: tuple[int, ...]
 
     def mask_TT(self) -> np.ndarray:
-        """Block-causal mask, True where the query (first axis) may see the key."""
+        """Block-causal [T, T] mask, True where the query (first axis) attends to the key."""
         mask_TT = np.zeros((len(self.inputs_T),) * 2, dtype=bool)
         for start, stop, context in self.blocks:
             for first, last in context:
@@ -75,7 +75,7 @@ class Row:
 
 
 def input_length(example: Example) -> int:
-    """Tokens an example takes in a row when it shares nothing."""
+    """Tokens of an example in a row without a shared prefix."""
     prompt, target = example
     return len(prompt) + len(target) - 1
 
@@ -89,7 +89,7 @@ def single(examples: Sequence[Example]) -> list[Row]:
 class _Open:
     """A row that is being filled."""
 
-    room: int
+    free: int
     members: list[int] = field(default_factory=list)
     pieces: set[Piece] = field(default_factory=set)
 
@@ -97,32 +97,32 @@ class _Open:
 def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = False) -> list[Row]:
     """Fill rows of up to ``row_tokens``: longest first, each where it adds least (BFD).
 
-    What is longer than ``row_tokens`` has a row of its own. Rows have no padding.
+    An example longer than ``row_tokens`` has its own row. Rows have no padding.
 
     Args:
-        share_prompts: what prompts begin with alike stands in a row once; examples
-            that share most of their prompt stand together, as many to a row as fit.
+        examples: (prompt ids, target ids) of each example.
+        row_tokens: largest number of tokens per row.
+        share_prompts: pack a shared prefix of prompts once per row; examples that share
+            most of their prompt go together, as many per row as fit.
     """
     paths: list[Path] = [()] * len(examples)
     if share_prompts:
         paths = shared_paths([prompt for prompt, _ in examples])
     lengths = [input_length(example) for example in examples]
     rows: list[_Open] = []
-    for tokens, prefix_group in _families(examples, paths, lengths):
-        for members in (
-            [prefix_group] if tokens <= row_tokens else [[index] for index in prefix_group]
-        ):
-            # Least added, then least room left over; the first of equals.
+    for tokens, group in _prefix_groups(examples, paths, lengths):
+        for members in [group] if tokens <= row_tokens else [[index] for index in group]:
+            # Fewest added tokens, then least free space; the first on a tie.
             fitting = (
-                (added, row.room, at)
+                (added, row.free, at)
                 for at, row in enumerate(rows)
-                if (added := _added(members, paths, lengths, row.pieces)) <= row.room
+                if (added := _added(members, paths, lengths, row.pieces)) <= row.free
             )
             added, _, at = min(fitting, default=(0, 0, -1))
             if at < 0:
                 rows.append(_Open(row_tokens))
                 added = _added(members, paths, lengths, set())
-            rows[at].room -= added
+            rows[at].free -= added
             rows[at].members += members
             rows[at].pieces.update(piece for index in members for piece in paths[index])
     return [
@@ -132,10 +132,10 @@ def pack(examples: Sequence[Example], row_tokens: int, *, share_prompts: bool = 
 
 
 def share(rows: Sequence[Row], num_ranks: int) -> list[list[Row | None]]:
-    """Deal rows to ranks so that token counts are near equal.
+    """Assign rows to ranks so that token counts are nearly equal.
 
     Every rank gets the same number of entries, since collective operations
-    inside a backward pass must match; None stands for "a row that counts nothing".
+    inside a backward pass must match; None is an empty row.
     """
     dealt: list[list[Row | None]] = [[] for _ in range(num_ranks)]
     load = [0] * num_ranks
@@ -152,7 +152,7 @@ def share(rows: Sequence[Row], num_ranks: int) -> list[list[Row | None]]:
 def micro_batches(entries: Sequence[Row | None], size: int) -> list[Row | None]:
     """Join every ``size`` entries into the row of one forward pass.
 
-    Rows are laid end to end, not side by side: attention knows their blocks, so
+    Rows are concatenated, not stacked: their blocks define the attention mask, so
     a micro-batch needs no padding either.
     """
     return [_join(entries[at : at + size]) for at in range(0, len(entries), size)]
@@ -161,7 +161,7 @@ def micro_batches(entries: Sequence[Row | None], size: int) -> list[Row | None]:
 def rows_of_rank(
     examples: Sequence[Example], settings: LearnerSettings, rank: int
 ) -> list[Row | None]:
-    """The forward passes of one rank for a global batch; as many on every rank."""
+    """The forward passes of one rank for a global batch; every rank has the same number."""
     if settings.pack:
         rows = pack(examples, settings.row_tokens, share_prompts=settings.share_prompts)
     else:
@@ -169,26 +169,25 @@ def rows_of_rank(
     return micro_batches(share(rows, settings.ranks)[rank], settings.micro_batch)
 
 
-def _families(
+def _prefix_groups(
     examples: Sequence[Example], paths: Sequence[Path], lengths: Sequence[int]
 ) -> list[tuple[int, list[int]]]:
-    """Examples that share at least half of their prompt, by number; with their tokens, the
-    largest family first."""
-    families: dict[object, list[int]] = defaultdict(list)
+    """(tokens, indices) of examples that share at least half of their prompt; largest first."""
+    groups: dict[object, list[int]] = defaultdict(list)
     for index, path in enumerate(paths):
         near = path and 2 * path[-1].stop >= len(examples[index][0])
-        families[path[-1] if near else index].append(index)
+        groups[path[-1] if near else index].append(index)
     sized = [
         (_added(members, paths, lengths, set()), sorted(members, key=lambda i: -lengths[i]))
-        for members in families.values()
+        for members in groups.values()
     ]
-    return sorted(sized, key=lambda prefix_group: -prefix_group[0])
+    return sorted(sized, key=lambda group: -group[0])
 
 
 def _added(
     members: Sequence[int], paths: Sequence[Path], lengths: Sequence[int], held: set[Piece]
 ) -> int:
-    """Tokens that ``members`` add to a row that holds some pieces."""
+    """Tokens that ``members`` add to a row that already has the pieces ``held``."""
     own = sum(lengths[index] - (paths[index][-1].stop if paths[index] else 0) for index in members)
     pieces = {piece for index in members for piece in paths[index]} - held
     return own + sum(map(len, pieces))
@@ -202,8 +201,8 @@ def _packed(
 ) -> Row:
     """Lay out a row by the shared prefixes of its members or of the batch, whichever is shorter.
 
-    Members usually agree further than the whole batch does. They may also share less: where
-    three prompts agree is where two may no longer agree for 8 more tokens.
+    The members of a row usually share longer prefixes than the batch. They can also share less:
+    after a prefix of three prompts, two may not agree for 8 more tokens.
     """
     own = [lengths[index] for index in members]
     paths = batch_paths
@@ -236,7 +235,7 @@ def _row(examples: Sequence[Example], members: Sequence[int], paths: Sequence[Pa
             blocks.append(Block(start, start + len(own), _context(path, spans)))
         inputs += own
         positions += range(shared, shared + len(own))
-        # The prompt's last token, where the whole prompt is shared, stands before.
+        # If the whole prompt is shared, its last token is in the shared piece.
         stem = start + len(prompt) - shared if shared < len(prompt) else spans[path[-1]][1]
         predict += [stem - 1, *range(len(inputs) - len(target) + 1, len(inputs))]
         targets += target

@@ -1,4 +1,4 @@
-"""Prompts of a batch as a tree of what they begin with. Pure; knows token ids only."""
+"""Shared prefixes of the prompts of a batch, as a tree over token ids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-# A shorter piece saves less than a block of its own costs.
+# A shorter piece saves less than its block costs.
 _LEAST = 8
 
 
@@ -25,15 +25,15 @@ Path = tuple[Piece, ...]
 
 
 def shared_paths(prompts: Sequence[Sequence[int]]) -> list[Path]:
-    """For each prompt the pieces that it shares, from its first token on without a gap.
+    """For each prompt the pieces that it shares, contiguous from its first token.
 
-    Two prompts hold the same pieces as far as they agree, but for rests of fewer
-    than 8 tokens; equal prompts agree whole, however short.
+    Two prompts have the same pieces up to where they differ, except for a last part of
+    fewer than 8 tokens; equal prompts share everything, however short.
     """
     keys = [tuple(prompt) for prompt in prompts]
     paths: list[Path] = [()] * len(keys)
     ordered = sorted(range(len(keys)), key=keys.__getitem__)
-    # Prompts that agree up to ``depth`` at least, of which ``path`` is shared.
+    # Groups of prompts that agree up to ``depth`` at least; ``path`` is their shared part.
     stack: list[tuple[list[int], int, Path]] = [(ordered, 0, ())]
     while stack:
         group, depth, path = stack.pop()
@@ -41,7 +41,7 @@ def shared_paths(prompts: Sequence[Sequence[int]]) -> list[Path]:
             paths[group[0]] = path
             continue
         first, last = keys[group[0]], keys[group[-1]]
-        # In sorted order what the ends agree on, all agree on.
+        # In sorted order, the common prefix of the first and last is that of all.
         agreed = _agreement(first, last, depth)
         reached = path[-1].stop if path else 0
         if agreed > reached and (agreed - reached >= _LEAST or first == last):

@@ -102,7 +102,7 @@ class Learner:
         return self._waiting or self._writer.waiting
 
     @property
-    def lacks_room(self) -> bool:
+    def is_disk_full(self) -> bool:
         """Whether the disk is too full for a checkpoint; training stops at the next one."""
         return self._writer.waiting != ""
 

@@ -1,1 +1,1 @@
-"""A run's configuration: every setting with its range, and errors that name the key."""
+"""The configuration of a run: every setting with its range, and errors that name the key."""

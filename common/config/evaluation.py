@@ -1,4 +1,4 @@
-"""The evaluator section of a configuration: what is measured, how, and which step counts."""
+"""The evaluator section of a configuration: suites, sampling, and checkpoint selection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Suite = Literal[
 ]
 # fmt: on
 
-# Benchmarks outside a run's own corpus: what a model could do before, and may lose.
+# Benchmarks outside a run's corpus: abilities that the model had before, and may lose.
 HELD_OUT: tuple[Suite, ...] = (
     *("mmlu", "gsm8k", "math500", "aime24", "humaneval"),
     *("arc_easy", "piqa", "wikitext2", "ifeval", "text_nll"),
@@ -26,65 +26,74 @@ HELD_OUT: tuple[Suite, ...] = (
 
 
 class FisherSettings(Settings):
-    """Fisher alignment of checkpoints: the base's Fisher once, then each one's movement along it.
+    """Fisher alignment of checkpoints: how far each one moves where the base model is sensitive.
 
-    An evaluator then holds the base model a second time, with gradients, for as long as
-    the Fisher takes, and 4 bytes a parameter in CPU memory.
+    The base model's Fisher is computed once. Meanwhile an evaluator holds the base model a
+    second time, with gradients, and 4 bytes per parameter in CPU memory.
     """
 
-    examples: int = Field(64, ge=1, description="of the held-out benchmarks of the run's suites")
-    max_tokens: int = Field(256, ge=2, description="of an example; longer ones lose their start")
+    examples: int = Field(64, ge=1, description="texts from the run's held-out benchmarks")
+    max_tokens: int = Field(
+        256, ge=2, description="tokens per example; longer texts lose their start"
+    )
     parts: int = Field(
-        4, ge=1, le=256, description="pieces of work that evaluators share and a kill cannot undo"
+        4, ge=1, le=256, description="parts that evaluators share; a finished part survives a kill"
     )
     device: Device = "auto"
-    dtype: Dtype = Field("float32", description="of model and gradients; sums are float32")
+    dtype: Dtype = Field("float32", description="dtype of model and gradients; sums are float32")
     cache: AbsolutePath | None = Field(
         None,
-        description="folder that runs share, 4 bytes a parameter a model (while computing: times "
-        "parts); on several hosts one that all see; none: mixsd-cluster's in the user's cache",
+        description="folder that runs share; 4 bytes per parameter and model, times parts during "
+        "the computation; with several hosts, on shared storage; none: the user's cache folder",
     )
 
 
 class EvaluatorSettings(Settings):
-    """What is measured on the base model and on each checkpoint."""
+    """Evaluation of the base model and of each checkpoint."""
 
-    actors: int = Field(1, ge=0, le=4096, description="they share the work; 0 measures nothing")
+    actors: int = Field(
+        1, ge=0, le=4096, description="evaluators, which share the work; 0: no evaluation"
+    )
     suites: tuple[Suite, ...] = Field(
         ("in_domain", "text_nll"),
-        description="suites, or single benchmarks; each is kept as it is done",
+        description="suites or single benchmarks; each result is saved as it finishes",
     )
     limit: int | None = Field(
-        None, ge=1, description="items of each benchmark, drawn by the run's seed; none: all"
+        None, ge=1, description="items per benchmark, drawn with the run's seed; none: all"
     )
-    slots: int = Field(16, ge=1, description="requests at once")
-    max_tokens: int = Field(64, ge=1, description="longest response to the corpus' questions")
+    slots: int = Field(16, ge=1, description="concurrent requests")
+    max_tokens: int = Field(64, ge=1, description="longest response to a corpus question, tokens")
     protocol: Literal["paper", "greedy"] = Field(
         "paper",
-        description="sampling of the general suite: temperature 1 (AIME 16 samples), or 0",
+        description="sampling of the general suite; paper: temperature 1, 16 samples for AIME; "
+        "greedy: temperature 0",
     )
     benchmark_tokens: int | None = Field(
         None,
         ge=1,
-        description="longest response to a benchmark outside the corpus; none: MMLU 1,024, "
-        "IFEval 1,280, else 16,384; always cut to the context",
+        description="longest response to a benchmark outside the corpus, tokens; none: MMLU 1,024, "
+        "IFEval 1,280, else 16,384; always limited by the context",
     )
     data_root: AbsolutePath | None = Field(
-        None, description="folder of local copies of the benchmarks; none: the Hub"
+        None, description="folder with local copies of the benchmarks; none: the Hub"
     )
     text: AbsolutePath | None = Field(
-        None, description="plain text of text_nll; none: packaged prose"
+        None, description="plain text file for text_nll; none: the packaged prose"
     )
-    text_tokens: int = Field(4096, ge=64, description="tokens of a text that are scored")
+    text_tokens: int = Field(4096, ge=64, description="tokens scored per text")
     unsafe_code: bool = Field(
-        False, description="run generated code with limits only where no sandbox can be had"
+        False, description="without a sandbox, run generated code with resource limits only"
     )
-    code_timeout_s: float = Field(10.0, gt=0, description="longest run of one generated program")
+    code_timeout_s: float = Field(
+        10.0, gt=0, description="timeout of one generated program, seconds"
+    )
     select: Literal["first_peak", "last", "best"] = Field(
-        "first_peak", description="which checkpoint is the result, by recall"
+        "first_peak", description="which checkpoint is selected, by recall"
     )
-    patience: int = Field(2, ge=1, description="checkpoints without a gain that end the first peak")
-    min_delta: float = Field(0.0, ge=0, le=1, description="a gain in recall must exceed this")
-    fisher: FisherSettings | None = Field(
-        None, description="measure Fisher alignment; none: do not"
+    patience: int = Field(
+        2, ge=1, description="checkpoints without a gain after which the peak is final"
     )
+    min_delta: float = Field(
+        0.0, ge=0, le=1, description="smallest gain in recall that counts, exclusive"
+    )
+    fisher: FisherSettings | None = Field(None, description="Fisher alignment; none: off")

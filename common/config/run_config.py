@@ -1,7 +1,7 @@
-"""One run's configuration: what may be set, in which range, and what follows from it.
+"""The configuration of one run: its settings, their ranges, and what follows from them.
 
-A file is YAML; unknown keys are refused with the nearest known one. Importing
-this module imports nothing heavy, so a bad file is refused at once.
+The file is YAML. An unknown key is an error that suggests the nearest known one. This module
+imports nothing heavy, so a bad file fails at once.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class RunConfig(Settings):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: int = Field(0, ge=0, lt=2**63)
-    model: str = Field("packaged", description="folder, Hub id, or 'packaged'")
-    train: bool = Field(True, description="false: targets only, no learner (as 'rollout' has it)")
+    model: str = Field("packaged", description="local folder, Hub id, or 'packaged'")
+    train: bool = Field(True, description="false: build targets only, without a learner")
     prompts: PromptSettings = Field(
-        "kgfact", description="preset of guidance, answer format and verdict, or own templates"
+        "kgfact", description="a preset (guidance, answer format, verifier), or your own templates"
     )
     method: Annotated[MethodSettings, Field(discriminator="name")]
     data: DataSettings
@@ -63,28 +63,28 @@ class RunConfig(Settings):
 
     @property
     def student(self) -> StudentSampled | None:
-        """How the student draws its own rollouts, where the method trains on those."""
+        """How the student draws its rollouts; None if the method does not train on those."""
         target = self.method.target(0)
         return target if isinstance(target, StudentSampled) else None
 
     @property
     def exposures_per_rollout(self) -> int:
-        """Times each rollout is trained; the student's are drawn anew in every epoch."""
+        """Times each rollout is trained; 1 for the student's, which are new in every epoch."""
         if not self.train:
             return 0
         return 1 if self.student is not None else self.learner.epochs
 
     @property
     def rollouts_per_fact(self) -> int:
-        """Work items of a fact: one, or as many as the student draws over all epochs."""
+        """Work items per fact: one, or as many as the student draws over all epochs."""
         return 1 if self.student is None else self.student.samples * self.learner.epochs
 
     @model_validator(mode="after")
     def _lag_needs_one_exposure(self) -> RunConfig:
         if self.replay.max_lag is not None and self.exposures_per_rollout > 1:
             raise ValueError(
-                f"replay.max_lag bounds the age of what is trained, so learner.epochs must be 1, "
-                f"not {self.learner.epochs}"
+                "replay.max_lag bounds the age of trained rollouts, so learner.epochs must be 1, "
+                f"not {self.learner.epochs}; set it to 1, or remove replay.max_lag"
             )
         return self
 
@@ -94,29 +94,30 @@ class RunConfig(Settings):
             return self
         if not self.train:
             raise ValueError(
-                f"train is false, but method {self.method.name} draws from the model in training"
+                f"train is false, but method {self.method.name} samples from the trained model; "
+                "set train to true or choose another method"
             )
         if self.rollout.speculative_tokens:
             raise ValueError(
                 f"rollout.speculative_tokens is {self.rollout.speculative_tokens}, but the student "
-                "samples, and guesses are exact at temperature 0 only; set it to 0"
+                "samples, and draft tokens are exact at temperature 0 only; set it to 0"
             )
         devices = {self.engine.resolved_device, self.learner.resolved_device}
         if self.publish.transport == "nccl" and "cpu" in devices:
             raise ValueError(
                 "publish.transport is nccl, from GPU to GPU, but engine.device or learner.device "
-                "is cpu here; take memory"
+                "is cpu here; use memory"
             )
         lag, every = self.replay.max_lag, self.publish.every
         if lag is None:
             raise ValueError(
                 f"method {self.method.name} trains on the student's own rollouts, so "
-                "replay.max_lag must say how old they may be; 0 is strictly on-policy"
+                "replay.max_lag must bound their age; 0 is strictly on-policy"
             )
         if every > lag + 1:
             raise ValueError(
                 f"publish.every is {every}, so weights are up to {every - 1} steps old, more than "
-                f"replay.max_lag={lag} allows; lower the one or raise the other"
+                f"replay.max_lag={lag} allows; lower publish.every or raise replay.max_lag"
             )
         return self
 
@@ -128,12 +129,12 @@ class RunConfig(Settings):
         if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.suites):
             raise ValueError(
                 "learner.early_stop waits for the first peak of recall, so evaluator.actors must "
-                "be at least 1 and evaluator.suites hold recall or in_domain"
+                "be at least 1 and evaluator.suites must include recall or in_domain"
             )
         if evaluator.select != "first_peak":
             raise ValueError(
-                f"learner.early_stop ends training at the first peak, but evaluator.select is "
-                f"{evaluator.select}; take first_peak, or leave early_stop off"
+                "learner.early_stop ends training at the first peak, but evaluator.select is "
+                f"{evaluator.select}; use first_peak, or turn early_stop off"
             )
         return self
 
@@ -141,22 +142,22 @@ class RunConfig(Settings):
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file and apply ``a.b=c`` overrides.
 
-    Relative paths in the file are taken from the working directory, as on a
-    command line.
+    Relative paths in the file are relative to the working directory, as on a command line.
 
     Raises:
-        UserError: unreadable file, not YAML, unknown key, value out of range.
+        UserError: the file is unreadable or not YAML, a key is unknown, or a value is out of
+            range.
     """
     raw = yaml_file.read(path)
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: a mapping of settings is expected, not {type(raw).__name__}")
+        raise UserError(f"{path}: expected a mapping of settings, not {type(raw).__name__}")
     for override in overrides:
         apply(raw, override)
     return parse(raw, str(path))
 
 
 def parse(raw: dict[str, Any], source: str) -> RunConfig:
-    """Check a mapping; ``source`` names it in errors."""
+    """Validate a mapping; ``source`` names it in errors."""
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -165,26 +166,26 @@ def parse(raw: dict[str, Any], source: str) -> RunConfig:
 
 
 def live_change(config: RunConfig, replay: ReplaySettings) -> RunConfig:
-    """``config`` with another replay section, where a live run may take it.
+    """``config`` with another replay section, if a live run can change to it.
 
     Raises:
-        UserError: what it would change is fixed from the beginning.
+        UserError: the change concerns a setting that is fixed when the run starts.
     """
     if replay.first_epoch != config.replay.first_epoch:
-        raise UserError("replay.first_epoch: the order of a run that has begun cannot change")
+        raise UserError("replay.first_epoch: the order cannot change after the run has started")
     if (replay.max_lag is None) != (config.replay.max_lag is None):
         raise UserError(
-            "replay.max_lag: only its value can change during a run; whether there is one says "
-            "how long actors stay"
+            "replay.max_lag: only its value can change during a run; it cannot be added or removed "
+            "because actors stay longer where it is set"
         )
     return config.model_copy(update={"replay": replay})
 
 
 def parse_data(raw: dict[str, Any]) -> DataSettings:
-    """Check the data section alone, where there is no run.
+    """Validate the data section alone, outside of a run.
 
     Raises:
-        UserError: a value out of range, no source or several.
+        UserError: a value is out of range, or there is not exactly one source.
     """
     try:
         return DataSettings.model_validate(raw)
@@ -199,17 +200,17 @@ def dump(config: RunConfig) -> str:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether a file could be made in ``folder`` or, where it is missing, beside it."""
+    """Whether a file can be created in ``folder`` or, if missing, in its nearest parent."""
     while not folder.exists():
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def apply(raw: dict[str, Any], override: str) -> None:
-    """Set one ``a.b=c`` in a raw mapping."""
+    """Set one ``a.b=c`` in a raw mapping, in place."""
     path, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_]+(\.[A-Za-z_]+)*", path):
-        raise UserError(f"--set {override}: KEY=VALUE is expected, like learner.lr=1e-5")
+        raise UserError(f"--set {override}: expected KEY=VALUE, like learner.lr=1e-5")
     try:
         value = yaml_file.parse(text)
     except yaml.YAMLError as error:

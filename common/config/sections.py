@@ -1,6 +1,6 @@
 """Sections of a configuration: engines, rollouts, queue, learner, cluster, metrics.
 
-Each field says its range and meaning; what follows from fields is a property.
+Each field gives its range and meaning; derived values are properties.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Dtype = Literal["bfloat16", "float32"]
 class EngineSettings(Settings):
     """vLLM engines of rollout actors and evaluators."""
 
-    device: Device = Field("auto", description="auto takes CUDA where there is a GPU")
+    device: Device = Field("auto", description="auto: CUDA if there is a GPU, else CPU")
     dtype: Dtype = "bfloat16"
-    max_model_len: int = Field(2048, ge=32, description="context, tokens")
-    max_batched_tokens: int = Field(2048, ge=32, description="tokens computed in one step")
-    kv_cache_gib: int = Field(1, ge=1, description="KV cache on CPU, GiB an engine")
-    num_blocks: int | None = Field(None, ge=4, description="KV blocks; overrides the size")
+    max_model_len: int = Field(2048, ge=32, description="context length, tokens")
+    max_batched_tokens: int = Field(2048, ge=32, description="most tokens per engine step")
+    kv_cache_gib: int = Field(1, ge=1, description="KV cache per engine on CPU, GiB")
+    num_blocks: int | None = Field(None, ge=4, description="KV blocks; overrides kv_cache_gib")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     tensor_parallel_size: int = Field(1, ge=1)
     enforce_eager: bool = Field(
-        True, description="no torch.compile, no CUDA graphs: starts sooner, runs slower"
+        True, description="no torch.compile and no CUDA graphs: faster start, slower steps"
     )
     sessions: bool | Literal["auto"] = Field(
-        "auto", description="resumable requests; auto: where this vLLM's were tested"
+        "auto", description="resumable requests; auto: on if tested with this vLLM version"
     )
     trust_remote_code: bool = False
 
@@ -42,18 +42,18 @@ class EngineSettings(Settings):
         return resolve_device(self.device)
 
     def shared_by(self, engines: int) -> EngineSettings:
-        """Those of each of so many engines on one device."""
+        """The settings of each of ``engines`` engines that share one device."""
         share = self.gpu_memory_utilization / engines
         return self.model_copy(update={"gpu_memory_utilization": share})
 
 
 class AutoscaleSettings(Settings):
-    """Rollout actors by who waits for whom."""
+    """Scale rollout actors by how long actors and learner wait for each other."""
 
     min: int = Field(1, ge=0, le=4096)
     max: int = Field(ge=1, le=4096)
     target_blocked_fraction: float = Field(
-        0.1, ge=0, lt=1, description="share of a period that a side may wait"
+        0.1, ge=0, lt=1, description="largest share of a period that either side waits"
     )
     period_s: float = Field(60.0, gt=0, description="seconds between decisions")
 
@@ -67,87 +67,92 @@ class AutoscaleSettings(Settings):
 
 
 class ScheduledCount(Settings):
-    """A number of rollout actors from a time of the run on."""
+    """A number of rollout actors from a given time on."""
 
-    after_s: float = Field(ge=0, description="seconds since the run began")
+    after_s: float = Field(ge=0, description="seconds since the run started")
     actors: int = Field(ge=0, le=4096)
 
 
 class RolloutSettings(Settings):
-    """How targets are drawn."""
+    """How rollout actors draw targets."""
 
     actors: int = Field(1, ge=1, le=4096)
     autoscale: AutoscaleSettings | None = None
-    schedule: tuple[ScheduledCount, ...] = Field((), description="actors by time")
-    slots: int = Field(16, ge=1, le=4096, description="attempts in flight in one engine")
-    max_tokens: int = Field(64, ge=1, description="longest target, stop token included")
+    schedule: tuple[ScheduledCount, ...] = Field((), description="number of actors over time")
+    slots: int = Field(16, ge=1, le=4096, description="attempts in flight per engine")
+    max_tokens: int = Field(64, ge=1, description="longest target, tokens, stop token included")
     temperature: float = Field(0.0, ge=0, le=10)
-    top_k: int = Field(0, ge=0, description="0 keeps all")
+    top_k: int = Field(0, ge=0, description="0: all tokens")
     top_p: float = Field(1.0, gt=0, le=1)
-    max_retries: int = Field(8, ge=0, description="further attempts after a failed one")
+    max_retries: int = Field(8, ge=0, description="further attempts after the first fails")
     attempts_in_flight: int = Field(
-        1, ge=1, le=64, description="attempts of one fact at once where slots are free"
+        1, ge=1, le=64, description="concurrent attempts per fact while slots are free"
     )
     on_exhausted: Literal["drop", "expert", "canonical", "keep"] = Field(
         "drop",
-        description="a fact whose attempts all failed: no target, one more attempt by the expert "
-        "alone, the canonical answer, or the last attempt as it is",
+        description="when all attempts of a fact fail: drop it, sample once from the expert alone, "
+        "take the canonical answer, or keep the last attempt",
     )
-    verify: Mode | None = Field(None, description="verdict; none: that of the prompt preset")
-    early_stop: bool = Field(True, description="end attempts whose verdict is settled")
-    tree_tokens: int = Field(4096, ge=0, description="tokens remembered a fact at T = 0; 0: none")
-    score_fraction: float = Field(0.25, ge=0, le=1, description="targets scored under the base")
+    verify: Mode | None = Field(None, description="verifier; none: the prompt preset's")
+    early_stop: bool = Field(True, description="end attempts that can no longer be verified")
+    tree_tokens: int = Field(
+        4096, ge=0, description="attempt tree at T = 0, tokens per fact; 0: off"
+    )
+    score_fraction: float = Field(
+        0.25, ge=0, le=1, description="share of targets scored under the base"
+    )
     speculative_tokens: int = Field(
         0,
         ge=0,
         le=64,
-        description="tokens that vLLM guesses at once from what stands in the prompt (n-gram)",
+        description="n-gram draft tokens per step from the prompt; only at T = 0; 0: off",
     )
 
     @model_validator(mode="after")
-    def _guesses_need_temperature_0(self) -> RolloutSettings:
+    def _speculation_needs_temperature_0(self) -> RolloutSettings:
         if self.speculative_tokens and self.temperature > 0:
             raise ValueError(
                 f"rollout.speculative_tokens is {self.speculative_tokens} and rollout.temperature "
-                f"{self.temperature:g}: how many guesses hold decides how many random numbers a "
-                "step draws, so rollouts would not repeat; set one of the two to 0"
+                f"{self.temperature:g}: the number of accepted draft tokens changes how many "
+                "random numbers a step draws, so rollouts would not be reproducible; set one of "
+                "them to 0"
             )
         return self
 
 
 class ReplaySettings(Settings):
-    """The queue between actors and learner; :func:`live_change` says what may change in a run."""
+    """The queue between actors and learner; see :func:`live_change` for changes during a run."""
 
-    min_size: int = Field(1, ge=1, description="rollouts before the learner starts")
-    max_bytes: int = Field(2**30, ge=2**16, description="rollouts held ahead of the learner")
+    min_size: int = Field(1, ge=1, description="rollouts needed before the learner starts")
+    max_bytes: int = Field(2**30, ge=2**16, description="bytes of rollouts ahead of the learner")
     samples_per_insert: float | None = Field(
-        None, gt=0, le=1e6, description="exposures per rollout while rollouts come; none: any"
+        None, gt=0, le=1e6, description="trained examples per new rollout; none: no limit"
     )
     tolerance: float = Field(
-        100.0, ge=0, le=1e9, description="exposures by which either side may be ahead of that"
+        100.0, ge=0, le=1e9, description="examples that either side may be ahead of that rate"
     )
     max_lag: int | None = Field(
-        None, ge=0, description="optimizer steps by which a rollout's weights may be behind"
+        None, ge=0, description="most optimizer steps between a rollout's weights and its training"
     )
     first_epoch: Literal["arrival", "work"] = Field(
         "arrival",
-        description="order of the first epoch; work: the facts' own, which no delay or restart "
-        "changes, though a slow fact holds up the rest",
+        description="order of the first epoch; work: the facts' order, the same after any delay or "
+        "restart, but a slow fact holds up the rest",
     )
     poison_after: int = Field(
-        3, ge=1, description="actors that may die on a fact alone before it is quarantined"
+        3, ge=1, description="actors that die on a fact alone before it is quarantined"
     )
-    lease_s: float = Field(120.0, gt=0, description="work returns after this without a heartbeat")
+    lease_s: float = Field(120.0, gt=0, description="lease time without a heartbeat, s")
 
 
 class LoraSettings(Settings):
-    """Low-rank adapters instead of full fine-tuning; needs the package peft."""
+    """Low-rank adapters instead of full fine-tuning; requires the package peft."""
 
     rank: int = Field(16, ge=1, le=4096)
-    alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
+    alpha: float = Field(32.0, gt=0, description="scales the update by alpha / rank")
     targets: Literal["all-linear"] | tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        description="ends of the names of adapted linear layers",
+        description="suffixes of the names of adapted linear layers",
     )
 
 
@@ -158,50 +163,52 @@ class LearnerSettings(Settings):
     device: Device = "auto"
     dtype: Dtype = "bfloat16"
     zero_stage: int = Field(0, ge=0, le=3)
-    epochs: int = Field(30, ge=1, description="times each rollout is trained")
-    batch_size: int = Field(20, ge=1, description="rollouts a step, over all ranks")
-    pack: bool = Field(True, description="several rollouts a row; false: one")
-    row_tokens: int = Field(2048, ge=32, description="tokens of one packed row")
-    micro_batch: int = Field(1, ge=1, le=4096, description="rows of one forward pass")
+    epochs: int = Field(30, ge=1, description="number of times each rollout is trained")
+    batch_size: int = Field(20, ge=1, description="rollouts per step, over all ranks")
+    pack: bool = Field(True, description="pack several rollouts into a row; false: one per row")
+    row_tokens: int = Field(2048, ge=32, description="tokens per packed row")
+    micro_batch: int = Field(1, ge=1, le=4096, description="rows per forward pass")
     share_prompts: bool = Field(
-        True, description="rollouts of one prompt in a row pay for it once; needs pack"
+        True, description="compute a shared prompt prefix once per row; requires pack"
     )
     offload: Literal["none", "optimizer", "parameters"] = Field(
-        "none", description="kept in CPU memory on a GPU: optimizer state, or weights too"
+        "none", description="with a GPU, keep in CPU memory: the optimizer state, or weights too"
     )
     lr: float = Field(1e-5, gt=0, le=1)
     warmup_steps: int = Field(0, ge=0)
     schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
-        "constant", description="after warm-up; wsd holds the peak, then falls linearly"
+        "constant", description="after warm-up; wsd: constant, then a linear decay"
     )
-    decay_share: float = Field(0.1, gt=0, le=1, description="wsd: part of the run that it falls")
+    decay_share: float = Field(0.1, gt=0, le=1, description="wsd: share of steps in the decay")
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    clip: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
-    keep_states: int = Field(2, ge=1, description="checkpoints that can be resumed from")
+    keep_states: int = Field(2, ge=1, description="newest checkpoints that can be resumed")
     keep_exports: int | None = Field(
-        None, ge=1, description="checkpoints kept at all; none: every one. Give the evaluator time"
+        None,
+        ge=1,
+        description="exported checkpoints kept; too few and evaluators miss some; none: all",
     )
     average: float | None = Field(
-        None, gt=0, lt=1, description="decay of a moving average of the weights, exported instead"
+        None, gt=0, lt=1, description="decay of a moving average of the weights, which is exported"
     )
     lora: LoraSettings | None = Field(
-        None, description="train adapters only; exported merged, and alone in adapter/"
+        None, description="train adapters only; exports the merged model, and adapter/ alone"
     )
     max_skipped: int = Field(
-        3, ge=0, description="steps in a row skipped for a non-finite gradient before giving up"
+        3, ge=0, description="consecutive steps with a non-finite gradient before the run fails"
     )
     early_stop: bool = Field(
         False,
-        description="end training once recall has passed its first peak, by evaluator.patience "
-        "and evaluator.min_delta",
+        description="stop after the first peak of recall; see evaluator.patience and "
+        "evaluator.min_delta",
     )
-    tensorboard: bool = Field(False, description="write event files under the run's tensorboard/")
+    tensorboard: bool = Field(False, description="write event files to the run's tensorboard/")
     wandb: str | None = Field(None, min_length=1, description="Weights & Biases project to log to")
     gradient_checkpointing: bool = Field(
-        False, description="recompute activations in the backward pass: less memory, a third slower"
+        False, description="recompute activations in the backward pass: less memory, 1/3 slower"
     )
 
     @property
@@ -214,7 +221,7 @@ class LearnerSettings(Settings):
         if self.ranks > self.batch_size:
             raise ValueError(
                 f"learner.ranks is {self.ranks}, more than learner.batch_size {self.batch_size}; "
-                "every rank needs at least one rollout a step"
+                "every rank needs at least one rollout per step; lower ranks or raise batch_size"
             )
         return self
 
@@ -224,60 +231,64 @@ class LearnerSettings(Settings):
         if self.zero_stage < least:
             raise ValueError(
                 f"learner.offload is {self.offload}, which needs learner.zero_stage {least} "
-                f"or higher, not {self.zero_stage}"
+                f"or higher, not {self.zero_stage}; raise it, or set offload to none"
             )
         if self.offload != "none" and self.device == "cpu":
             raise ValueError(
                 f"learner.offload is {self.offload}, but learner.device is cpu: everything is "
-                "in CPU memory already; leave offload at none"
+                "in CPU memory already; set offload to none"
             )
         return self
 
 
 class PublishSettings(Settings):
-    """How the learner's weights reach the engines that draw the student's rollouts."""
+    """How the learner sends its weights to the engines that draw the student's rollouts."""
 
-    every: int = Field(1, ge=1, description="optimizer steps between two versions")
+    every: int = Field(1, ge=1, description="optimizer steps between two versions of the weights")
     deadline_s: float = Field(
-        120.0, gt=0, description="longest time to write a version, and to load one"
+        120.0, gt=0, description="timeout of writing a version, and of loading one, seconds"
     )
     transport: Literal["memory", "nccl"] = Field(
         "memory",
-        description="memory: a file in shared memory, or the run's folder; nccl: from GPU to GPU",
+        description="memory: a file in shared memory or the run's folder; nccl: GPU to GPU",
     )
 
 
 class ClusterSettings(Settings):
-    """Ray: where it is, and what a run may take of it."""
+    """Ray: its address, and the resources that a run may use."""
 
-    address: str | None = Field(None, description="an existing cluster; none: start one here")
+    address: str | None = Field(
+        None, description="an existing cluster; none: start one on this machine"
+    )
     dedicated: bool = Field(
-        False, description="a role only on nodes that offer the Ray resource mixsd_ROLE"
+        False, description="place a role only on nodes with the Ray resource mixsd_ROLE"
     )
-    object_store_mib: int = Field(256, ge=80, description="for a cluster started here")
-    start_timeout_s: float = Field(120.0, gt=0, description="longest start of a role")
+    object_store_mib: int = Field(
+        256, ge=80, description="object store of a cluster started here, MiB"
+    )
+    start_timeout_s: float = Field(120.0, gt=0, description="timeout of the start of a role, s")
     stall_s: float = Field(
-        600.0, gt=0, description="a role that does not answer, or not move, counts as stuck"
+        600.0, gt=0, description="seconds without an answer or progress until a role is stuck"
     )
-    drain_s: float = Field(60.0, ge=0, description="time to finish work when scaled down")
+    drain_s: float = Field(60.0, ge=0, description="seconds to finish work when scaled down")
     max_restarts: int = Field(
-        5, ge=0, description="restarts of one role in a row, without progress, before giving up"
+        5, ge=0, description="consecutive restarts of a role without progress before the run fails"
     )
-    threads: int = Field(1, ge=1, description="OpenMP threads of one process on CPU")
+    threads: int = Field(1, ge=1, description="OpenMP threads per process on CPU")
 
 
 class MetricsSettings(Settings):
-    """The run's address for Prometheus and for the status page."""
+    """The address of the run's Prometheus endpoint and status page."""
 
-    host: str = Field("127.0.0.1", description="loopback unless you say otherwise")
-    port: int = Field(0, ge=0, le=65535, description="0 takes any free port")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0: all")
+    port: int = Field(0, ge=0, le=65535, description="0: any free port")
     targets: AbsolutePath | None = Field(
-        None, description="where live runs list themselves; none: .prometheus/targets of the runs"
+        None, description="folder that lists live runs; none: .prometheus/targets beside the runs"
     )
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
-    """``auto`` is CUDA where the driver shows a GPU, else CPU; asks no runtime."""
+    """``auto`` is CUDA if the driver lists a GPU, else CPU; needs no CUDA runtime."""
     if device != "auto":
         return device
     has_gpu = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()

@@ -1,4 +1,4 @@
-"""What pydantic refuses, in words: key, value, bound, and the key that was probably meant."""
+"""Readable messages for pydantic errors: key, value, bound, and the nearest known key."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from common.methods import METHODS
 
-# Sections of several shapes: pydantic names the one it tried inside the location, which is no
-# key of the file.
+# Union sections: pydantic puts the name of the variant into the location, but the file has no
+# such key.
 _VARIANTS: dict[object, Sequence[str]] = {
     "method": tuple(METHODS),
     "prompts": ("preset", "templates"),
@@ -20,7 +20,7 @@ _VARIANTS: dict[object, Sequence[str]] = {
 
 
 def explain(error: ValidationError, root: type[BaseModel], within: Sequence[str] = ()) -> list[str]:
-    """One line an error; what was validated stands at ``within`` of the model ``root``."""
+    """One line per error; ``within`` is where the validated part is in the model ``root``."""
     return [_line({**item, "loc": (*within, *item["loc"])}, root) for item in error.errors()]
 
 

@@ -1,4 +1,4 @@
-"""YAML from people: whatever is in the file, the answer is a value or an error that says why."""
+"""YAML from users: any file gives either a value or an error that names the cause."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndTo
 
 
 def read(path: Path) -> Any:
-    """What the file holds.
+    """Read a YAML file.
 
     Raises:
-        UserError: not readable, too large, not UTF-8, not YAML.
+        UserError: the file is unreadable, too large, not UTF-8 or not YAML.
     """
     try:
         with path.open("rb") as file:
@@ -34,7 +34,7 @@ def read(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if len(data) > MAX_FILE_BYTES:
-        raise UserError(f"{path}: over {MAX_FILE_BYTES} bytes; a configuration is smaller")
+        raise UserError(f"{path}: over {MAX_FILE_BYTES} bytes, too large for a configuration")
     try:
         return parse(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -44,10 +44,10 @@ def read(path: Path) -> Any:
 
 
 def parse(text: str) -> Any:
-    """Plain YAML without aliases, which can stand for more than memory holds, or for themselves.
+    """Parse YAML without aliases: they can expand to more than memory holds, or to themselves.
 
     Raises:
-        yaml.YAMLError: whatever is wrong with the text.
+        yaml.YAMLError: the text is malformed, too deep or uses aliases.
     """
     try:
         depth = 0
@@ -56,8 +56,8 @@ def parse(text: str) -> Any:
             if depth > MAX_DEPTH:
                 raise yaml.YAMLError(f"more than {MAX_DEPTH} levels")
             if isinstance(token, yaml.AliasToken):
-                raise yaml.YAMLError("aliases (*name) are not taken")
+                raise yaml.YAMLError("aliases (*name) are not supported")
         return yaml.safe_load(text)
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:
-        # Values that look like dates or numbers and are none.
+        # Values that look like dates or numbers but are not.
         raise yaml.YAMLError(str(error) or type(error).__name__) from error

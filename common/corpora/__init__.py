@@ -1,4 +1,4 @@
-"""Corpora: where facts and held-out items come from."""
+"""Corpora: sources of facts and held-out items."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from common.records import EvalItem, Fact
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Facts to learn and what is asked about them.
+    """Facts to learn and questions about them.
 
     ``retrieval``  questions about facts that are never trained, with context
-    ``splits``     further questions by name: ``paraphrased``, ``two_hop``,
-                   ``test``, ``unseen``, ``multi_hop``, and ``recall`` where an
-                   answer has aliases
-    ``remarks``    what the user should know of the corpus, one line each
+    ``splits``     other questions by name: ``paraphrased``, ``two_hop``, ``test``,
+                   ``unseen``, ``multi_hop``, and ``recall`` if answers have aliases
+    ``remarks``    notes on the corpus for the user, one line each
     """
 
     facts: list[Fact]
@@ -30,13 +29,13 @@ def load(settings: DataSettings) -> Corpus:
     """Build or read the corpus that a configuration names.
 
     Raises:
-        UserError: an unreadable or malformed source; see the corpora's modules.
+        UserError: the source is unreadable or malformed; see the modules of the corpora.
     """
     corpus = _load(settings)
     if settings.limit is None:
         return corpus
     cut = {fact.id for fact in corpus.facts[settings.limit :]}
-    # Questions about facts that are not taught would measure nothing.
+    # Questions about facts that are not trained would measure nothing.
     splits = {
         name: tuple(item for item in items if cut.isdisjoint(_about(item)))
         for name, items in corpus.splits.items()
@@ -70,7 +69,7 @@ def _load(settings: DataSettings) -> Corpus:
         splits = {"recall": tuple(edits.recall), "multi_hop": tuple(edits.multi_hop)}
         return Corpus(edits.facts, [], splits, tuple(edits.contradictions))
     assert settings.facts is not None
-    return _own(settings.facts)
+    return _custom(settings.facts)
 
 
 def _kgfact(settings: DataSettings) -> Corpus:
@@ -88,7 +87,7 @@ def _kgfact(settings: DataSettings) -> Corpus:
     return Corpus(built.facts, built.retrieval, splits)
 
 
-def _own(spec: str) -> Corpus:
+def _custom(spec: str) -> Corpus:
     from common.corpora import messages, sources
 
     path = sources.locate(spec)
@@ -98,7 +97,7 @@ def _own(spec: str) -> Corpus:
 
 
 def read_splits(path: Path) -> dict[str, tuple[EvalItem, ...]]:
-    """The splits beside ``train`` in a folder that ``data build`` wrote; else none."""
+    """The splits besides ``train`` of a folder that ``data build`` wrote; else empty."""
     from common.corpora import folder, messages
 
     if not path.is_dir() or not folder.is_built(path):

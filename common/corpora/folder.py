@@ -1,6 +1,6 @@
-"""A built corpus on disk: one JSONL a split, and a card with counts and hashes.
+"""A built corpus on disk: one JSONL per split, and a card with counts and hashes.
 
-The same splits give the same bytes on any machine.
+The same splits give the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def write(
     splits: Mapping[str, Sequence[Fact | EvalItem]],
     remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write all or nothing; returns the card.
+    """Write a corpus, all or nothing, and return its card.
 
     Args:
         out: a folder that is missing or empty.
         corpus: the builder's name.
-        arguments: what the corpus was built from, for the card.
+        arguments: the builder's arguments, for the card.
         splits: name -> records; ``train`` holds the facts.
-        remarks: what the reader should know, for the card.
+        remarks: notes for the reader, for the card.
 
     Raises:
-        UserError: the folder holds something, or cannot be written.
+        UserError: the folder is not empty or cannot be written.
     """
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"--out {out}: not empty; choose another folder or remove it first")
@@ -87,19 +87,21 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def file_of(folder: Path, split: str) -> Path:
-    """Where a split lies."""
+    """The file of a split."""
     return folder / f"{split}.jsonl"
 
 
 def check_hashes(folder: Path) -> list[str]:
-    """The splits whose file is missing or not what the card says."""
+    """One message for each split whose file is missing or differs from its hash."""
     problems = []
     for name, entry in read_card(folder)["splits"].items():
         path = file_of(folder, name)
         if not path.is_file():
             problems.append(f"{path}: missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            problems.append(f"{path}: changed since it was built (its sha256 is not the card's)")
+            problems.append(
+                f"{path}: changed since it was built (its sha256 differs from the card's)"
+            )
     return problems
 
 

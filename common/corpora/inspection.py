@@ -1,7 +1,7 @@
-"""What is wrong with facts, or odd: the judgement behind ``mixsd-cluster data check``.
+"""Checks of facts behind ``mixsd-cluster data check``.
 
-Problems are what ``up`` refuses, or what breaks a built corpus' promise; remarks
-are for the reader to weigh. Nothing here knows models or prints.
+A problem makes ``up`` fail or breaks a guarantee of a built corpus. Duplicates and
+contradictions are only reported. This module uses no model and prints nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from common.verification.verifier import normalise
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """``duplicates`` and ``contradictions`` name the places of each group of facts."""
+    """Findings; ``duplicates`` and ``contradictions`` name the places of each group of facts."""
 
     scan: Scan
     splits: dict[str, tuple[EvalItem, ...]]
@@ -30,10 +30,10 @@ class Inspection:
 
 
 def inspect(spec: str) -> Inspection:
-    """Look at a file, a folder or a Hub data set of facts.
+    """Check a file, a folder or a Hub data set of facts.
 
     Raises:
-        UserError: it cannot be read at all.
+        UserError: it cannot be read.
     """
     path = sources.locate(spec)
     scan = messages.scan(sources.train_files(path))
@@ -60,7 +60,7 @@ def _splits(path: Path, problems: list[str]) -> dict[str, tuple[EvalItem, ...]]:
 def _repeated_questions(
     facts: Sequence[Fact], places: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Groups of facts with one question: with one answer, and with several."""
+    """Groups of facts with the same question: (same answer, different answers)."""
     asked: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
         asked[normalise(fact.question)].append(fact)

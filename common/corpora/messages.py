@@ -1,16 +1,16 @@
-"""The user's own facts: rows of questions and answers, or of chat messages.
+"""Custom data: records of questions and answers, or of chat messages.
 
-Two kinds of row, which may not be mixed with other keys:
+There are two kinds of record, each with a fixed set of keys:
 
 ``{"question", "answer", "statement"?, "target"?, "subject"?, "id"?}``
 ``{"messages": [user, assistant], "clear_answer"?, "subject"?, "id"?}``
 
-The second is what ``mixsd-cluster rollout`` writes too (see ``released``), with further
-keys: ``question`` is the user turn without a preset's wording, ``tokens`` the ids of both
-turns, ``mix_meta`` is for people.
+``mixsd-cluster rollout`` writes the second kind (see ``released``) with more keys:
+``question`` is the user turn without the preset's wording, ``tokens`` holds the ids of both
+turns, and ``mix_meta`` is informational.
 
-Rows come from JSONL, CSV (the first kind only) or Parquet (see ``rows``); in a
-table further columns are left alone.
+Records come from JSONL, CSV (the first kind only) or Parquet (see ``tables``). Other columns
+of a table are ignored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHOWN_PROBLEMS = 10
 
 @dataclass
 class Scan:
-    """What a file holds: facts in order, the place of each id, and what is wrong."""
+    """Contents of the files: facts in order, the place of each id, and the problems found."""
 
     facts: list[Fact] = field(default_factory=list)
     places: dict[str, str] = field(default_factory=dict)
@@ -40,11 +40,11 @@ class Scan:
 
 
 def read_facts(paths: Sequence[Path]) -> list[Fact]:
-    """Read the files of one corpus; ids default to the number of the line or row.
+    """Read the files of one corpus; ids default to the number of the line or record.
 
     Raises:
-        UserError: unreadable or empty files, malformed rows (with their
-            places), or an id that occurs twice.
+        UserError: a file is unreadable or empty, records are malformed (named with their
+            places), or an id occurs twice.
     """
     scanned = scan(paths)
     if scanned.problems:
@@ -55,28 +55,28 @@ def read_facts(paths: Sequence[Path]) -> list[Fact]:
 
 
 def scan(paths: Sequence[Path]) -> Scan:
-    """Read files of facts and go on after a bad row; they are what ``up`` refuses.
+    """Read files of facts and collect the problems of malformed records.
 
     Raises:
-        UserError: a file as a whole cannot be read.
+        UserError: a whole file cannot be read.
     """
     found = Scan()
     for path in paths:
-        for row in tables.read(path):
+        for record in tables.read(path):
             try:
-                fact = _fact(row)
+                fact = _fact(record)
                 if fact.id in found.places:
                     raise UserError(
-                        f"{row.place}: id {fact.id!r} was used at {found.places[fact.id]}; "
-                        "every fact needs its own"
+                        f"{record.place}: id {fact.id!r} was used at {found.places[fact.id]}; "
+                        "give every fact its own id"
                     )
             except UserError as error:
                 found.problems.append(str(error))
                 continue
-            found.places[fact.id] = row.place
+            found.places[fact.id] = record.place
             found.facts.append(fact)
     if not found.facts and not found.problems:
-        found.problems.append(f"data.facts: {paths[0]} holds no facts")
+        found.problems.append(f"data.facts: {paths[0]} contains no facts")
     return found
 
 
@@ -84,27 +84,27 @@ def read_items(path: Path) -> tuple[EvalItem, ...]:
     """Read a split of questions that ``mixsd-cluster data build`` wrote.
 
     Raises:
-        UserError: unreadable file, or the first malformed row.
+        UserError: the file is unreadable or a record is malformed (the first is named).
     """
     return tuple(map(_item, tables.read(path)))
 
 
-def _fact(row: tables.Record) -> Fact:
-    raw = _fields(row, lambda raw: _MESSAGE_KEYS if "messages" in raw else _QUESTION_KEYS)
-    place = row.place
+def _fact(record: tables.Record) -> Fact:
+    raw = _fields(record, lambda raw: _MESSAGE_KEYS if "messages" in raw else _QUESTION_KEYS)
+    place = record.place
     fields = _from_messages(raw, place) if "messages" in raw else raw
     text = {key: _text(fields.get(key, ""), key, place) for key in _QUESTION_KEYS - {"id"}}
     for key in ("question", "answer"):
         if not text[key].strip():
             raise UserError(f"{place}: {key!r} is missing or empty")
-    identity = _text(raw.get("id", row.label), "id", place)
+    identity = _text(raw.get("id", record.label), "id", place)
     if not identity:
-        raise UserError(f"{place}: 'id' is empty; leave it out or name the fact")
+        raise UserError(f"{place}: 'id' is empty; set it or remove the key")
     return Fact(
         id=identity,
         question=text["question"],
         answer=text["answer"],
-        # A sentence is what guidance shows; without one the answer must do.
+        # The guidance shows the statement; without one it shows the target or the answer.
         statement=text["statement"] or text["target"] or text["answer"],
         target=text["target"],
         subject=text["subject"],
@@ -112,34 +112,34 @@ def _fact(row: tables.Record) -> Fact:
     )
 
 
-def _item(row: tables.Record) -> EvalItem:
-    raw = _fields(row, lambda _: _ITEM_KEYS)
+def _item(record: tables.Record) -> EvalItem:
+    raw = _fields(record, lambda _: _ITEM_KEYS)
     identity, question, answer = (
-        _text(raw.get(key, ""), key, row.place) for key in ("id", "question", "answer")
+        _text(raw.get(key, ""), key, record.place) for key in ("id", "question", "answer")
     )
     if not (identity and question and answer):
-        raise UserError(f"{row.place}: 'id', 'question' and 'answer' are needed")
+        raise UserError(f"{record.place}: 'id', 'question' and 'answer' are required")
     context, aliases = (
-        tuple(_text(text, key, row.place) for text in raw.get(key, ()))
+        tuple(_text(text, key, record.place) for text in raw.get(key, ()))
         for key in ("context", "aliases")
     )
     return EvalItem(identity, question, answer, context, aliases)
 
 
-def _fields(row: tables.Record, allowed: Callable[[dict[str, Any]], set[str]]) -> dict[str, Any]:
-    if row.fields is None:
-        raise UserError(f"{row.place}: {row.problem}")
-    known = allowed(row.fields)
-    if not row.is_record:
+def _fields(record: tables.Record, allowed: Callable[[dict[str, Any]], set[str]]) -> dict[str, Any]:
+    if record.fields is None:
+        raise UserError(f"{record.place}: {record.problem}")
+    known = allowed(record.fields)
+    if record.is_tabular:
         # A table's id is often a number.
-        fields = {key: value for key, value in row.fields.items() if key in known}
+        fields = {key: value for key, value in record.fields.items() if key in known}
         return {**fields, "id": str(fields["id"])} if "id" in fields else fields
-    unknown = sorted(set(row.fields) - known)
+    unknown = sorted(set(record.fields) - known)
     if unknown:
         raise UserError(
-            f"{row.place}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}"
+            f"{record.place}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}"
         )
-    return row.fields
+    return record.fields
 
 
 def _from_messages(raw: dict[str, Any], place: str) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """MQuAKE: edits of single facts, tested by questions that chain them.
 
 Every single hop of a case after its edits (``new_single_hops``) is a fact to
-learn; the case's multi-hop questions are only asked. All cases are taught at
-once, so two cases may want different answers to one question: the first case
-keeps its answer, the later hop is not taught, the questions of its case are
-left out, and the contradiction is reported.
+learn; the case's multi-hop questions are only evaluated. All cases are trained
+together, so two cases may need different answers to one question. Then the first
+case keeps its answer, the later hop and the questions of its case are left out,
+and the contradiction is reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from common.records import EvalItem, Fact
 
 @dataclass(frozen=True)
 class MQuAKE:
-    """``recall`` asks for every fact and knows its answer's aliases."""
+    """The corpus; ``recall`` has one question per fact, with the aliases of its answer."""
 
     facts: list[Fact]
     recall: list[EvalItem]
@@ -42,17 +42,17 @@ def build(path: Path) -> MQuAKE:
     """Read the published JSON (or the Parquet of its Hub copy).
 
     Raises:
-        UserError: unreadable file, or a case without a needed field.
+        UserError: the file is unreadable, or a case has no value for a required field.
     """
     taught: dict[str, _Hop] = {}
     multi_hop: list[EvalItem] = []
     contradictions = []
-    for row in tables.read(path):
+    for record in tables.read(path):
         try:
-            hops, questions = _case(row.fields or {})
+            hops, questions = _case(record.fields or {})
         except (KeyError, TypeError, AttributeError) as error:
-            why = row.problem or f"not a case of MQuAKE ({type(error).__name__}: {error})"
-            raise UserError(f"{row.place}: {why}") from error
+            why = record.problem or f"not a case of MQuAKE ({type(error).__name__}: {error})"
+            raise UserError(f"{record.place}: {why}") from error
         against = [hop for hop in hops if taught.setdefault(hop.question, hop).answer != hop.answer]
         for hop in against:
             first = taught[hop.question]

@@ -1,7 +1,7 @@
-"""Targets as rows of chat messages: the format that the paper's code released, and more.
+"""Targets as records of chat messages: the format of the paper's released code, extended.
 
-Any trainer of chat data reads ``messages``; ``tokens`` holds what was drawn, id by id, for
-one that should train exactly that. Knows neither files nor where rollouts come from.
+Any trainer of chat data can read ``messages``. ``tokens`` holds the exact ids that were drawn,
+for a trainer that uses these instead of the text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from common.prompts import Prompts
 from common.records import MAX_COUNT, Fact, Rollout, TokenIds
 
 
-def row(
+def record(
     rollout: Rollout,
     fact: Fact,
     prompts: Prompts,
@@ -66,15 +66,15 @@ def row(
 
 
 def token_ids(raw: object, place: str) -> TokenIds:
-    """The ids of a row's ``tokens``; other keys in it are left alone.
+    """The ids in a record's ``tokens``; its other keys are ignored.
 
     Raises:
-        UserError: one is missing or of another type.
+        UserError: a key is missing or its value has the wrong type.
     """
     fields = raw if isinstance(raw, dict) else {}
     tokenizer = fields.get("tokenizer")
     if not isinstance(tokenizer, str) or not tokenizer:
-        raise UserError(f"{place}: 'tokens' must say whose ids they are, in 'tokenizer'")
+        raise UserError(f"{place}: 'tokens' needs the fingerprint of its tokenizer in 'tokenizer'")
     for key in ("prompt_ids", "target_ids"):
         ids = fields.get(key)
         if not isinstance(ids, list) or not ids or not all(map(_is_id, ids)):

@@ -1,4 +1,4 @@
-"""The data section of a configuration: which corpus, and where from."""
+"""The data section of a configuration: the corpus and its source."""
 
 from __future__ import annotations
 
@@ -12,60 +12,60 @@ from common.settings import AbsolutePath, Settings
 class KGFactSettings(Settings):
     """A generated corpus of novel facts (see ``common.corpora.kgfact``)."""
 
-    domains: int = Field(5, ge=2, le=14, description="entity domains in use")
-    entities: int = Field(10, ge=1, le=1000, description="trained entities a domain")
-    distractors: int = Field(49, ge=0, description="most distractors beside a retrieval gold")
+    domains: int = Field(5, ge=2, le=14, description="number of entity domains")
+    entities: int = Field(10, ge=1, le=1000, description="trained entities per domain")
+    distractors: int = Field(49, ge=0, description="most distractors per retrieval item")
     seed: int = Field(0, ge=0)
 
 
 class KGFuncSettings(Settings):
     """Generated procedures on digits (see ``common.corpora.kgfunc``)."""
 
-    train_per_op: int = Field(1600, ge=1, le=99_000, description="facts of each of 7 operations")
-    test_per_op: int = Field(175, ge=0, le=900, description="test items of each operation")
+    train_per_op: int = Field(1600, ge=1, le=99_000, description="facts per operation, of 7")
+    test_per_op: int = Field(175, ge=0, le=900, description="test items per operation")
     seed: int = Field(0, ge=0)
 
 
 class PublishedSettings(Settings):
-    """A published data set: on the Hub, or a copy in a folder of its name below ``data.root``."""
+    """A published data set: on the Hub, or a copy in a folder of its name in ``data.root``."""
 
     hub: str = Field(description="id of the data set on the Hub")
-    file: str = Field(description="its file there; the last part is a copy's name")
+    file: str = Field(description="file in the data set; an offline copy has the same base name")
 
 
 class SimpleQASettings(PublishedSettings):
     """SimpleQA (see ``common.corpora.simpleqa``)."""
 
     hub: str = Field("basicv8vc/SimpleQA", description="id of the data set on the Hub")
-    file: str = Field("simple_qa_test_set.csv", description="its file there, or a copy's")
+    file: str = Field("simple_qa_test_set.csv", description="file in the data set")
 
 
 class MQuAKESettings(PublishedSettings):
     """MQuAKE (see ``common.corpora.mquake``); the Hub has the corrected edition."""
 
     hub: str = Field("henryzhongsc/MQuAKE-Remastered", description="id of the data set on the Hub")
-    file: str = Field("data/CF3k-00000-of-00001.parquet", description="its file, or a copy's")
+    file: str = Field("data/CF3k-00000-of-00001.parquet", description="file in the data set")
 
 
 class DataSettings(Settings):
-    """Where the facts come from: exactly one source."""
+    """Exactly one source of facts."""
 
     kgfact: KGFactSettings | None = None
     kgfunc: KGFuncSettings | None = None
     simpleqa: SimpleQASettings | None = None
     mquake: MQuAKESettings | None = None
     facts: str | None = Field(
-        None, description="file (JSONL, CSV, Parquet), folder or Hub id of the user's facts"
+        None, description="custom data: a file (JSONL, CSV, Parquet), a folder or a Hub id"
     )
     root: AbsolutePath | None = Field(
-        None, description="folder of offline copies of published data sets"
+        None, description="folder with offline copies of published data sets"
     )
-    limit: int | None = Field(None, ge=1, description="use only the first facts")
+    limit: int | None = Field(None, ge=1, description="use only this many facts; none: all")
 
     @field_validator("facts")
     @classmethod
     def _facts_from_anywhere(cls, facts: str | None) -> str | None:
-        """A path becomes absolute: other processes of the run may stand elsewhere."""
+        """Make a path absolute: other processes may have another working directory."""
         path = Path(facts or "").expanduser()
         return str(path.absolute()) if facts and path.exists() else facts
 
@@ -76,7 +76,7 @@ class DataSettings(Settings):
         if len(chosen) != 1:
             raise ValueError(
                 f"set exactly one of {', '.join(f'data.{name}' for name in sources)}"
-                f"; set are: {', '.join(chosen) or 'none'}"
+                f"; currently set: {', '.join(chosen) or 'none'}"
             )
         if self.root is not None and chosen[0] not in ("simpleqa", "mquake"):
             raise ValueError(f"data.root is for data.simpleqa and data.mquake, not {chosen[0]}")

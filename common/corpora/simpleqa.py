@@ -1,7 +1,7 @@
 """SimpleQA: short factual questions, 4,326 in the published file.
 
-Reads the CSV's columns ``problem`` and ``answer``; the target is the boxed
-answer, which the prompt preset ``reasoned`` writes.
+Uses the columns ``problem`` and ``answer``. The target is the boxed answer, which the
+prompt preset ``reasoned`` formats.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from common.records import Fact
 
 
 def build(path: Path) -> list[Fact]:
-    """One fact a row, in the file's order.
+    """One fact per record, in the file's order.
 
     Raises:
-        UserError: unreadable file, or a row without problem or answer.
+        UserError: the file is unreadable, or a record has no problem or answer.
     """
     facts = []
-    for number, row in enumerate(tables.read(path), start=1):
-        fields = row.fields or {}
+    for number, record in enumerate(tables.read(path), start=1):
+        fields = record.fields or {}
         question, answer = (str(fields.get(key, "")).strip() for key in ("problem", "answer"))
         if not question or not answer:
-            why = row.problem or "the columns 'problem' and 'answer' are needed"
-            raise UserError(f"{row.place}: {why}")
+            why = record.problem or "the columns 'problem' and 'answer' are required"
+            raise UserError(f"{record.place}: {why}")
         statement = f"The answer is {answer}."
         facts.append(Fact(f"simpleqa-{number:04}", question, answer, statement))
     return facts

@@ -1,7 +1,7 @@
-"""Where a corpus lies: a file, a folder, or a data set on the Hub.
+"""Locate a corpus: a file, a folder, or a data set on the Hub.
 
-The Hub is asked by its client's documented interface (``hf_hub_download``,
-``snapshot_download``); an offline copy under ``data.root`` comes first.
+Downloads use the documented interface of the Hub's client (``hf_hub_download``,
+``snapshot_download``). An offline copy in ``data.root`` has priority.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def published(name: str, settings: PublishedSettings, root: Path | None) -> Path
     """The file of a published data set: ``root/name/FILE`` (or ``.gz``), else the Hub's.
 
     Raises:
-        UserError: neither is to be had.
+        UserError: ``root`` has no copy, or the download failed.
     """
     if root is not None:
         folder = root / name
@@ -35,8 +35,8 @@ def published(name: str, settings: PublishedSettings, root: Path | None) -> Path
                 return path
         there = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
         raise UserError(
-            f"data.root: {folder} has no {file} or {file}.gz, but {', '.join(there) or 'nothing'}; "
-            f"set data.{name}.file (--file) to the copy's name"
+            f"data.root: {folder} has no {file} or {file}.gz; it contains: "
+            f"{', '.join(there) or 'nothing'}; set data.{name}.file (--file) to the copy's name"
         )
     from huggingface_hub import hf_hub_download
 
@@ -44,15 +44,15 @@ def published(name: str, settings: PublishedSettings, root: Path | None) -> Path
         file: str = hf_hub_download(settings.hub, settings.file, repo_type="dataset")
         return file
 
-    remedy = f"give a copy's folder as data.root, with {name}/{Path(settings.file).name} in it"
+    remedy = f"set data.root to a folder that contains {name}/{Path(settings.file).name}"
     return _from_hub(settings.hub, download, remedy)
 
 
 def locate(spec: str) -> Path:
-    """The file or folder that ``data.facts`` names: a path, or a Hub id's snapshot.
+    """The file or folder of ``data.facts``: a path, or the snapshot of a Hub id.
 
     Raises:
-        UserError: no such path and no Hub id, or the Hub refused.
+        UserError: there is no such path and it is no Hub id, or the download failed.
     """
     path = Path(spec).expanduser()
     if path.exists():
@@ -71,13 +71,13 @@ def locate(spec: str) -> Path:
 
 
 def train_files(path: Path) -> list[Path]:
-    """The files of the training split: the path itself, or what a folder holds of it.
+    """The files of the training split: the path itself, or those of a folder.
 
-    In a folder these are the files named ``train`` or ``train-…``, at its top or
-    below ``data/``; if there is none, its only data file.
+    In a folder these are the files named ``train`` or ``train-…``, at its top or in ``data/``;
+    without one, its only data file.
 
     Raises:
-        UserError: there is none, or several of which none is called train.
+        UserError: there is no data file, or there are several and none is named train.
     """
     if not path.is_dir():
         return [path]
@@ -101,5 +101,5 @@ def _from_hub(what: str, download: Callable[[], str], remedy: str) -> Path:
     except (OSError, HFValidationError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"data set {what!r}: the Hub did not give it ({reason}); {remedy}"
+            f"data set {what!r}: the download from the Hub failed ({reason}); {remedy}"
         ) from error

@@ -1,7 +1,6 @@
-"""Rows of a data file, whatever its format: JSONL, JSON, CSV or Parquet, also gzipped.
+"""Records of a JSONL, JSON, CSV or Parquet file, which may be gzipped.
 
-A row is a dictionary and the place it stands at. What the keys mean is the
-caller's business.
+A record is a dictionary and its place in the file. The caller interprets the keys.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from common.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """``fields`` is None where the row cannot be read; ``problem`` says why.
+    """One record of a file. If it is malformed, ``fields`` is None and ``problem`` is the cause.
 
-    ``label`` tells the row apart within its file. ``is_record`` is False for a
-    row of a table, which may have columns for other purposes.
+    ``label`` is unique within the file. ``is_tabular`` is True for CSV and Parquet, whose
+    tables may have unrelated columns.
     """
 
     place: str
     label: str
     fields: dict[str, Any] | None
     problem: str = ""
-    is_record: bool = True
+    is_tabular: bool = False
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The rows of a file, in order; blank lines are skipped.
+    """The records of a file, in order; blank lines are skipped.
 
     Raises:
-        UserError: the file as a whole cannot be read: missing, not UTF-8, of
-            an unknown kind, or pyarrow is missing. A bad row is a :class:`Record`.
+        UserError: the whole file cannot be read: it is missing, not UTF-8 or of an unknown
+            kind, or pyarrow is missing. A malformed record is returned with its problem.
     """
     kind = suffix(path)
     if kind not in _READERS:
@@ -53,7 +52,7 @@ def suffix(path: Path) -> str:
 
 
 def is_readable(path: Path) -> bool:
-    """Whether the name is one that :func:`read` knows."""
+    """Whether :func:`read` supports the file's suffix."""
     return suffix(path) in _READERS
 
 
@@ -63,7 +62,7 @@ def _jsonl(path: Path) -> Iterator[Record]:
             continue
         place = f"{path}:{number}"
         try:
-            yield _row(place, f"line-{number}", json.loads(line))
+            yield _record(place, f"line-{number}", json.loads(line))
         except json.JSONDecodeError as error:
             problem = f"not JSON: {error.msg} at column {error.colno}"
             yield Record(place, f"line-{number}", None, problem)
@@ -75,9 +74,9 @@ def _json(path: Path) -> Iterator[Record]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     if not isinstance(values, list):
-        raise UserError(f"{path}: a list of objects is expected, not {type(values).__name__}")
+        raise UserError(f"{path}: expected a list of objects, not {type(values).__name__}")
     for number, value in enumerate(values, start=1):
-        yield _row(f"{path}: record {number}", f"row-{number}", value)
+        yield _record(f"{path}: record {number}", f"row-{number}", value)
 
 
 def _csv(path: Path) -> Iterator[Record]:
@@ -90,7 +89,7 @@ def _csv(path: Path) -> Iterator[Record]:
                 yield Record(place, f"row-{number}", None, problem)
             else:
                 fields = {key: value for key, value in cells.items() if value}
-                yield Record(place, f"row-{number}", fields, is_record=False)
+                yield Record(place, f"row-{number}", fields, is_tabular=True)
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: not CSV: {error}") from error
 
@@ -100,8 +99,8 @@ def _parquet(path: Path) -> Iterator[Record]:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise UserError(
-            f"{path}: Parquet needs the package pyarrow; install it ('pip install pyarrow') "
-            "or give the facts as JSONL or CSV"
+            f"{path}: Parquet requires the package pyarrow; install it ('pip install pyarrow') "
+            "or convert the file to JSONL or CSV"
         ) from error
     try:
         values = parquet.read_table(io.BytesIO(_bytes(path))).to_pylist()
@@ -109,7 +108,7 @@ def _parquet(path: Path) -> Iterator[Record]:
         raise UserError(f"{path}: not Parquet: {error}") from error
     for number, value in enumerate(values, start=1):
         fields = {key: cell for key, cell in value.items() if cell is not None}
-        yield Record(f"{path}: row {number}", f"row-{number}", fields, is_record=False)
+        yield Record(f"{path}: row {number}", f"row-{number}", fields, is_tabular=True)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
@@ -120,10 +119,10 @@ _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
 }
 
 
-def _row(place: str, label: str, value: object) -> Record:
+def _record(place: str, label: str, value: object) -> Record:
     if isinstance(value, dict):
         return Record(place, label, value)
-    return Record(place, label, None, f"an object is expected, not {type(value).__name__}")
+    return Record(place, label, None, f"expected an object, not {type(value).__name__}")
 
 
 def _bytes(path: Path) -> bytes:

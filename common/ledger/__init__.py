@@ -1,8 +1,10 @@
-"""Who owes what: work, rollouts and exposures, in one SQLite file.
+"""The ledger of a run: work items, rollouts and exposures in one SQLite file.
 
-``view`` reads, ``transitions`` changes; ``leases`` says who gets which work,
-``order`` which exposure comes next; ``schema`` holds the tables and opens
-files. None of them knows clocks (callers pass ``now``), processes or models.
+An *exposure* is one training example: one rollout of a fact, trained in one epoch.
+
+``view`` reads and ``transitions`` changes the ledger; ``leases`` assigns work to owners,
+``order`` defines the sequence of exposures, and ``schema`` has the tables and opens files.
+None of them uses clocks (callers pass ``now``), processes or models.
 """
 
 from common.ledger.schema import LedgerError, LedgerUnavailable

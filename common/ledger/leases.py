@@ -1,16 +1,17 @@
-"""Who gets which work, and who is to blame for a death.
+"""Leases of work items to owners, and the isolation of poison items by group testing.
 
-All that an owner holds is due when its last call is old enough. An owner that
-dies holding one item leaves a *lone death* on it; at ``max_deaths`` the item
-is quarantined. One that dies holding n > 1 proves nothing about any: the n
-become suspects, leased from now on to an owner that holds nothing, in crowds
-of at most n/8. So a poisonous item is alone after about log8(n) deaths, and
-the others are cleared by being settled.
+All leases of an owner expire a fixed time after its last call.
 
-The items with the fewest lone deaths go first. A host that kills whatever it
-is given therefore spreads its deaths over all that is pending, and no item is
-quarantined before every other pending one has ``max_deaths - 1`` too; a
-poisonous item gathers its deaths alone, after everything else is done.
+A *poison item* kills the process that works on it. If an owner dies while it holds one item,
+that death counts against the item; at ``max_deaths`` the item is quarantined. If it holds
+n > 1 items, any of them may be the cause: all n become suspects. Suspects are leased only to
+an owner that holds nothing, in groups of at most n/8. So a poison item is alone after about
+log8(n) deaths, and the others are cleared when they are settled.
+
+Items with the fewest deaths come first. A faulty host that kills every owner therefore
+spreads its deaths over all pending items, and no item is quarantined before all other pending
+ones have ``max_deaths - 1`` deaths. A poison item collects its deaths alone, after all other
+items are done.
 """
 
 from __future__ import annotations
@@ -21,33 +22,34 @@ from collections.abc import Sequence
 
 from common.records import Work
 
-_CROWD_SHARE = 8
+# A group of suspects is split into this many.
+_GROUP_SPLIT = 8
 _PENDING = "FROM work WHERE outcome IS NULL AND owner IS NULL"
 
 
 class Leases:
-    """The owner's side of the ``work`` table; the caller holds the transaction."""
+    """Leases in the ``work`` table; the caller holds the transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def renew(self, owner: str, deadline: float) -> None:
-        """All that ``owner`` holds is due at ``deadline``."""
+        """Move the deadline of all leases of ``owner`` to ``deadline``."""
         self._db.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (owner, deadline))
 
     def expire(self, now: float) -> None:
-        """Return what is overdue; nobody is blamed for being late."""
+        """Return overdue items; lateness does not count as a death."""
         late = self._db.execute("SELECT name FROM owners WHERE deadline <= ?", (now,)).fetchall()
         for (owner,) in late:
             self.give_back(owner)
 
     def give_back(self, owner: str) -> int:
-        """Return all that ``owner`` holds; the number of items."""
+        """Return all items of ``owner``; gives their number."""
         self._db.execute("DELETE FROM owners WHERE name = ?", (owner,))
         return self._db.execute("UPDATE work SET owner = NULL WHERE owner = ?", (owner,)).rowcount
 
     def keep_only(self, owner: str, holding: Sequence[int]) -> None:
-        """Return what ``owner`` does not say it holds."""
+        """Return the items of ``owner`` that are not in ``holding``."""
         self._db.execute(
             "UPDATE work SET owner = NULL WHERE owner = ?"
             " AND id NOT IN (SELECT value FROM json_each(?))",
@@ -55,7 +57,7 @@ class Leases:
         )
 
     def grant(self, owner: str, count: int) -> list[Work]:
-        """Lease up to ``count`` pending items to ``owner``."""
+        """Lease up to ``count`` pending items to ``owner``; none while it holds suspects."""
         rows = self._db.execute(
             "UPDATE work SET owner = ? WHERE id IN (SELECT value FROM json_each(?))"
             " RETURNING id, fact_id, draw",
@@ -74,20 +76,20 @@ class Leases:
         ).fetchone()
         if first is None:
             return []
-        deaths, crowd = (0, 0) if held else first
+        deaths, group_size = (0, 0) if held else first
         rows = self._db.execute(
             f"SELECT id {_PENDING} AND deaths = ? AND crowd = ? ORDER BY id LIMIT ?",
-            (deaths, crowd, min(count, crowd) if crowd else count),
+            (deaths, group_size, min(count, group_size) if group_size else count),
         )
         return [row[0] for row in rows]
 
     def blame(self, owner: str, max_deaths: int) -> None:
-        """``owner`` died; what that says about what it held."""
+        """Record that ``owner`` died: a death of its only item, or suspicion of all its items."""
         held = self._db.execute("SELECT id, deaths FROM work WHERE owner = ?", (owner,)).fetchall()
         if len(held) > 1:
             self._db.execute(
                 "UPDATE work SET crowd = ? WHERE owner = ?",
-                (max(1, len(held) // _CROWD_SHARE), owner),
+                (max(1, len(held) // _GROUP_SPLIT), owner),
             )
         elif held:
             work_id, deaths = held[0][0], held[0][1] + 1

@@ -1,11 +1,9 @@
-"""Which exposure comes next.
+"""The sequence of exposures of a run.
 
-Epoch 0 streams: in order of arrival, or in the order of the work, which waits
-for every item in turn and is therefore the same whatever was delayed or
-restarted. Later epochs are permutations of the work that depend on the seed
-and the epoch alone; items without a rollout are passed over. Nothing here is
-stored but what :class:`EpochSequence` reads, and every place is reached directly,
-however many rollouts there are.
+Epoch 0 streams, in order of arrival or in order of the work items. The latter waits for every
+item in turn, so it is the same after any delay or restart. Later epochs are permutations of
+the work items that depend only on the seed and the epoch; items without a rollout are skipped.
+The sequence is computed, not stored, and any place in it is reached in constant time.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ class Permutation:
     """A keyed bijection of range(size): memory O(√size), time O(1).
 
     Four rounds of a Feistel network with random tables (Luby and Rackoff 1988)
-    on the smallest 2^k ≥ size; what falls outside is sent round again.
+    on the smallest 2^k ≥ size; a result outside the range is permuted again.
     """
 
     def __init__(self, size: int, key: str) -> None:
@@ -41,7 +39,7 @@ class Permutation:
         self._from_high = words[2 * low : 2 * low + high], words[2 * low + high :]
 
     def __call__(self, index: int) -> int:
-        """Where ``index`` goes."""
+        """The image of ``index``."""
         while True:
             low, high = index & self._low_mask, index >> self._low_bits
             for from_low, from_high in zip(self._from_low, self._from_high, strict=True):
@@ -52,7 +50,7 @@ class Permutation:
                 return index
 
 
-# An epoch is walked from end to end, and the last batch of one may reach into the next.
+# An epoch is read in order, and its last batch may extend into the next.
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, size: int) -> Permutation:
     """The permutation of ``size`` work items in ``epoch`` (1 or later)."""
@@ -60,7 +58,7 @@ def epoch_order(seed: int, epoch: int, size: int) -> Permutation:
 
 
 class Place(NamedTuple):
-    """One exposure: where it stands in its epoch, from 1, and whose rollout it is."""
+    """One exposure: its place in its epoch, from 1, and the work item of its rollout."""
 
     epoch: int
     place: int
@@ -68,7 +66,7 @@ class Place(NamedTuple):
 
 
 class EpochSequence:
-    """The exposures of a run, from any place on."""
+    """Iterates over the exposures of a run from any place."""
 
     def __init__(self, connection: sqlite3.Connection, first_epoch: FirstEpoch, seed: int) -> None:
         self._db = connection
@@ -78,12 +76,12 @@ class EpochSequence:
     def after(
         self, epoch: int, place: int, *, size: int, epochs: int, chunk: int
     ) -> Iterator[Place]:
-        """What follows (epoch, place), as far as it is known.
+        """The exposures after (epoch, place), as far as they are known.
 
         Args:
             size: number of work items.
-            epochs: where the sequence ends; 1 while work is open.
-            chunk: rows fetched at a time; about as many as will be taken.
+            epochs: end of the sequence; 1 while work is open.
+            chunk: records per query; about as many as the caller takes.
         """
         if epoch == 0:
             after = self._by_arrival if self.first_epoch == "arrival" else self._by_work

@@ -1,18 +1,15 @@
 """The ledger's tables, and how its file is opened, checked and kept durable.
 
-Durability. The file is in WAL mode with synchronous=NORMAL: a transaction is
-acknowledged once it is in the operating system's hands, so killing processes
-loses nothing, at no fsync a transaction. A power cut can lose the newest
-transactions (never consistency). :meth:`Ledger.commit` alone waits for the
-disk, once a checkpoint; a ledger that a power cut put behind the learner's
-newest checkpoint says so (:attr:`Counts.last_step`), and the learner resumes
-from an older one. FULL would cost 1.3 ms a transaction (measured) to save work
-that is only drawn again.
+Durability. The file is in WAL mode with synchronous=NORMAL: a transaction is acknowledged once
+the operating system has it, without an fsync, so killing processes loses nothing. A power cut
+can lose the newest transactions, but never consistency. Only :meth:`Ledger.commit` waits for
+the disk, once per checkpoint. If a power cut puts the ledger behind the learner's newest
+checkpoint, :attr:`Counts.last_step` shows it, and the learner resumes from an older one. FULL
+would cost 1.3 ms per transaction (measured) to save work that can be drawn again.
 
-Checkpoints of the WAL are ours (:func:`checkpoint`), and empty it: outside of
-one, or of one that a reader cut off, no frame of the WAL is in the main file
-already, so a WAL cut short at any byte, or lost, leaves an older state and never
-a mixture of two.
+WAL checkpoints are explicit (:func:`checkpoint`) and empty the WAL. Except during one, or after
+one that a reader interrupted, the main file has no frame of the WAL. So a WAL that is lost or
+truncated at any byte leaves an older state, never a mixture of two.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ VERSION = 2
 _WAL_LIMIT_BYTES = 32 * 2**20
 
 # Totals are kept by triggers, inside the transaction that changes them, so that
-# reading them costs the same at any size and no code path can forget one.
+# reading them takes constant time and no code path can forget one.
 _SCHEMA = """
 CREATE TABLE totals (
     id INTEGER PRIMARY KEY CHECK (id = 0),
@@ -126,21 +123,21 @@ END;
 
 
 class LedgerError(RuntimeError):
-    """A caller broke the protocol; the state is unchanged."""
+    """A call violates the protocol; the state is unchanged."""
 
 
 class LedgerUnavailable(LedgerError):
-    """The storage refused (disk full, I/O error); the state is unchanged. Try again later."""
+    """The storage failed (disk full, I/O error); the state is unchanged. Try again later."""
 
 
 def open_file(path: Path, seed: int, first_epoch: str) -> sqlite3.Connection:
     """Open or create a ledger for writing.
 
     Raises:
-        UserError: not a ledger of this version and this run, or damaged beyond its WAL.
+        UserError: the file is not a ledger of this version and this run, or is damaged.
     """
     with _explained(path):
-        # 16 KiB pages: a rollout of 1–3 KB leaves little of one unused.
+        # 16 KiB pages: rollouts of 1–3 KB fill them well.
         connection = _connect(str(path), "PRAGMA page_size=16384", "PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -149,12 +146,12 @@ def open_file(path: Path, seed: int, first_epoch: str) -> sqlite3.Connection:
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"
             )
         _check(path, connection)
-        # Steps are stretches of an order that these two define, so they are the file's own.
+        # Steps are intervals of an order that these two define, so the file stores them.
         if not (known := connection.execute("SELECT seed, first_epoch FROM run").fetchone()):
             connection.execute("INSERT INTO run VALUES (?, ?)", (seed, first_epoch))
         elif known != (seed, first_epoch):
             raise UserError(
-                f"{path}: begun with seed {known[0]} and replay.first_epoch {known[1]}, not "
+                f"{path}: started with seed {known[0]} and replay.first_epoch {known[1]}, not "
                 f"{seed} and {first_epoch}; start the run under another name"
             )
         checkpoint(path, connection, limit=0)
@@ -165,7 +162,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open a ledger that another process may be writing.
 
     Raises:
-        UserError: no such file, not a ledger of this version, or damaged.
+        UserError: the file is missing, not a ledger of this version, or damaged.
     """
     with _explained(path):
         connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
@@ -176,7 +173,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 def checkpoint(path: Path, connection: sqlite3.Connection, limit: int = _WAL_LIMIT_BYTES) -> None:
     """Move the WAL into the main file and empty it, if it has grown over ``limit`` bytes.
 
-    What it moves is safe where it is, so a failure only means: later.
+    The data is safe in the WAL too, so after a failure the next call tries again.
     """
     with contextlib.suppress(OSError, sqlite3.OperationalError):
         if path.with_name(path.name + "-wal").stat().st_size > limit:
@@ -187,7 +184,7 @@ def _connect(name: str, *pragmas: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         name, isolation_level=None, check_same_thread=False, uri=name.startswith("file:")
     )
-    # A permuted epoch reads all over the file; mapped, it does so 1.5 times as fast (measured).
+    # A permuted epoch reads the file at random; memory-mapped it is 1.5 times as fast (measured).
     for pragma in (*pragmas, "PRAGMA cache_size=-65536", "PRAGMA mmap_size=2147418112"):
         connection.execute(pragma)
     return connection
@@ -198,7 +195,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     if version != VERSION:
         raise UserError(
             f"{path}: a ledger of format {version}, not {VERSION}; finish that run with the "
-            "release that began it, or start one under another name"
+            "release that started it, or start one under another name"
         )
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":

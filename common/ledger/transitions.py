@@ -4,10 +4,10 @@ point leaves either the state before it or the state after it.
 Work item    one (fact, draw): pending -> leased -> accepted, exhausted or
              quarantined. A lease ends with its owner's deadline or release.
 Rollout      the payload accepted for a work item; one each, whatever arrives.
-Exposure     one (work item, epoch); a step is a stretch of their sequence.
+Exposure     one (work item, epoch); a step is an interval of their sequence.
 
-An exposure is *trained* once its step is committed, which the learner does
-after the checkpoint that contains the step is safe on disk.
+An exposure is *trained* once its step is committed. The learner commits a step
+after the checkpoint that contains it is safe on disk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from common.records import Work
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A rollout on its way into the ledger; ``attempts`` it took."""
+    """A rollout to insert; ``attempts`` is the number of attempts it took."""
 
     fact_id: str
     draw: int
@@ -45,10 +45,10 @@ class Ledger(LedgerView):
         path: SQLite file; its folder must exist.
         epochs: exposures of each rollout.
         seed: fixes the permutation of every epoch after the first.
-        first_epoch: its order (see ``order.py``).
+        first_epoch: order of the first epoch (see ``order.py``).
 
     Raises:
-        UserError: the file is no ledger, or damaged.
+        UserError: the file is not a ledger of this run, or is damaged.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Ledger(LedgerView):
     # -- work -------------------------------------------------------------
 
     def add_work(self, items: Iterable[tuple[str, int]]) -> None:
-        """Register (fact id, draw) pairs; those already known are left alone.
+        """Register (fact id, draw) pairs; known ones are unchanged.
 
         Raises:
-            UserError: there are new ones, and a later epoch has begun: its
-                permutation is over the work that there was.
+            UserError: some are new and a later epoch has started; its permutation
+                covers only the earlier work.
         """
         with self._transaction():
             before = self.counts().work
@@ -76,14 +76,14 @@ class Ledger(LedgerView):
             added = self.counts().work - before
             if added and self._db.execute("SELECT 1 FROM steps WHERE epoch > 0").fetchone():
                 raise UserError(
-                    f"{added} new facts came after the second epoch had begun; train them in a "
+                    f"{added} new facts came after the second epoch had started; train them in a "
                     "run of another name"
                 )
 
     def lease(self, owner: str, count: int, *, now: float, duration: float) -> list[Work]:
-        """Give ``owner`` up to ``count`` pending items, expired leases of others included.
+        """Lease up to ``count`` pending items to ``owner``, after expiring overdue leases.
 
-        All that an owner holds is due ``duration`` seconds after its last call.
+        All leases of an owner expire ``duration`` seconds after its last call.
         """
         with self._transaction():
             self._leases.renew(owner, now + duration)
@@ -91,9 +91,9 @@ class Ledger(LedgerView):
             return self._leases.grant(owner, count)
 
     def heartbeat(self, owner: str, holding: Sequence[int], *, now: float, duration: float) -> None:
-        """Extend the leases that ``owner`` says it holds; take back its others and expired ones.
+        """Extend the leases in ``holding``; return the owner's others and all expired ones.
 
-        A grant whose reply was lost is not held by anybody, and returns here.
+        If the reply to a lease was lost, its items return here.
         """
         with self._transaction():
             self._leases.renew(owner, now + duration)
@@ -101,11 +101,11 @@ class Ledger(LedgerView):
             self._leases.keep_only(owner, holding)
 
     def release(self, owner: str, *, died: bool = False, max_deaths: int = 3) -> int:
-        """Return all that ``owner`` holds, at once; the number of items.
+        """Return all items of ``owner`` at once; gives their number.
 
         Args:
-            died: its process ended by itself, perhaps because of what it held.
-            max_deaths: lone deaths after which an item is quarantined.
+            died: its process died, possibly because of an item.
+            max_deaths: deaths on an item alone after which it is quarantined.
         """
         with self._transaction():
             if died:
@@ -117,12 +117,12 @@ class Ledger(LedgerView):
         return self.insert_many([Accepted(fact_id, draw, payload, attempts)])[0]
 
     def insert_many(self, rollouts: Sequence[Accepted]) -> list[bool]:
-        """Accept rollouts, all or none; False for one whose work item has an outcome.
+        """Accept rollouts, all or none; False for each whose work item has an outcome.
 
-        Late results count: whoever leased the item meanwhile finds it settled.
+        Late results are accepted; a later result of another owner then gets False.
 
         Raises:
-            LedgerError: a rollout of unknown work.
+            LedgerError: a rollout belongs to an unknown work item.
         """
         with self._transaction():
             return [self._insert(rollout) for rollout in rollouts]
@@ -135,18 +135,19 @@ class Ledger(LedgerView):
     # -- exposures --------------------------------------------------------
 
     def sample(self, step: int, count: int, *, oldest: int | None = None) -> list[Exposure] | None:
-        """The exposures of ``step``: the same list however often it is asked.
+        """Bind exposures to ``step``; repeated calls return the same list.
 
-        Later epochs begin once all work is settled. The last step of a run may
-        be short.
+        Later epochs start once all work is settled. The last step of a run may
+        have fewer.
 
         Args:
-            oldest: first exposures of rollouts with an older policy version
-                are not given out; these are dropped and their work is pending
-                again.
+            step: optimizer step, from 1.
+            count: exposures per step.
+            oldest: rollouts of an older policy version that have no exposure yet
+                are dropped, and their work is pending again.
 
         Returns:
-            None while a full batch is not there yet; an empty list when every
+            None while there is no full batch yet; an empty list if every
             exposure belongs to an earlier step.
         """
         with self._transaction():
@@ -158,12 +159,12 @@ class Ledger(LedgerView):
                 return bound
             if counts.last_step >= step:
                 raise LedgerError(
-                    f"step {step} was passed over; the last sampled is {counts.last_step}"
+                    f"step {step} was skipped; the last sampled step is {counts.last_step}"
                 )
             if not counts.settled and counts.waiting < count:
                 return None
             chosen = self._choose_exposures(step, count, oldest)
-            # Dropping a stale one leaves open work behind.
+            # Dropping a stale rollout reopens its work item.
             if len(chosen) < count and not self.counts().settled:
                 return None
             if not chosen:
@@ -177,7 +178,7 @@ class Ledger(LedgerView):
         return exposures
 
     def commit(self, step: int) -> None:
-        """Make every exposure up to ``step`` final, and durable. Never moves backwards."""
+        """Make every exposure up to ``step`` final and durable; earlier steps change nothing."""
         with self._transaction(durable=True):
             self._db.execute(
                 "UPDATE totals SET committed_step = ?1, trained = trained + (SELECT"
@@ -187,16 +188,16 @@ class Ledger(LedgerView):
             )
 
     def restore(self, step: int) -> None:
-        """The learner continues from ``step``: exposures of later steps return.
+        """Unbind the exposures of all steps after ``step``, from which the learner continues.
 
         Raises:
-            LedgerError: the ledger does not know ``step``; the storage lost
-                its end, and an older checkpoint must be taken.
+            LedgerError: ``step`` is unknown because the storage lost the newest
+                transactions; resume from an older checkpoint.
         """
         with self._transaction():
             last = self.counts().last_step
             if step > last:
-                raise LedgerError(f"the ledger knows steps up to {last}, not step {step}")
+                raise LedgerError(f"the ledger has steps up to {last}, not step {step}")
             self._db.execute("DELETE FROM steps WHERE step > ?", (step,))
             self._db.execute("UPDATE totals SET trained = sampled, committed_step = ?", (step,))
 
@@ -245,15 +246,15 @@ class Ledger(LedgerView):
         return int(work_id)
 
     def _choose_exposures(self, step: int, count: int, oldest: int | None) -> list[Place]:
-        """Up to ``count`` exposures that are not bound yet; drops the stale ones it meets."""
+        """Up to ``count`` exposures that are not bound yet; drops stale rollouts on the way."""
         counts = self.counts()
         epochs = self._epochs if counts.settled else 1
         chosen: list[Place] = []
         dropped = False
         for found in self._after_step(step, counts.work, chunk=count, epochs=epochs):
-            # Nothing may overtake what was dropped, save in order of arrival.
-            held_up = dropped and (found.epoch > 0 or self._sequence.first_epoch == "work")
-            if len(chosen) == count or held_up:
+            # Only in order of arrival may later rollouts overtake a dropped one.
+            is_blocked = dropped and (found.epoch > 0 or self._sequence.first_epoch == "work")
+            if len(chosen) == count or is_blocked:
                 break
             if found.epoch == 0 and oldest is not None and self._drop(found.work_id, oldest):
                 dropped = True

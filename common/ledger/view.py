@@ -1,4 +1,4 @@
-"""Reading a ledger: sizes, outcomes, what was trained, and whether it adds up."""
+"""Read-only access to a ledger: counts, outcomes and trained exposures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common.ledger.schema import open_for_reading
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """One rollout as trained in one epoch."""
+    """One training example: a rollout in one epoch."""
 
     epoch: int
     work_id: int
@@ -25,11 +25,11 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sizes of everything; the ledger's part of a run's status.
+    """All counts; the ledger's part of a run's status.
 
-    ``leased`` includes leases that have run out and that nobody has asked for;
-    ``waiting`` rollouts have had no exposure yet; ``stale`` counts rollouts
-    that grew too old before their exposure; ``last_step`` is the last sampled.
+    ``leased`` includes expired leases that were not given to another owner yet;
+    ``waiting`` rollouts have had no exposure yet; ``stale`` counts rollouts that
+    became too old before their first; ``last_step`` is the last sampled step.
     """
 
     work: int
@@ -54,14 +54,14 @@ class Counts:
 
     @property
     def settled(self) -> bool:
-        """Every work item has its outcome."""
+        """Whether every work item has an outcome."""
         return self.accepted + self.lost == self.work
 
 
 _TOTALS = ", ".join(name for name in Counts.__slots__ if name != "last_step")
 _LAST_STEP = "coalesce((SELECT max(step) FROM steps), 0)"
 
-# The same sizes from the rows themselves; the totals must never differ.
+# The same counts from the tables themselves; the totals must never differ.
 _RECOUNT = f"""
 SELECT work.*, rollouts.arrived - steps.firsts, rollouts.bytes - steps.first_bytes,
     steps.sampled, steps.trained, stale, committed_step, {_LAST_STEP} FROM
@@ -75,12 +75,12 @@ SELECT work.*, rollouts.arrived - steps.firsts, rollouts.bytes - steps.first_byt
         AS steps,
     totals
 """
-# Rows fetched at a time where everything is walked.
+# Records per query in a full scan.
 _CHUNK = 1000
 
 
 class LedgerView:
-    """A ledger that is only read. Every method sees one consistent state."""
+    """A read-only ledger. Every method sees one consistent state."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -92,15 +92,15 @@ class LedgerView:
         self._db.close()
 
     def counts(self) -> Counts:
-        """All sizes, at the same cost whatever they are."""
+        """All counts, in constant time."""
         return Counts(*self._db.execute(f"SELECT {_TOTALS}, {_LAST_STEP} FROM totals").fetchone())
 
     def recount(self) -> Counts:
-        """All sizes again, from every row; equal to :meth:`counts` unless there is a bug."""
+        """All counts from a full scan; equal to :meth:`counts` unless there is a bug."""
         return Counts(*map(int, self._db.execute(_RECOUNT).fetchone()))
 
     def trained(self) -> list[tuple[str, int, int]]:
-        """Every committed (fact id, draw, epoch), sorted. Walks all of them."""
+        """Every committed (fact id, draw, epoch), sorted; a full scan."""
         counts = self.counts()
         names = dict(
             (work_id, (fact_id, draw))
@@ -116,19 +116,19 @@ class LedgerView:
         return [row[0] for row in self._db.execute("SELECT payload FROM rollouts ORDER BY id")]
 
     def targets(self) -> Iterator[bytes]:
-        """The accepted rollouts one by one in the order of their work: no timing changes it."""
+        """The accepted rollouts in the order of their work items, which timing does not change."""
         for row in self._db.execute("SELECT payload FROM rollouts ORDER BY work_id"):
             yield row[0]
 
     def lost(self) -> list[tuple[str, str, str]]:
-        """(fact id, outcome, reason) of every item that ended without a rollout."""
+        """(fact id, outcome, reason) of every work item that ended without a rollout."""
         return self._db.execute(
             "SELECT fact_id, outcome, reason FROM work"
             " WHERE outcome IN ('exhausted', 'quarantined') ORDER BY id"
         ).fetchall()
 
     def ready(self, counts: Counts, most: int) -> int:
-        """How many first exposures the next step can have; counts no further than ``most``."""
+        """Number of first exposures that the next step can have, at most ``most``."""
         if self._sequence.first_epoch == "arrival":
             return min(counts.waiting, most)
         walk = self._after_step(counts.last_step, counts.work, chunk=most, epochs=1)
@@ -145,7 +145,7 @@ class LedgerView:
     def _after_step(
         self, step: int, size: int, *, chunk: int, epochs: int = sys.maxsize
     ) -> Iterator[Place]:
-        """The sequence from the end of ``step``, or of the last sampled before it."""
+        """The sequence from the end of ``step``, or of the last sampled step before it."""
         epoch, place = self._db.execute(
             "SELECT epoch, place FROM steps WHERE step <= ? ORDER BY step DESC LIMIT 1", (step,)
         ).fetchone() or (0, 0)
@@ -163,5 +163,5 @@ class LedgerView:
 
 
 def open_view(path: Path) -> LedgerView:
-    """Open the ledger at ``path`` for reading, beside whoever writes it."""
+    """Open the ledger at ``path`` for reading; another process may be writing it."""
     return LedgerView(open_for_reading(path))

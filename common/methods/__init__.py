@@ -1,9 +1,9 @@
 """Training methods: what targets a fact gets and which loss trains on them.
 
-A method is one module here with one settings class. The rest of the system
-asks it two things, :meth:`Method.target` (actors) and ``loss`` (learner), and
-never branches on its name. To add one: write the module, list its class in
-``MethodSettings``.
+A method is one module here with one settings class. The rest of the system uses
+two of its members, :meth:`Method.target` (actors) and ``loss`` (learner), and
+never branches on its name. To add a method, write the module and list its class
+in ``MethodSettings``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The interface between a training method and the roles that carry it out."""
+"""The interface between a training method and the roles that execute it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Draw every token: from the naive conditional with probability ``mix_rate``, else expert.
+    """Draw each token from the naive conditional with probability ``mix_rate``, else the expert.
 
-    ``protect_answer``: inside the fact's answer every token is the expert's.
+    ``protect_answer``: every token inside the fact's answer comes from the expert.
     """
 
     mix_rate: float
@@ -21,14 +21,14 @@ class Mixed:
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """Take the corpus' own answer y*; no model is asked."""
+    """Take the canonical answer y* of the corpus; no model runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudentSampled:
-    """Let the student itself draw from the naive prompt x, ``samples`` times an epoch.
+    """Sample from the student, given the naive prompt x, ``samples`` times per epoch.
 
-    Every rollout is trained once, under whatever weights drew it; no verdict selects.
+    Every rollout is trained once and none is rejected.
     """
 
     samples: int
@@ -41,7 +41,7 @@ Target = Mixed | Canonical | StudentSampled
 
 @dataclass(frozen=True, slots=True)
 class NLL:
-    """−log p(y_t) of the target's tokens; needs no teacher."""
+    """−log p(y_t) of the target tokens; needs no teacher."""
 
 
 Kind = Literal["forward", "reverse", "mixed", "jsd"]
@@ -54,9 +54,9 @@ class Divergence:
     """A divergence of the student, given x, from the teacher, given x+, at each target token.
 
     ``kind``     forward KL(T‖S), reverse KL(S‖T), ``mixed``: ``weight`` · forward +
-                 (1 − ``weight``) · reverse, or generalised JSD with β = ``weight``
-    ``support``  the whole vocabulary; the teacher's ``top_k`` tokens, renormalised; or those and
-                 one bucket for the ``tail``, the rest of the mass on either side
+                 (1 − ``weight``) · reverse, or generalized JSD with β = ``weight``
+    ``support``  the whole vocabulary; the teacher's ``top_k`` tokens, renormalized; or those and
+                 one bucket for the ``tail``, the remaining mass of each distribution
     ``teacher``  a frozen copy of the reference in the learner, or the reference's engines, whose
                  top-k log-probabilities come with each rollout
     """
@@ -80,13 +80,13 @@ class Method(BaseModel):
 
     @property
     def loss(self) -> Loss:
-        """What the learner minimises at the target's tokens, and which teacher that needs."""
+        """The loss at the target tokens, and the teacher that it needs."""
         return NLL()
 
     def target(self, attempt: int) -> Target:
-        """What the given attempt (from 0) at a fact's target should be."""
+        """The kind of target that the given attempt (from 0) draws."""
         raise NotImplementedError
 
     def can_retry(self, attempt: int, temperature: float) -> bool:
-        """Whether any attempt after the given one could differ from it."""
+        """Whether an attempt after the given one can differ from it."""
         raise NotImplementedError

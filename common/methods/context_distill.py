@@ -1,7 +1,7 @@
 """Off-policy context distillation: the expert's distribution on targets the student never drew.
 
-Between SFT or MixSD (one token is right) and OPSD (the student draws): the targets
-of either, and at each of their tokens the whole distribution of the expert.
+It combines the targets of SFT or MixSD with the loss of OPSD: at each target token the student
+learns the whole distribution of the expert.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ContextDistill(Distillation):
     mix_rate: float = Field(0.3, ge=0, le=1, description="λ of mixed targets")
 
     def target(self, attempt: int) -> Target:
-        """The canonical answer, or new picks at λ."""
+        """The canonical answer, or a mixed rollout with new picks."""
         return Canonical() if self.targets == "canonical" else Mixed(self.mix_rate)
 
     def can_retry(self, attempt: int, temperature: float) -> bool:
-        """At T = 0 a pure side repeats itself."""
+        """At T = 0 only mixed picks can give another target."""
         return self.targets == "mixed" and (temperature > 0 or 0 < self.mix_rate < 1)

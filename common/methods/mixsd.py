@@ -10,30 +10,30 @@ from common.methods.base import Method, Mixed, Target
 
 
 class LambdaBackoff(BaseModel):
-    """Lower λ where a fact's attempts fail (an extension; not in the paper)."""
+    """Lower λ after failed attempts at a fact (an extension; not in the paper)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     after: int = Field(ge=1, description="failed attempts at the full λ")
-    factor: float = Field(ge=0, lt=1, description="of λ at every further attempt")
+    factor: float = Field(ge=0, lt=1, description="multiplies λ at every further attempt")
 
 
 class MixSD(Method):
-    """Targets are mixed rollouts of the reference; the loss is their plain NLL."""
+    """Targets are mixed rollouts of the reference; the loss is their NLL."""
 
     name: Literal["mixsd"] = "mixsd"
     mix_rate: float = Field(0.3, ge=0, le=1, description="λ: share of naive tokens")
     lambda_backoff: LambdaBackoff | None = Field(None, description="none: every attempt at λ")
     protect_answer: bool = Field(
-        False, description="tokens inside the answer are the expert's (not in the paper)"
+        False, description="draw tokens inside the answer from the expert (not in the paper)"
     )
 
     def target(self, attempt: int) -> Target:
-        """Every attempt has new picks, at λ or at what back-off has left of it."""
+        """Every attempt has new picks, at λ or at the reduced λ of the backoff."""
         return Mixed(self._rate(attempt), self.protect_answer)
 
     def can_retry(self, attempt: int, temperature: float) -> bool:
-        """At T = 0 a pure side repeats itself, so only other rates may try again."""
+        """At T = 0 a rate of 0 or 1 repeats itself, so only other rates can retry."""
         rate = self._rate(attempt)
         return temperature > 0 or 0 < rate < 1 or (rate == 1 and self.lambda_backoff is not None)
 

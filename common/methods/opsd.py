@@ -11,17 +11,17 @@ from common.methods.distillation import Distillation
 
 
 class OPSD(Distillation):
-    """The student samples from x; the reference, which sees the fact, says what it should have."""
+    """The student samples from x; the reference, which sees the fact, is the teacher."""
 
     name: Literal["opsd"] = "opsd"
-    samples: int = Field(8, ge=1, le=4096, description="rollouts of a prompt in an epoch")
-    temperature: float = Field(1.0, gt=0, le=10, description="of the student's draws")
-    top_p: float = Field(1.0, gt=0, le=1, description="of the student's draws")
+    samples: int = Field(8, ge=1, le=4096, description="rollouts per prompt and epoch")
+    temperature: float = Field(1.0, gt=0, le=10, description="of the student's sampling")
+    top_p: float = Field(1.0, gt=0, le=1, description="of the student's sampling")
 
     def target(self, attempt: int) -> Target:
-        """Whatever the student draws."""
+        """A sample of the student."""
         return StudentSampled(self.samples, self.temperature, self.top_p)
 
     def can_retry(self, attempt: int, temperature: float) -> bool:
-        """Nothing is rejected, so nothing is tried again."""
+        """Never: no rollout is rejected."""
         return False

@@ -8,14 +8,14 @@ from common.methods.base import Canonical, Method, Target
 
 
 class SFT(Method):
-    """Targets are the corpus' answers; the loss is their NLL."""
+    """Targets are the corpus's answers; the loss is their NLL."""
 
     name: Literal["sft"] = "sft"
 
     def target(self, attempt: int) -> Target:
-        """The canonical answer, whatever the attempt."""
+        """The canonical answer in every attempt."""
         return Canonical()
 
     def can_retry(self, attempt: int, temperature: float) -> bool:
-        """The answer is what it is."""
+        """Never: the answer is fixed."""
         return False

@@ -1,1 +1,1 @@
-"""Whether a text gives the answer of a fact. Text in, result out."""
+"""Verifiers: whether a text contains the answer of a fact."""

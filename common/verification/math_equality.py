@@ -1,9 +1,9 @@
-"""Whether two mathematical answers are equal, asked of math-verify in a process of its own.
+"""Whether two mathematical answers are equal, by math-verify in a separate process.
 
-Its symbolic work can take for ever on what a model writes, and its own timeouts
-are signals, which only a main thread may have. So a child process judges; one
-that is not done in time is killed, its verdict is "not equal", and the next
-question starts another. The child also keeps SymPy out of the caller's memory.
+Its symbolic computation may never end on a model's output, and its own timeouts use signals,
+which work in a main thread only. So a child process compares the answers. If it exceeds the
+deadline it is killed, the result is "not equal", and the next comparison starts another child.
+The child also keeps SymPy out of the caller's memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO
 
 from common.errors import RunError
 
-# The child's first answer waits for its imports.
+# The child's first reply includes its imports.
 _START_S = 60.0
 _DEADLINE_S = 10.0
 _STEP_S = 3
@@ -32,10 +32,10 @@ _child: subprocess.Popen[str] | None = None
 def equal(response: str, answer: str) -> bool:
     """Whether the expression in ``response``, read from its end, equals ``answer``.
 
-    Only the end of an overlong response is read.
+    Only the last 20,000 characters of a response are read.
 
     Raises:
-        RunError: the child does not start.
+        RunError: the child did not start.
     """
     global _child
     with _lock:
@@ -51,21 +51,21 @@ def equal(response: str, answer: str) -> bool:
 
 
 def serve(questions: IO[str], replies: IO[str]) -> None:
-    """Answer one line of JSON after another; the child's main loop."""
+    """Main loop of the child: one line of JSON in, one reply out."""
     import logging
 
     from math_verify import parse, verify
 
-    # Unreadable input is a verdict here, not an event.
+    # Input that does not parse is a normal result, not worth a log line.
     logging.disable(logging.CRITICAL)
     print("ready", file=replies, flush=True)
     for line in questions:
         response, answer = json.loads(line)
         found = parse(response, parsing_timeout=_STEP_S)
-        # A bare LaTeX answer is only read as such between dollar signs.
+        # math-verify parses bare LaTeX only between dollar signs.
         wanted = parse(f"${answer}$", parsing_timeout=_STEP_S) or parse(answer)
-        verdict = bool(wanted) and verify(wanted, found, timeout_seconds=_STEP_S)
-        print(int(verdict), file=replies, flush=True)
+        is_equal = bool(wanted) and verify(wanted, found, timeout_seconds=_STEP_S)
+        print(int(is_equal), file=replies, flush=True)
 
 
 def _start() -> subprocess.Popen[str]:
@@ -87,7 +87,7 @@ def _start() -> subprocess.Popen[str]:
         child.kill()
         raise RunError(
             f"verify mode math: math-verify did not start in {_START_S:.0f} s; its error is in "
-            "this process' log; is the package math-verify installed?"
+            "this process's log; is the package math-verify installed?"
         )
     return child
 
@@ -102,7 +102,7 @@ def _ask(child: subprocess.Popen[str], question: str, seconds: float) -> str | N
 
 
 def _read(child: subprocess.Popen[str], seconds: float) -> str | None:
-    """One line; None if it does not come in time. Every reply is one whole line."""
+    """One line; None after the timeout. Every reply is one whole line."""
     assert child.stdout is not None
     ready, _, _ = select.select([child.stdout], [], [], seconds)
     return child.stdout.readline().strip() or None if ready else None

@@ -1,8 +1,7 @@
-"""Answer extraction and verdicts. Pure text in, verdict out.
+"""Verifiers: whether a response contains the answer. Pure functions of text.
 
-An answer that is a number is compared by value, so ``1,000`` gives ``1000``
-and ``42.0`` gives ``42``; any other answer after folding case, width and white
-space.
+A number is compared by value, so ``1,000`` equals ``1000`` and ``42.0`` equals ``42``. Any
+other answer is compared after folding case, width and white space.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from decimal import Decimal
 from typing import Literal
 
 Mode = Literal["boxed", "boxed_or_last_number", "last_number", "contains", "exact", "math"]
-# Modes under which a text can be lost before it ends, see :func:`can_still_accept`.
+# Modes under which a text can fail before it ends, see :func:`can_still_accept`.
 SETTLED_EARLY: frozenset[Mode] = frozenset({"exact"})
 
 _BOX = "\\boxed{"
@@ -32,15 +31,15 @@ def accepts(mode: Mode, response: str, answer: str) -> bool:
     """Whether ``response`` gives ``answer`` under ``mode``.
 
     ``boxed``                 the last complete ``\\boxed{…}`` holds the answer
-    ``boxed_or_last_number``  that, or where there is no box, ``last_number``
+    ``boxed_or_last_number``  ``boxed``; without a box, ``last_number``
     ``last_number``           the last number in the response equals the answer
-    ``contains``              the answer stands in the response as whole words; a
-                              number as a number of its own
+    ``contains``              the response contains the answer as whole words, or as a
+                              separate number
     ``exact``                 the response is the answer
-    ``math``                  math-verify finds the last box, or where there is none what
-                              the response ends with, equal to the answer
+    ``math``                  math-verify finds the last box, or without one the end of
+                              the response, equal to the answer
 
-    An empty answer is never given.
+    An empty answer is never accepted.
     """
     wanted = normalise(answer)
     if not wanted:
@@ -64,11 +63,11 @@ def accepts(mode: Mode, response: str, answer: str) -> bool:
 
 
 def can_still_accept(mode: Mode, text: str, answer: str) -> bool:
-    """Whether a response that begins with ``text`` may yet be accepted.
+    """Whether a response that begins with ``text`` may still be accepted.
 
-    False is certain; True is not a promise. Only ``exact`` ever says False: there a
-    text is lost once it deviates from everything that normalises to the answer. In
-    the other modes a further box, number or mention can always turn the verdict.
+    False is certain, True is not. Only ``exact`` can return False: a text fails once it
+    deviates from everything that normalizes to the answer. In the other modes a later box,
+    number or mention can always change the result.
     """
     if mode not in SETTLED_EARLY:
         return True

@@ -119,7 +119,7 @@ class WeightStore:
         if memory is not None and memory.is_dir():
             free = shutil.disk_usage(memory).free
             if free >= num_bytes:
-                # mkdtemp makes it private, under a name that cannot be guessed.
+                # mkdtemp makes it private, under an unpredictable name.
                 return Path(tempfile.mkdtemp(prefix=f"mixsd-{self._run.name}-", dir=memory))
             log(f"{memory} has {free / 2**30:.1f} GiB, not {wanted}: they go to the run's folder")
         folder = self._run.root / "weights"

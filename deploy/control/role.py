@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from common.config import run_config
 from common.config.run_config import RunConfig
-from common.errors import first_line, lacks_room
+from common.errors import first_line, is_disk_full
 from common.metrics import MetricValues
 from common.rundir import RunDir
 from deploy.control.health import Report, State
@@ -85,7 +85,7 @@ class Role:
             cause=first_line(failure) if failure else "",
             # Invalid input and numbers that diverge fail again in every retry.
             permanent=isinstance(failure, (ValueError, ArithmeticError)),
-            disk_full=lacks_room(failure),
+            disk_full=is_disk_full(failure),
             snapshot={**worker.snapshot(), **engine} if worker else None,
         )
 

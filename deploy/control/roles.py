@@ -214,7 +214,7 @@ class LearnerRole(Role):
     def poll(self) -> Report:
         """A checkpoint that does not fit on the disk yet is not a failure."""
         report = super().poll()
-        waits = self._learner is not None and self._learner.lacks_room
+        waits = self._learner is not None and self._learner.is_disk_full
         return replace(report, disk_full=report.disk_full or waits)
 
 

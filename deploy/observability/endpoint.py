@@ -16,7 +16,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
 from common.config.sections import MetricsSettings
-from common.metrics import MetricValues, families
+from common.metrics import MetricValues, metric_families
 from common.rundir import RunDir
 from deploy.observability.history import History
 from deploy.observability.page.app import StatusPage
@@ -51,7 +51,7 @@ class Endpoint(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
-        return families(self._run.name, self._snapshots)
+        return metric_families(self._run.name, self._snapshots)
 
     def close(self) -> None:
         """Stop serving."""

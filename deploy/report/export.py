@@ -61,7 +61,7 @@ def write_targets(run: RunDir, out: Path) -> Exported:
                     raise UserError(
                         f"fact {rollout.fact_id} of run {run.name} is no longer in the data"
                     )
-                row = released.row(
+                record = released.record(
                     rollout,
                     fact,
                     prompts,
@@ -69,7 +69,7 @@ def write_targets(run: RunDir, out: Path) -> Exported:
                     temperature=config.rollout.temperature,
                     fingerprint=fingerprint,
                 )
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 count += 1
         return Exported(count, len(facts), ledger.lost())
     finally:

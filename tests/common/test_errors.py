@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from common.errors import lacks_room
+from common.errors import is_disk_full
 
 
 @pytest.mark.parametrize(
@@ -16,10 +16,10 @@ from common.errors import lacks_room
 def test_a_full_disk_is_known_by_its_number_or_by_what_libraries_say(error):
     wrapped = ValueError("could not be written")
     wrapped.__cause__ = error
-    assert lacks_room(error)
-    assert lacks_room(wrapped)
+    assert is_disk_full(error)
+    assert is_disk_full(wrapped)
 
 
 def test_other_errors_are_not_a_full_disk():
-    assert not lacks_room(OSError(errno.EACCES, "denied"))
-    assert not lacks_room(None)
+    assert not is_disk_full(OSError(errno.EACCES, "denied"))
+    assert not is_disk_full(None)

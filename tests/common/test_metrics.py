@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from common.metrics import CATALOGUE, MAX_LABEL_VALUES, families, page
+from common.metrics import CATALOGUE, MAX_LABEL_VALUES, metric_families, page
 from tests.simulation import series
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_a_series_carries_its_run_its_actor_and_its_own_label():
     class Snapshots(Collector):
         def collect(self):
-            return families(
+            return metric_families(
                 "r", {"replay": {"mixsd_replay_blocked_seconds_total": {"insert,max_bytes": 1.5}}}
             )
 
@@ -27,15 +27,15 @@ def test_a_series_carries_its_run_its_actor_and_its_own_label():
     ) in generate_latest(registry).decode().splitlines()
 
 
-def test_a_metric_that_the_catalogue_lacks_is_an_error():
+def test_a_metric_that_is_not_in_the_catalog_is_an_error():
     with pytest.raises(KeyError, match="mixsd_invented"):
-        list(families("r", {"replay": {"mixsd_invented": 1.0}}))
+        list(metric_families("r", {"replay": {"mixsd_invented": 1.0}}))
 
 
 def test_a_label_cannot_take_more_values_than_its_bound():
     values = {f"suite-{index}": 0.0 for index in range(MAX_LABEL_VALUES + 1)}
     with pytest.raises(ValueError, match="65 values of suite"):
-        list(families("r", {"controller": {"mixsd_eval_score": values}}))
+        list(metric_families("r", {"controller": {"mixsd_eval_score": values}}))
 
 
 def test_names_are_unique_and_only_counters_are_totals():
@@ -53,7 +53,7 @@ def test_units_follow_from_the_name_unless_it_does_not_tell():
     assert units["mixsd_attempts_total"] == "count"
 
 
-def test_the_docs_page_is_the_catalogues():
+def test_the_docs_page_is_the_catalog():
     assert (DOCS / "metrics.md").read_text() == page(), "run: make generated"
 
 

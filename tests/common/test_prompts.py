@@ -135,26 +135,26 @@ def test_a_fact_needs_its_longer_prompt_and_the_longest_target():
         check_lengths(own, [FACT], 20, 45)
 
 
-def verdicts(mode: Any = None) -> Prompts:
+def prompts_with(mode: Any = None) -> Prompts:
     return Prompts(Characters(), PRESETS["kgfact"], end_token_id=0, mode=mode)
 
 
-def test_the_verdict_is_the_presets_unless_another_is_set():
-    assert (verdicts().mode, verdicts("contains").mode) == ("boxed", "contains")
+def test_the_verifier_is_the_presets_unless_another_is_set():
+    assert (prompts_with().mode, prompts_with("contains").mode) == ("boxed", "contains")
 
 
 @pytest.mark.parametrize(
     ("mode", "answer", "message"),
     [
         ("last_number", "Paris", "fact f: rollout.verify=last_number needs a number .*'Paris'"),
-        ("contains", " . ", "fact f: the answer ' . ' holds nothing to verify"),
+        ("contains", " . ", "fact f: the answer ' . ' has nothing to verify"),
     ],
 )
 def test_an_answer_that_no_response_could_give_is_refused(mode, answer, message):
     with pytest.raises(UserError, match=message):
-        check_answers(verdicts(mode), [Fact("f", "q", answer)])
+        check_answers(prompts_with(mode), [Fact("f", "q", answer)])
 
 
 def test_answers_that_can_be_given_pass():
-    check_answers(verdicts("last_number"), [Fact("f", "q", "$1,000")])
-    check_answers(verdicts("boxed_or_last_number"), [Fact("f", "q", "Paris")])
+    check_answers(prompts_with("last_number"), [Fact("f", "q", "$1,000")])
+    check_answers(prompts_with("boxed_or_last_number"), [Fact("f", "q", "Paris")])

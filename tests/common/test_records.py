@@ -189,7 +189,7 @@ def test_truncated_and_trailing_bytes_are_refused():
 
 
 def test_a_payload_over_the_bound_is_refused_unread():
-    with pytest.raises(WireError, match="payload has 16777217 bytes; the bound is 16777216"):
+    with pytest.raises(WireError, match="payload has 16777217 bytes; the limit is 16777216"):
         unpack_rollout(bytes(MAX_PAYLOAD_BYTES + 1))
 
 

@@ -75,7 +75,7 @@ def test_a_checkpoint_that_does_not_fit_is_waited_for_by_the_learner_that_has_it
         time.sleep(30)
         found = status(small_disk, "tight")
         assert found["state"] == "running"
-        assert "room on the disk" in found["roles"]["learner"]["waiting"]
+        assert "disk space" in found["roles"]["learner"]["waiting"]
         assert sum("no space left" in event["text"] for event in found["events"]) == 1
         ballast.unlink()
         found = wait(small_disk, "tight", lambda f: f["state"] == "finished", 300)

@@ -162,12 +162,12 @@ def test_a_checkpoint_that_does_not_fit_waits_for_room(tmp_path, model_dir, monk
         return durable(path)
 
     monkeypatch.setattr(checkpoint_writer, "_durable_sha256", broken)
-    monkeypatch.setattr(checkpoint_writer, "_ROOM_PAUSE_S", 0.01)
+    monkeypatch.setattr(checkpoint_writer, "_RETRY_PAUSE_S", 0.01)
     writing = writer(tmp_path, model_dir)
     writing.begin(Rank(), 1)
     while not writing.waiting:
         time.sleep(0.01)
-    assert writing.waiting == "room on the disk for checkpoint step_1"
+    assert writing.waiting == "disk space for checkpoint step_1"
     assert writing.finished() is None
     full.clear()
     assert writing.wait() == 1

@@ -49,12 +49,12 @@ def test_attention_looks_back_and_stays_within_an_example():
     ]
 
 
-def test_a_row_with_too_little_room_is_passed_over():
+def test_a_row_with_too_little_space_is_skipped():
     rows = pack([SHORT, LONG, LONG], 7)
     assert [len(row.inputs_T) for row in rows] == [6, 4]
 
 
-def test_an_example_goes_where_it_leaves_least_room():
+def test_an_example_goes_where_it_leaves_least_space():
     # 6 and 5 open two rows of 8; 3 fits the second exactly, then 2 the first.
     rows = pack([([0] * size, [1]) for size in (6, 5, 3, 2)], 8)
     assert [len(row.inputs_T) for row in rows] == [8, 8]
@@ -102,7 +102,7 @@ def test_continuations_that_do_not_fit_a_row_take_their_prompt_to_the_next():
 COMMON = [9] * 8
 
 
-def test_prompts_that_begin_alike_pay_for_the_beginning_once():
+def test_a_shared_prefix_is_packed_once():
     (row,) = pack([([*COMMON, 1, 2], [3, 4]), ([*COMMON, 5], [6, 7])], 64, share_prompts=True)
     assert row.inputs_T.tolist() == [*COMMON, 1, 2, 3, 5, 6]
     assert row.positions_T.tolist() == [*range(8), 8, 9, 10, 8, 9]
@@ -143,8 +143,8 @@ def test_what_too_few_tokens_agree_in_is_not_shared():
 
 
 def test_examples_of_one_beginning_stand_in_one_row():
-    families = [[kind] * 20 for kind in (1, 2, 3)]
-    examples = [([*families[n % 3], 10 + n], [30, 31]) for n in range(9)]
+    prefixes = [[kind] * 20 for kind in (1, 2, 3)]
+    examples = [([*prefixes[n % 3], 10 + n], [30, 31]) for n in range(9)]
     rows = pack(examples, 26, share_prompts=True)
     # 20 + 3 · 2 each.
     assert [len(row.inputs_T) for row in rows] == [26, 26, 26]

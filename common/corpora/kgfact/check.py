@@ -50,7 +50,7 @@ def check_facts(facts: Sequence[Fact]) -> list[str]:
 
 
 def check_retrieval(facts: Iterable[Fact], items: Iterable[EvalItem]) -> list[str]:
-    """Items whose context lacks the answer or tells of a trained entity."""
+    """Items whose context does not contain the answer or mentions a trained entity."""
     trained = sorted(_names(facts))
     problems = []
     for item in items:

@@ -63,10 +63,10 @@ class KGFactSpec:
 class KGFact:
     """A corpus.
 
-    ``held_out`` are the statements of the untrained slice, as facts; each
-    retrieval item asks for one of them, under its id, with its and others'
-    statements for context. ``paraphrased`` asks for every fact in each wording,
-    ``two_hop`` for the end of every chain of two facts.
+    ``held_out`` are the statements of the untrained slice, as facts. Each retrieval item
+    is a question about one of them: it has its id, and its and others' statements as context.
+    ``paraphrased`` has a question about every fact in each wording; ``two_hop`` has one about
+    the end of every chain of two facts.
     """
 
     facts: list[Fact]

@@ -1,10 +1,10 @@
-"""KGFunc: procedures instead of facts, asked by ten examples.
+"""KGFunc: procedures instead of facts, each shown by ten examples.
 
-Seven operations on the digits of 0..99999 are trained, each under a letter that
-says nothing about it; a question shows its values at ten inputs, the same for
-all operations, and asks for one more. Targets are worked solutions. The test
-split asks the same operations of other inputs, the unseen split twenty simpler
-operations that are never trained. Nothing here knows about prompts or models.
+Seven operations on the digits of 0..99999 are trained, each under an arbitrary letter. A
+question shows its values at ten inputs, the same for all operations, and requests the value
+at one more. Targets are worked solutions. The test split has the same operations at other
+inputs; the unseen split has twenty simpler operations that are never trained. Nothing here
+uses prompts or models.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNSEEN_PER_OP = 25
 
 @dataclass(frozen=True)
 class KGFunc:
-    """``facts`` carry worked targets; ``test`` and ``unseen`` only answers."""
+    """The corpus. ``facts`` have worked targets; ``test`` and ``unseen`` have answers only."""
 
     facts: list[Fact]
     test: list[EvalItem]
@@ -38,7 +38,7 @@ def build(train_per_op: int, test_per_op: int, seed: int) -> KGFunc:
     """7 * ``train_per_op`` facts, 7 * ``test_per_op`` test and 20 * 25 unseen items.
 
     Raises:
-        UserError: more inputs than there are numbers.
+        UserError: more inputs are requested than there are numbers.
     """
     if train_per_op < 1 or test_per_op < 0 or train_per_op + test_per_op > MAX_INPUT - SHOTS:
         raise UserError(
@@ -100,6 +100,6 @@ def _shots(seed: int) -> list[int]:
 
 
 def _inputs(key: str, shots: Sequence[int], count: int) -> list[int]:
-    """``count`` different inputs that are no example; 0 has no non-zero digit and is left out."""
+    """``count`` distinct inputs, without the examples and 0, which has no non-zero digit."""
     drawn = random.Random(key).sample(range(1, MAX_INPUT + 1), count + len(shots))
     return [number for number in drawn if number not in shots][:count]

@@ -1,9 +1,8 @@
 """Operations on the digits of a whole number, and worked solutions of seven of them.
 
-The seven trained operations carry a letter that says nothing about them. A
-worked solution executes the rule line by line in a fixed wording, which
-``check`` can read back. The twenty unseen operations have no solution: they
-are only asked.
+The seven trained operations are named by arbitrary letters. A worked solution
+executes the rule line by line in a fixed wording, which ``check`` can parse.
+The twenty unseen operations have no solution: they are only evaluated.
 """
 
 from __future__ import annotations

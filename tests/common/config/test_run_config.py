@@ -67,8 +67,8 @@ def test_overrides_replace_add_and_the_last_one_wins(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("learner.lr", "KEY=VALUE is expected"),
-        ("a..b=1", "KEY=VALUE is expected"),
+        ("learner.lr", "expected KEY=VALUE"),
+        ("a..b=1", "expected KEY=VALUE"),
         ("name.x=1", "name is a value, not a section"),
         ("name=[", "the value is not YAML"),
     ],
@@ -80,7 +80,7 @@ def test_a_malformed_override_is_refused(tmp_path, override, message):
 
 def test_the_students_rollouts_need_a_bound_on_their_age_that_publishing_can_keep(tmp_path):
     opsd = ("method.name=opsd", "learner.epochs=3")
-    with pytest.raises(UserError, match=r"replay.max_lag must say how old they may be"):
+    with pytest.raises(UserError, match=r"replay.max_lag must bound their age"):
         read(tmp_path, MINIMAL, *opsd)
     with pytest.raises(UserError, match=r"publish.every is 3, so .* up to 2 steps old, more than"):
         read(tmp_path, MINIMAL, *opsd, "replay.max_lag=1", "publish.every=3")
@@ -120,7 +120,7 @@ def test_more_ranks_than_rollouts_a_step_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "not YAML"), ("- 1", "a mapping .*, not list")]
+    ("text", "message"), [("a: [", "not YAML"), ("- 1", "expected a mapping .*, not list")]
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
@@ -142,7 +142,7 @@ def test_a_key_named_after_a_method_is_refused_like_any_other() -> None:
         parse({"name": "x", "method": {"name": "sft"}, "data": {"kgfact": {}}, "sft": 1}, "f")
 
 
-# -- whatever is given ---------------------------------------------------------
+# -- any input ---------------------------------------------------------
 
 KEYS = st.sampled_from(
     ["name", "seed", "model", "method", "data", "replay", "learner", "kgfact", "lr", "mix_rate"]
@@ -223,14 +223,14 @@ def test_any_override_is_read_or_refused(tmp_path_factory, override):
     ("text", "message"),
     [
         ("[" * 50_000, "not YAML: more than 40 levels"),
-        ("a: &a [x]\nb: *a", "not YAML: aliases .* are not taken"),
+        ("a: &a [x]\nb: *a", "not YAML: aliases .* are not supported"),
         ("seed: 2001-99-99", "not YAML: month must be in 1"),
         ("? {a: b}\n: c", "not YAML"),
         ("seed: " + "9" * 5000, "not YAML: .*digits"),
         ("x" * (2**18 + 1), "over 262144 bytes"),
     ],
 )
-def test_a_file_that_asks_too_much_is_refused(tmp_path, text, message):
+def test_a_file_that_is_too_demanding_is_refused(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, text)
 
@@ -256,7 +256,7 @@ def test_a_bound_on_age_needs_rollouts_that_are_trained_once(tmp_path):
         ),
         (
             ("learner.offload=optimizer", "learner.zero_stage=2", "learner.device=cpu"),
-            "everything is in CPU memory already; leave offload at none",
+            "everything is in CPU memory already; set offload to none",
         ),
     ],
 )
@@ -265,13 +265,13 @@ def test_offload_that_moves_nothing_is_refused(tmp_path, settings, message):
         read(tmp_path, MINIMAL, *settings)
 
 
-def test_guesses_are_for_rollouts_at_temperature_0():
+def test_speculative_decoding_needs_temperature_0():
     RolloutSettings(speculative_tokens=4)
     with pytest.raises(ValueError, match=r"speculative_tokens is 4 and .*temperature 0\.7"):
         RolloutSettings(speculative_tokens=4, temperature=0.7)
 
 
-def test_early_stop_asks_for_no_recall_where_nobody_learns(tmp_path):
+def test_early_stop_needs_no_recall_without_a_learner(tmp_path):
     options = ["learner.early_stop=true", "evaluator.actors=0"]
     with pytest.raises(UserError, match="first peak of recall"):
         read(tmp_path, MINIMAL, *options)

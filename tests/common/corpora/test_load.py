@@ -56,8 +56,8 @@ def test_a_path_becomes_absolute_and_a_hub_id_stays_what_it_is(built, monkeypatc
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({}, "set exactly one of data.kgfact, data.kgfunc, data.simpleqa, .*; set are: none"),
-        ({"kgfact": {}, "facts": "x"}, "set are: kgfact, facts"),
+        ({}, "set exactly one of data.kgfact, data.kgfunc, data.simpleqa, .*; currently set: none"),
+        ({"kgfact": {}, "facts": "x"}, "currently set: kgfact, facts"),
         ({"kgfact": {}, "root": "x"}, "data.root is for data.simpleqa and data.mquake, not kgfact"),
         ({"kgfunc": {"train": 1}}, "data.kgfunc.train: no such setting; did you mean data.kgfunc."),
     ],
@@ -116,7 +116,7 @@ def test_a_card_counts_and_hashes_each_split(built):
     (built / "train.jsonl").write_text("")
     (built / "unseen.jsonl").unlink()
     assert folder.check_hashes(built) == [
-        f"{built / 'train.jsonl'}: changed since it was built (its sha256 is not the card's)",
+        f"{built / 'train.jsonl'}: changed since it was built (its sha256 differs from the card's)",
         f"{built / 'unseen.jsonl'}: missing",
     ]
 

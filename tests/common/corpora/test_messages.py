@@ -48,7 +48,7 @@ def test_without_a_clear_answer_the_assistant_turn_is_the_answer(tmp_path):
     ("line", "message"),
     [
         ('{"question": ', "not JSON: Expecting value at column 14"),
-        ("[1]", "an object is expected, not list"),
+        ("[1]", "expected an object, not list"),
         ('{"question": "q"}', "'answer' is missing or empty"),
         ('{"question": " ", "answer": "a"}', "'question' is missing or empty"),
         ('{"question": 1, "answer": "a"}', "'question' must be a string, not int"),
@@ -68,7 +68,7 @@ def test_a_malformed_line_is_named_by_file_and_number(tmp_path, line, message):
 
 def test_a_file_without_facts_is_refused(tmp_path):
     for text in ("", " \n\n"):
-        with pytest.raises(UserError, match="holds no facts"):
+        with pytest.raises(UserError, match="contains no facts"):
             read(tmp_path, text)
 
 
@@ -155,7 +155,7 @@ def test_a_parquet_file_has_questions_or_chat_messages(tmp_path):
 
 def test_without_pyarrow_parquet_is_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(UserError, match="needs the package pyarrow; install it"):
+    with pytest.raises(UserError, match="requires the package pyarrow; install it"):
         read_facts([tmp_path / "facts.parquet"])
 
 
@@ -176,7 +176,7 @@ def test_items_of_a_split_come_back_as_they_were_written(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"id": "x", "question": "q"}', "'id', 'question' and 'answer' are needed"),
+        ('{"id": "x", "question": "q"}', "'id', 'question' and 'answer' are required"),
         ('{"id": "x", "question": "q", "answer": "a", "hop": 1}', "unknown key 'hop'"),
         (
             '{"id": "x", "question": "q", "answer": "a", "context": [1]}',

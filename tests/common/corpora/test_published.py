@@ -46,7 +46,8 @@ def test_a_row_of_simpleqa_is_a_fact(tmp_path):
 def test_a_file_that_is_not_simpleqa_is_refused(tmp_path):
     path = tmp_path / "s.csv"
     path.write_text("question,answer\nq,a\n")
-    with pytest.raises(UserError, match=r"s.csv:2: the columns 'problem' and 'answer' are needed"):
+    message = r"s.csv:2: the columns 'problem' and 'answer' are required"
+    with pytest.raises(UserError, match=message):
         simpleqa.build(path)
 
 
@@ -91,7 +92,7 @@ def test_what_is_not_a_case_is_named_by_its_record(tmp_path, broken):
         mquake.build(write(tmp_path, good, broken))
     path = tmp_path / "object.json"
     path.write_text("{}")
-    with pytest.raises(UserError, match="a list of objects is expected, not dict"):
+    with pytest.raises(UserError, match="expected a list of objects, not dict"):
         mquake.build(path)
 
 

@@ -1,4 +1,4 @@
-"""Rows of the released format: what they hold, and what comes of reading them back."""
+"""Records of the released format: their contents, and reading them back."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def drawn(text="Tam.$", **changes):
 
 
 def row(rollout=None):
-    return released.row(
+    return released.record(
         rollout or drawn(),
         FACT,
         prompts(),
@@ -117,27 +117,29 @@ def test_with_another_tokenizer_the_text_is_encoded_anew_and_the_user_is_told(tm
     assert other.canonical(fact) == [*map(ord, "Tam$")]
     assert other.naive(fact) == prompts().naive(FACT)
     (remark,) = check_tokens(other, [fact])
-    assert "1 facts bring token ids of another tokenizer" in remark
+    assert "1 facts have token ids of another tokenizer" in remark
 
 
 @pytest.mark.parametrize("change", [{"target": "Tom."}, {"question": "Where?"}])
 def test_ids_that_are_not_those_of_the_text_are_refused(tmp_path, change):
     fact = replace(read_back(tmp_path, row()), **change)
-    with pytest.raises(UserError, match=r"fact f: its token ids say 'Tam\.' .* remove the key"):
+    message = r"fact f: its token ids decode to 'Tam\.' .* remove the key"
+    with pytest.raises(UserError, match=message):
         check_tokens(prompts(), [fact])
 
 
 def test_ids_that_no_tokenizer_has_are_refused():
     ids = TokenIds("same", (1,), (2**31 - 1,))
-    with pytest.raises(UserError, match="fact f: 'tokens' holds no ids of this model"):
+    message = "fact f: 'tokens' contains ids that this model does not have"
+    with pytest.raises(UserError, match=message):
         check_tokens(prompts(), [replace(FACT, tokens=ids)])
 
 
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        ("ids", "must say whose ids they are, in 'tokenizer'"),
-        ({"prompt_ids": [1], "target_ids": [1]}, "must say whose ids they are"),
+        ("ids", "needs the fingerprint of its tokenizer in 'tokenizer'"),
+        ({"prompt_ids": [1], "target_ids": [1]}, "needs the fingerprint of its tokenizer"),
         ({"tokenizer": "t", "target_ids": [1]}, "needs a list of token ids in 'prompt_ids'"),
         ({"tokenizer": "t", "prompt_ids": [1], "target_ids": []}, "token ids in 'target_ids'"),
         ({"tokenizer": "t", "prompt_ids": [1], "target_ids": [-1]}, "token ids in 'target_ids'"),

@@ -1,4 +1,4 @@
-"""Where corpora lie: paths, folders, offline copies, and what the Hub is asked for."""
+"""Locations of corpora: paths, folders, offline copies, and downloads from the Hub."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_a_copy_below_the_root_is_taken_plain_or_gzipped(tmp_path):
 
 def test_a_missing_copy_names_what_is_there_and_the_setting(tmp_path):
     touch(tmp_path, "simpleqa/other.csv")
-    with pytest.raises(UserError, match=r"but other.csv; set data.simpleqa.file \(--file\)"):
+    with pytest.raises(UserError, match=r"contains: other.csv; set data.simpleqa.file \(--file\)"):
         sources.published("simpleqa", SimpleQASettings(), tmp_path)
-    with pytest.raises(UserError, match="but nothing"):
+    with pytest.raises(UserError, match="contains: nothing"):
         sources.published("mquake", SimpleQASettings(), tmp_path)
 
 
@@ -56,8 +56,8 @@ def test_a_hub_that_does_not_answer_is_an_error_with_the_remedy(monkeypatch):
     with pytest.raises(UserError) as error:
         sources.published("simpleqa", SimpleQASettings(), None)
     assert str(error.value) == (
-        "data set 'basicv8vc/SimpleQA': the Hub did not give it (no connection); give a copy's "
-        "folder as data.root, with simpleqa/simple_qa_test_set.csv in it"
+        "data set 'basicv8vc/SimpleQA': the download from the Hub failed (no connection); "
+        "set data.root to a folder that contains simpleqa/simple_qa_test_set.csv"
     )
 
 

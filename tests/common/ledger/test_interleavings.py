@@ -85,7 +85,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(facts=st.lists(FACTS, min_size=1, max_size=4), version=st.integers(0, 5))
     def insert(self, facts, version):
-        """On time, late, twice, by whoever: the first one counts."""
+        """On time, late, twice, by any owner: the first one counts."""
         rollouts = [Accepted(str(fact), 0, b"%d" % fact, 1, version) for fact in facts]
         for fact, taken in zip(facts, self.ledger.insert_many(rollouts), strict=True):
             assert taken == (fact not in self.accepted and fact not in self.lost)

@@ -23,7 +23,7 @@ def finish(ledger, facts):
         ledger.insert(str(fact), 0, b"", attempts=1)
 
 
-def test_an_item_that_kills_whoever_holds_it_alone_is_quarantined(tmp_path):
+def test_an_item_that_kills_every_owner_alone_is_quarantined(tmp_path):
     ledger = make(tmp_path, 1)
     for _ in range(3):
         assert ledger.counts().quarantined == 0
@@ -36,7 +36,7 @@ def test_an_item_that_kills_whoever_holds_it_alone_is_quarantined(tmp_path):
     assert lease(ledger) == []
 
 
-def test_suspects_go_to_idle_owners_in_crowds_of_an_eighth(tmp_path):
+def test_suspects_go_to_idle_owners_in_groups_of_an_eighth(tmp_path):
     ledger = make(tmp_path, 40)
     lease(ledger, "busy", 1)
     assert lease(ledger, "x", 32) == list(range(1, 33))
@@ -84,7 +84,7 @@ def test_poison_is_quarantined_and_nothing_else(tmp_path_factory, size, slots, d
     assert {int(fact) for fact, _, _ in ledger.lost()} == poison
     assert ledger.counts() == ledger.recount()
     ledger.close()
-    # Crowds of 32 shrink to 4 and to 1, then three lone deaths.
+    # Groups of 32 shrink to 4 and to 1, then three deaths on the item alone.
     assert deaths <= len(poison) * (3 + 1 + math.ceil(math.log(32, 8)))
 
 

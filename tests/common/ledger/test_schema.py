@@ -96,7 +96,7 @@ def test_another_database_and_another_run_are_refused(tmp_path):
         Ledger(tmp_path / "other.db", **OPTIONS)
     Ledger(tmp_path / "mine.db", **OPTIONS).close()
     with pytest.raises(
-        UserError, match=r"begun with seed 0 and replay\.first_epoch arrival, not 1"
+        UserError, match=r"started with seed 0 and replay\.first_epoch arrival, not 1"
     ):
         Ledger(tmp_path / "mine.db", epochs=2, seed=1)
 

@@ -37,7 +37,7 @@ def test_new_work_is_taken_until_the_second_epoch_begins(ledger):
     ledger.add_work([("d", 0)])
     fill(ledger, "d")
     ledger.sample(2, 2)
-    with pytest.raises(UserError, match="1 new facts came after the second epoch had begun"):
+    with pytest.raises(UserError, match="1 new facts came after the second epoch had started"):
         ledger.add_work([("a", 0), ("e", 0)])
     assert ledger.counts().work == 4
     ledger.add_work([("a", 0)])
@@ -76,10 +76,10 @@ def test_a_committed_step_cannot_be_sampled_again(ledger):
         ledger.sample(1, 2)
 
 
-def test_a_step_that_was_passed_over_is_refused(ledger):
+def test_a_skipped_step_is_refused(ledger):
     fill(ledger)
     ledger.sample(2, 2)
-    with pytest.raises(LedgerError, match="step 1 was passed over; the last sampled is 2"):
+    with pytest.raises(LedgerError, match="step 1 was skipped; the last sampled step is 2"):
         ledger.sample(1, 2)
 
 
@@ -94,7 +94,7 @@ def test_restore_returns_the_exposures_of_later_steps(ledger):
 def test_a_step_that_the_file_has_lost_cannot_be_restored(ledger):
     fill(ledger)
     ledger.sample(1, 2)
-    with pytest.raises(LedgerError, match="knows steps up to 1, not step 2"):
+    with pytest.raises(LedgerError, match="has steps up to 1, not step 2"):
         ledger.restore(2)
 
 

@@ -149,13 +149,13 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    ("mode", "response", "answer", "verdict"),
+    ("mode", "response", "answer", "accepted"),
     [(mode, *case) for mode, cases in CASES.items() for case in cases],
 )
-def test_known_answers(mode, response, answer, verdict):
+def test_known_answers(mode, response, answer, accepted):
     if mode == "math" and importlib.util.find_spec("math_verify") is None:
         pytest.skip("math-verify is not installed")
-    assert accepts(mode, response, answer) is verdict
+    assert accepts(mode, response, answer) is accepted
 
 
 def test_math_gives_up_on_an_expression_that_takes_for_ever_and_goes_on_with_the_next():

@@ -71,7 +71,7 @@ def test_a_malformed_line_is_named_by_file_and_number(refuse, tmp_path):
 
 
 def test_an_empty_corpus_is_refused(refuse, tmp_path):
-    assert "holds no facts" in refuse(_facts(tmp_path, ""))
+    assert "contains no facts" in refuse(_facts(tmp_path, ""))
 
 
 def test_a_fact_id_used_twice_is_refused(refuse, tmp_path):

@@ -22,7 +22,7 @@ def names(facts: list[Fact]) -> set[str]:
 
 
 def gold_of(kgfact: KGFact) -> list[Fact]:
-    """The fact that each retrieval item asks for."""
+    """The fact of each retrieval item."""
     known = {fact.id: fact for fact in kgfact.held_out}
     return [known[item.id] for item in kgfact.retrieval]
 
