@@ -181,10 +181,11 @@ class Ledger(LedgerView):
         """Make every exposure up to ``step`` final and durable; earlier steps change nothing."""
         with self._transaction(durable=True):
             self._db.execute(
-                "UPDATE totals SET committed_step = ?1, trained = trained + (SELECT"
-                " coalesce(sum(exposures), 0) FROM steps WHERE step > committed_step AND step <= ?1"
-                ") WHERE committed_step < ?1",
-                (step,),
+                "UPDATE totals SET committed_step = :step, trained = trained + (SELECT"
+                " coalesce(sum(exposures), 0) FROM steps"
+                " WHERE step > committed_step AND step <= :step"
+                ") WHERE committed_step < :step",
+                {"step": step},
             )
 
     def restore(self, step: int) -> None:
