@@ -95,7 +95,14 @@ def _digest(seed: int, fact_id: str, draw: int, attempt: int, purpose: str) -> i
 def draw_picks(
     seed: int, fact_id: str, draw: int, attempt: int, mix_rate: float, num_tokens: int
 ) -> list[bool]:
-    """b_1 … b_n ~ Bernoulli(``mix_rate``), independent; True takes the naive conditional."""
+    """b_1 … b_n ~ Bernoulli(``mix_rate``), independent; True takes the naive conditional.
+
+    Args:
+        seed: the run's.
+        fact_id, draw, attempt: whose picks; equal arguments give equal picks.
+        mix_rate: λ in [0, 1].
+        num_tokens: n.
+    """
     bits = np.random.Philox(key=_digest(seed, fact_id, draw, attempt, "picks"))
     uniform = np.random.Generator(bits).random(num_tokens)
     return [bool(value) for value in uniform < mix_rate]
@@ -107,7 +114,13 @@ def is_scored(seed: int, fact_id: str, draw: int, fraction: float) -> bool:
 
 
 def sampling_seed(seed: int, fact_id: str, draw: int, attempt: int, position: int) -> int:
-    """Seed of the sampler for the segment that begins at ``position``; 63 bits."""
+    """Seed of the sampler for the segment that begins at ``position``; 63 bits.
+
+    Args:
+        seed: the run's.
+        fact_id, draw, attempt: which attempt.
+        position: of the segment's first token in the target, from 0.
+    """
     return _digest(seed, fact_id, draw, attempt, f"tokens {position}") % 2**63
 
 

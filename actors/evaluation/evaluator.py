@@ -1,6 +1,6 @@
 """The evaluator role: measures the base model and every checkpoint, newest first as a rule.
 
-Waits for checkpoints and blocks nobody; evaluators share the work by claims on
+Waits for checkpoints and blocks no other role; evaluators share the work by claims on
 files, and what is measured once is never measured again (``results``).
 """
 
@@ -185,7 +185,14 @@ class Evaluator:
 def materials_for(
     model: Model, prompts: Prompts, corpus: Corpus, settings: EvaluatorSettings, seed: int
 ) -> Materials:
-    """What a model's benchmarks are built from."""
+    """What a model's benchmarks are built from.
+
+    Args:
+        prompts: renders facts and evaluation questions.
+        corpus: of the run.
+        settings: the evaluator section.
+        seed: the run's.
+    """
 
     def encode(text: str) -> list[int]:
         ids: list[int] = model.tokenizer.encode(text, add_special_tokens=False)

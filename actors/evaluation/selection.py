@@ -1,6 +1,6 @@
 """Which checkpoint of a run is its result: one rule for every method.
 
-Choosing each method's best step by hand would favour whoever looked longest; a
+Choosing each method's best step by hand would favor the method that was searched longest; a
 rule that is fixed before and printed after does not.
 """
 

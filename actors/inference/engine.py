@@ -1,16 +1,17 @@
-"""The door to vLLM: one in-process engine, driven step by step.
+"""The adapter of vLLM: one engine in this process, driven step by step.
 
-It drives vLLM's ``EngineCore`` itself instead of calling ``LLM.generate``, for
-the sake of *sessions*: a request that has generated its
-tokens keeps its KV cache and is continued later with tokens that somebody
-else drew (vLLM's ``resumable`` requests). Without sessions each continuation
-is a plain request on the whole context and prefix caching does the rest.
+It drives vLLM's ``EngineCore`` directly, because ``LLM.generate`` has no *sessions*.
+A session is a request that keeps its KV cache after it has generated its tokens, and
+continues later after tokens that another request drew (vLLM's ``resumable`` requests).
+Without sessions each continuation is a plain request on the whole context, and prefix
+caching saves most of the work.
 
-A session is only a cache: where room is short the engine drops those that
-wait, oldest first, and computes them again when they continue. vLLM would
-never do so itself, and an engine full of them would wait for ever.
+A session is only a cache. When KV blocks run short, the engine evicts waiting sessions,
+oldest first, and computes them again when they continue. vLLM never evicts them, so an
+engine full of them would wait forever.
 
-The engine knows tokens only. Who generates next is decided in ``decoder``.
+The engine knows tokens only. ``actors.decoding.mixed_decoder`` decides which request
+generates next.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ class Engine:
         settings: device, precision, context and cache sizes.
         max_requests: requests alive at once, waiting sessions included.
         stop_token_ids: tokens that end a generation; they are part of it.
-        speculative_tokens: guessed at once from what stands in the context; 0: none.
+        speculative_tokens: draft tokens per step, copied from the context; 0: no speculation.
         receives_weights: by vLLM's NCCL weight transfer, through :meth:`call_workers`.
 
     Attributes:
         num_blocks: KV blocks in all.
-        num_dropped: sessions dropped for want of room so far.
+        num_dropped: sessions evicted so far.
 
     Raises:
         EngineError: this vLLM cannot do what the settings ask for.
@@ -81,11 +82,11 @@ class Engine:
         if self._seed_draws:
             self._core.collective_rpc("adopt_generators")
         cache = config.cache_config
-        # One block is vLLM's null block; it is never handed out.
+        # One block is vLLM's null block, which is never allocated.
         self.num_blocks = int(cache.num_gpu_blocks) - 1
-        # Guesses take room in the cache before they are known to be wrong.
+        # Draft tokens take KV blocks before they are verified.
         self._ahead = speculative_tokens
-        self._room = KVBudget(self.num_blocks, int(cache.block_size), max_requests)
+        self._budget = KVBudget(self.num_blocks, int(cache.block_size), max_requests)
         self.max_model_len = int(config.model_config.max_model_len)
         self._stop_token_ids = list(stop_token_ids)
         self._stops = frozenset(stop_token_ids)
@@ -106,15 +107,18 @@ class Engine:
     ) -> None:
         """Let ``key`` generate up to ``num_tokens`` after ``context``.
 
-        Of a key that was extended before, what it has seen and ``context`` begins
-        with is kept; only the rest is computed. The result comes out of :meth:`step`
-        as one :class:`EngineOutput`. ``last``: the key will not be extended again, so
-        nothing of it is kept.
+        If the key was extended before, the prefix that ``context`` shares with it stays
+        cached and only the rest is computed. :meth:`step` returns the result as one
+        :class:`EngineOutput`.
+
+        Args:
+            sampling: temperature, top-k, top-p and seed.
+            last: the key will not be extended again, so its cache is freed.
         """
         continues = self._sessions and not last
         if key in self._to_abort:
             self._abort()
-        waited = self._room.begin(
+        waited = self._budget.begin(
             key, len(context), num_tokens + self._ahead, continues, sampling.seed
         )
         params = self._params_for(num_tokens, sampling)
@@ -143,7 +147,7 @@ class Engine:
         self._prepare_step()
         done = []
         for output in self._core.get_output().outputs:
-            request = self._room.generating.get(output.request_id)
+            request = self._budget.generating.get(output.request_id)
             if request is not None:
                 request.collect(output)
                 if output.finish_reason is not None:
@@ -157,7 +161,7 @@ class Engine:
         """
         if key in self._to_abort:
             self._abort()
-        self._room.begin(key, len(token_ids), 1, continues=False, seed=None)
+        self._budget.begin(key, len(token_ids), 1, continues=False, seed=None)
         params = self._new_params(
             temperature=0.0, max_tokens=1, prompt_logprobs=top, detokenize=False
         )
@@ -169,7 +173,7 @@ class Engine:
 
     def blocks_for(self, num_tokens: int) -> int:
         """KV blocks that a request of this many tokens fills."""
-        return self._room.blocks_for(num_tokens + self._ahead)
+        return self._budget.blocks_for(num_tokens + self._ahead)
 
     @property
     def num_free_blocks(self) -> int:
@@ -181,7 +185,7 @@ class Engine:
 
     def load_weights(self, model_dir: Path) -> None:
         """Replace the weights in place by those of ``model_dir``; forgets every cache."""
-        assert not self._room.generating, "weights cannot change while requests run"
+        assert not self._budget.generating, "weights cannot change while requests run"
         self._core.collective_rpc("reload", args=(str(model_dir),))
         self.forget()
 
@@ -196,7 +200,7 @@ class Engine:
 
     def forget(self) -> None:
         """Empty every cache: waiting sessions and shared prefixes."""
-        for key in list(self._room.waiting):
+        for key in list(self._budget.waiting):
             self._drop(key)
         self._abort()
         self._core.reset_prefix_cache()
@@ -220,37 +224,37 @@ class Engine:
         """Shut the engine down."""
         self._core.shutdown()
 
-    # -- inside -----------------------------------------------------------
+    # -- private ----------------------------------------------------------
 
     def _prepare_step(self) -> None:
-        while (dropped := self._room.eviction_victim()) is not None:
+        while (dropped := self._budget.eviction_victim()) is not None:
             self._drop(dropped)
             self.num_dropped += 1
         self._abort()
         if self._seed_draws:
             seeds = {
                 key: token_seed(request.seed, len(request.token_ids))
-                for key, request in self._room.generating.items()
+                for key, request in self._budget.generating.items()
                 if request.seed is not None
             }
             if seeds:
                 self._core.collective_rpc("seed_draws", args=(seeds,))
 
     def _finished(self, key: str, request: ActiveRequest) -> EngineOutput:
-        if self._room.end(key):
+        if self._budget.end(key):
             self._park(key)
-        return request.segment(key)
+        return request.output(key)
 
     def _drop(self, key: str) -> None:
-        if key in self._room.waiting:
+        if key in self._budget.waiting:
             self._unpark(key)
-        if self._room.forget(key):
+        if self._budget.forget(key):
             self._to_abort.add(key)
 
     def _park(self, key: str) -> None:
         """Take a waiting session out of vLLM's queue, which is walked in every step."""
         session = self.scheduler.requests[key]
-        # Guesses that were right beyond the run's end are not part of it, though
+        # Correct draft tokens beyond the end of the segment are not part of it, though
         # vLLM counts them as computed.
         session.num_computed_tokens = session.num_tokens - 1
         self.scheduler.kv_holding_waiting.remove_request(session)
@@ -297,7 +301,6 @@ class Engine:
             resumable=resumable,
         )
         if resumable:
-            # vLLM copies it into its batch at each continuation, five times
-            # faster from an array.
+            # vLLM copies it into its batch at each continuation; an array is five times faster.
             request.prompt_token_ids = array("q", token_ids)
         self.scheduler.add_request(request)

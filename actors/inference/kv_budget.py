@@ -1,8 +1,8 @@
-"""Which requests live in an engine, and who must go when room is short. Pure.
+"""The KV blocks that requests claim, and which session is evicted when they run short. Pure.
 
-A request *generates*, or it is a session that *waits* between two runs. Both
-claim KV blocks, each counted as if it shared none of them. Waiting sessions
-are only a cache: the longest waiting is dropped first.
+A request either *generates* or is a session that *waits* between two segments. Both claim
+KV blocks, each counted as if it shared none. Waiting sessions are only a cache: the one
+that has waited longest is evicted first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from actors.inference.requests import EngineOutput, TopLogprobs
 
 @dataclass(slots=True)
 class ActiveRequest:
-    """A request that the engine works on, and the most blocks it may come to fill."""
+    """A request that generates; ``blocks`` is the most that it may fill."""
 
     num_context: int
     blocks: int
@@ -27,19 +27,19 @@ class ActiveRequest:
     prompt_top: TopLogprobs | None = None
 
     def collect(self, output: Any) -> None:
-        """Take what a step gave: vLLM's ``EngineCoreOutput``."""
+        """Add the output of a step, vLLM's ``EngineCoreOutput``."""
         self.token_ids += output.new_token_ids
         if output.new_logprobs is not None:
             self.logprobs += output.new_logprobs.logprobs[:, 0].tolist()
         scored = output.new_prompt_logprobs_tensors
         if scored is not None:
-            # They come whole, also of a prompt that was computed in parts.
+            # vLLM returns them at once, also for a prompt that it computed in chunks.
             self.prompt_logprobs += scored.logprobs[:, 0].tolist()
             ids, logprobs = scored.logprob_token_ids.numpy(), scored.logprobs.numpy()
             self.prompt_top = TopLogprobs(ids, logprobs) if ids.shape[1] > 1 else None
 
-    def segment(self, key: str) -> EngineOutput:
-        """What has been generated, under ``key``."""
+    def output(self, key: str) -> EngineOutput:
+        """Everything generated so far, under ``key``."""
         return EngineOutput(
             key, self.token_ids, self.logprobs, self.prompt_logprobs, prompt_top=self.prompt_top
         )
@@ -49,8 +49,8 @@ class KVBudget:
     """Counts blocks and requests.
 
     Args:
-        num_blocks: KV blocks to share out.
-        block_size: tokens a block.
+        num_blocks: KV blocks in all.
+        block_size: tokens per block.
         max_requests: requests alive at once.
     """
 
@@ -59,18 +59,24 @@ class KVBudget:
         self.block_size = block_size
         self._max_requests = max_requests
         self.generating: dict[str, ActiveRequest] = {}
-        # Sessions between two runs, and the blocks they fill.
+        # Sessions between two segments, and the blocks they fill.
         self.waiting: dict[str, int] = {}
         self._claimed = 0
 
     def blocks_for(self, num_tokens: int) -> int:
-        """Blocks that so many tokens fill."""
+        """Blocks that ``num_tokens`` fill."""
         return -(-num_tokens // self.block_size)
 
     def begin(
         self, key: str, num_context: int, num_tokens: int, continues: bool, seed: int | None
     ) -> bool:
-        """``key`` generates up to ``num_tokens``; whether it was waiting."""
+        """``key`` generates up to ``num_tokens``; returns whether it was waiting.
+
+        Args:
+            num_context: tokens before the generated ones.
+            continues: whether it becomes a waiting session afterwards.
+            seed: of its sampler; None at temperature 0.
+        """
         assert key not in self.generating, f"{key} is still generating"
         blocks = self.blocks_for(num_context + num_tokens)
         self.generating[key] = ActiveRequest(num_context, blocks, continues, seed)
@@ -80,7 +86,7 @@ class KVBudget:
         return waited
 
     def end(self, key: str) -> bool:
-        """``key`` has generated; whether it waits to continue."""
+        """``key`` has finished generating; returns whether it now waits to be continued."""
         request = self.generating.pop(key)
         self._claimed -= request.blocks
         if request.continues:
@@ -91,7 +97,7 @@ class KVBudget:
         return request.continues
 
     def forget(self, key: str) -> bool:
-        """Whether ``key`` was here; it no longer is."""
+        """Remove ``key``; returns whether it was known."""
         if key in self.generating:
             self._claimed -= self.generating.pop(key).blocks
         elif key in self.waiting:
@@ -101,7 +107,7 @@ class KVBudget:
         return True
 
     def eviction_victim(self) -> str | None:
-        """The session to drop next, if those that generate may need its room."""
+        """The session to evict next, if requests that generate may need its blocks; else None."""
         short = (
             self._claimed > self.num_blocks
             or len(self.waiting) + len(self.generating) > self._max_requests

@@ -1,4 +1,4 @@
-"""What an engine is asked for and gives back. Pure."""
+"""What an engine receives and returns. Pure."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class EngineOutput:
 
 
 def token_seed(seed: int, index: int) -> int:
-    """Seed of a run's token ``index``: SplitMix64 (Steele et al. 2014) of both; 63 bits."""
+    """Seed of token ``index`` of a segment: SplitMix64 (Steele et al. 2014) of both; 63 bits."""
     mixed = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK

@@ -1,8 +1,8 @@
-"""Taking a waiting session of vLLM back to where another context leaves it.
+"""Rewinds a waiting session of vLLM to the last token that it shares with a new context.
 
-vLLM continues a session only behind what it has computed. Here its end is cut off first, so
-that a further attempt at a fact begins with the prompt in the cache to its last token, where
-prefix caching would give whole blocks. Knows vLLM's objects, imports nothing of it.
+vLLM continues a session only after everything it has computed. Here its end is cut off first,
+so a retry finds the prompt cached up to its last token, where prefix caching finds only whole
+blocks. Knows vLLM's objects but imports nothing from it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Inside vLLM's worker: what a seeded request's generator draws next.
+"""Per-token random numbers in vLLM's worker.
 
 vLLM's first model runner seeds a request once. It keeps the generator when a
-session continues, so a later run would depend on how many tokens the side
+session continues, so a later segment would depend on how many tokens the side
 drew before, and it rewinds the generator after a partial prefill, which a CPU
 generator cannot do. Here every token's draw is seeded by itself instead: a
 draw depends on its seed alone, and there is nothing to rewind.
 
-vLLM mixes :class:`PerTokenRNG` into its worker (``inside``); this module knows no
-engine.
+vLLM mixes :class:`PerTokenRNG` into its worker (``worker_extension``). This module
+knows no engine.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import torch
 
 
 class PerTokenRNG:
-    """Methods that the door calls in every worker."""
+    """Methods that the engine calls in every worker."""
 
     model_runner: Any
 
     def adopt_generators(self) -> None:
-        """Replace, from now on, the generator of each request that the runner meets."""
+        """Replace, from now on, the generator of each request that the runner creates."""
         self.model_runner.requests = _Requests(self.model_runner.requests)
 
     def seed_draws(self, seeds: Mapping[str, int]) -> None:

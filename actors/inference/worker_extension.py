@@ -1,4 +1,4 @@
-"""What the door to vLLM does inside each of its workers; vLLM mixes it in.
+"""The worker extension: methods that vLLM mixes into each of its workers.
 
 ``worker_extension_cls`` takes one class, so what needs the worker is joined here.
 """
@@ -13,7 +13,7 @@ from common.weights import BitSum, bit_sum
 
 
 class WorkerExtension(PerTokenRNG):
-    """Methods that the door calls in every worker."""
+    """Methods that the engine calls in every worker."""
 
     model_runner: Any
     reload_weights: Any

@@ -1,6 +1,6 @@
-"""When an actor turns to the queue: asks for work, shows what it holds, hands over what is done.
+"""An actor's side of the queue: when it polls for leases, and what it has yet to send.
 
-Each call stops the engine for a moment, so none is made that can be joined to another.
+Each call stops the engine for a moment, so calls are combined where possible.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ _HEARTBEAT_S = 5.0
 
 
 class LeasePoller:
-    """Asks at once where there is room, unless the queue just had too little; else as a heartbeat.
+    """Decides when to poll the queue: at once if slots are free, otherwise as a heartbeat.
 
     Args:
-        idle_s: time until a queue that had too little, or holds nothing of ours, is asked again.
+        idle_s: seconds between polls when the queue had too little work, or no lease is held.
 
     Attributes:
-        is_starved: whether the queue had less work than there was room for.
+        is_starved: whether the last poll returned less work than there were free slots.
     """
 
     def __init__(self, idle_s: float) -> None:
         self.is_starved = False
         self._idle_s = idle_s
-        self._asked = 0.0
+        self._polled = 0.0
 
-    def is_due(self, room: int, holds_some: bool) -> bool:
-        """Whether to ask now, with room for so many items and some in hand."""
-        waited = time.monotonic() - self._asked
-        if room > 0 and (not self.is_starved or waited > self._idle_s):
+    def is_due(self, free: int, holds_leases: bool) -> bool:
+        """Whether to poll now, with ``free`` slots."""
+        waited = time.monotonic() - self._polled
+        if free > 0 and (not self.is_starved or waited > self._idle_s):
             return True
-        return waited >= (_HEARTBEAT_S if holds_some else self._idle_s)
+        return waited >= (_HEARTBEAT_S if holds_leases else self._idle_s)
 
-    def asked(self, room: int, grant: Grant) -> None:
-        """The queue gave this where there was room for so many items."""
-        self._asked = time.monotonic()
-        self.is_starved = len(grant.work) < room
+    def polled(self, free: int, grant: Grant) -> None:
+        """Record the reply to a poll with ``free`` slots."""
+        self._polled = time.monotonic()
+        self.is_starved = len(grant.work) < free
 
 
 class Receiver(Protocol):
-    """The queue as it takes rollouts."""
+    """The part of the queue that receives rollouts."""
 
     def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
 
 
 class Outbox:
-    """Rollouts that are done; sent before the queue is next shown what is held."""
+    """Finished rollouts to send, always before the next lease call, which names the open jobs."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._items: list[tuple[bytes, int]] = []
 
     def put(self, rollout: Rollout, attempts: int) -> None:
-        """One more to send."""
+        """Add a rollout."""
         self._items.append((pack_rollout(rollout), attempts))
 
     def send(self) -> int:
-        """Hand over what there is; how many the queue had not got from elsewhere."""
+        """Send everything; returns how many rollouts the queue did not have yet."""
         if not self._items:
             return 0
         items, self._items = self._items, []

@@ -1,23 +1,22 @@
 """When actors may take work and the learner may take a batch. Pure.
 
-Both sides ask before they go on and are told to go on, or why to wait. The
-bounds are the user's and may contradict each other or the run; three rules
-make sure that one side can always go on:
+Both sides request permission before they continue; the reply is permission or the
+reason to wait. The bounds are the user's and may contradict each other or the run. Three
+rules ensure that one side can always continue:
 
-1. Once all work is settled the learner is free: what is there must be drained.
+1. Once all work is settled the learner never waits, so that the queue is drained.
 2. Otherwise the learner waits for a full batch and, unless the queue is full
    (``max_bytes``), for ``min_size`` rollouts and for the ratio.
-3. Actors wait, for room or for the ratio, only if the learner could go on with
-   what is there or on lease.
+3. Actors wait, for space or for the ratio, only if the learner can continue with
+   what is stored or on lease.
 
 The ratio, as in Reverb's rate limiter (Cassirer et al. 2021, section 3.4):
-exposures sampled ≈ ``samples_per_insert`` × rollouts that came in. Work on
-lease counts as come in where actors ask, so that many actors do not overshoot.
-In the first epoch a rollout is sampled once, so values above 1 make actors wait
-for the learner as much as rule 3 lets them.
+exposures sampled ≈ ``samples_per_insert`` × rollouts inserted. For actors, leased work
+counts as inserted, so that many actors do not overshoot. In the first epoch a rollout is
+sampled once, so values above 1 make actors wait for the learner as far as rule 3 allows.
 
-Where rollouts grow too old, weights may draw no more than the steps that will
-still take them can use; the rest would be drawn for nothing.
+With a bound on policy lag, a version of the weights draws no more rollouts than the steps
+that still accept it can train; further ones would be wasted.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ UNBOUNDED = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What is in the queue.
+    """The state of the queue.
 
     Args:
         inserted: rollouts accepted so far.
-        leased: work items on their way.
-        sampled: exposures given out.
-        ready: of these, what the next batch may take as its first exposure.
-        waiting_bytes: payload bytes of all that had no exposure.
-        settled: no rollouts will come.
+        leased: work items in progress.
+        sampled: exposures bound to a step.
+        ready: rollouts that the next batch may take for the first time.
+        waiting_bytes: payload bytes of rollouts that were never sampled.
+        settled: no further rollouts will come.
     """
 
     inserted: int
@@ -65,7 +64,7 @@ class Wait:
 
 
 def may_sample(settings: ReplaySettings, level: Level, batch: int) -> Wait | None:
-    """May the learner take a batch of ``batch`` exposures?"""
+    """The reason why the learner cannot take a batch of ``batch`` exposures; None if it can."""
     if level.settled:
         return None
     if level.ready < batch:
@@ -86,13 +85,13 @@ def may_sample(settings: ReplaySettings, level: Level, batch: int) -> Wait | Non
     return None
 
 
-def room(
+def max_new_work(
     settings: ReplaySettings, level: Level, batch: int, useful: int | None = None
 ) -> int | Wait:
-    """How many further work items may actors take? At least one, or the reason for none.
+    """How many more work items actors may lease: at least one, or the reason for none.
 
     Args:
-        useful: rollouts of the asker's weights that come in time for a step; None: any.
+        useful: rollouts of the actor's weights that some step can still accept; None: any number.
     """
     coming = replace(
         level,
@@ -113,7 +112,7 @@ def room(
             f"{coming.ready} rollouts, with those on lease, are as many as the learner can train "
             f"before they are older than replay.max_lag={settings.max_lag}",
         )
-    # Whoever waits for more than a batch gets it, though some of it grows too old.
+    # A learner that waits for a batch gets one, even if some of it becomes too old.
     most = UNBOUNDED if useful is None else max(useful, batch - coming.ready, 1)
     ratio = settings.samples_per_insert
     if ratio is None:
@@ -128,13 +127,13 @@ def room(
     return Wait(
         "ratio",
         f"{level.sampled} samples of {coming.inserted} rollouts (with those on lease) are fewer "
-        f"than replay.samples_per_insert={ratio:g} asks for",
+        f"than replay.samples_per_insert={ratio:g} requires",
     )
 
 
 @dataclass(slots=True)
 class BlockedTime:
-    """How long each side has been made to wait, by reason, and since when.
+    """How long each side has waited, by reason, and since when.
 
     Times are the caller's, in seconds.
     """
@@ -143,7 +142,7 @@ class BlockedTime:
     _open: dict[Side, tuple[Wait, float, float]] = field(default_factory=dict)
 
     def note(self, side: Side, wait: Wait | None, now: float) -> None:
-        """``side`` is told at ``now`` to go on (None) or to wait."""
+        """Record that ``side`` continues (``wait`` is None) or waits from ``now`` on."""
         last = self._open.pop(side, None)
         since = now
         if last is not None:
@@ -163,6 +162,6 @@ class BlockedTime:
         return totals
 
     def current(self) -> Iterator[tuple[Side, Wait, float]]:
-        """Who waits now: (side, why, since)."""
+        """The sides that wait now: (side, reason, since)."""
         for side, (wait, since, _) in self._open.items():
             yield side, wait, since

@@ -1,8 +1,8 @@
 """The replay queue: the ledger behind a clock, a limiter and a wire format.
 
-Actors wait here for work or for room, the learner waits for a full batch.
-No call blocks: a caller that must wait is told so and asks again. Every call
-may be repeated, and what it acknowledges is in the ledger's file.
+Actors wait here for work or for space, the learner waits for a full batch. No call
+blocks: the reply says that the caller must wait, and the caller polls again. Every call
+may be repeated; what it acknowledges is in the ledger's file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.replay.limiter import UNBOUNDED, BlockedTime, Level, Side, Wait, may_sample, room
+from actors.replay.limiter import (
+    UNBOUNDED,
+    BlockedTime,
+    Level,
+    Side,
+    Wait,
+    max_new_work,
+    may_sample,
+)
 from common.config.run_config import RunConfig, live_change
 from common.config.sections import ReplaySettings
 from common.ledger import Accepted, Counts, Exposure, Ledger
@@ -25,7 +33,7 @@ from common.records import Work, unpack_rollout
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Reply to "give me work". ``over``: there will be none, ever."""
+    """Reply to a lease request. ``over``: no work will ever come again."""
 
     work: list[Work]
     over: bool
@@ -56,7 +64,7 @@ class ReplayQueue:
     def configure(self, settings: ReplaySettings) -> None:
         """Change the settings from the next call on.
 
-        Nothing is stored here: whoever calls keeps them.
+        They are not stored here: the caller keeps them.
 
         Raises:
             UserError: a live run cannot take them.
@@ -65,9 +73,9 @@ class ReplayQueue:
             self._config = live_change(self._config, settings)
 
     def end(self) -> None:
-        """No step is begun any more, and no work is given; what was begun may be finished.
+        """Begin no further step and lease no further work; what has begun may finish.
 
-        Not stored here either: whoever calls does so again after a restart.
+        Not stored either: the caller repeats the call after a restart.
         """
         with self._lock:
             self._ended = True
@@ -98,7 +106,7 @@ class ReplayQueue:
                 return Grant([], over=True)
             if count == 0 or counts.settled:
                 return Grant([], over=False)
-            free = self._room(counts, version)
+            free = self._max_new_work(counts, version)
             self._note("insert", free if isinstance(free, Wait) else None)
             if isinstance(free, Wait):
                 return Grant([], over=False)
@@ -175,7 +183,7 @@ class ReplayQueue:
         with self._lock:
             self._ledger.restore(step)
 
-    # -- everybody ----------------------------------------------------------
+    # -- observability ------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
         """Counts, and who waits for what, since when (Unix time) and for how long in total."""
@@ -231,7 +239,7 @@ class ReplayQueue:
             "mixsd_replay_blocked_seconds_total": blocked,
         }
 
-    # -- inside -------------------------------------------------------------
+    # -- private ------------------------------------------------------------
 
     def _is_over(self, counts: Counts) -> bool:
         """No work will be pending again; with a bound on age, not before all is committed."""
@@ -246,12 +254,12 @@ class ReplayQueue:
         lag = self._config.replay.max_lag
         return None if lag is None else step - 1 - lag
 
-    def _room(self, counts: Counts, version: int | None) -> int | Wait:
+    def _max_new_work(self, counts: Counts, version: int | None) -> int | Wait:
         if not self._config.train:
             return UNBOUNDED
         level, lag = self._level(counts), self._config.replay.max_lag
         if version is None or lag is None:
-            return room(self._config.replay, level, self._batch_size)
+            return max_new_work(self._config.replay, level, self._batch_size)
         # The last step that takes these weights, and how many are left until then.
         steps = version + lag + 1 - counts.last_step
         if steps < 1:
@@ -261,7 +269,7 @@ class ReplayQueue:
                 f"(replay.max_lag={lag})",
             )
         useful = steps * self._batch_size - counts.waiting - counts.leased
-        return room(self._config.replay, level, self._batch_size, useful)
+        return max_new_work(self._config.replay, level, self._batch_size, useful)
 
     def _level(self, counts: Counts) -> Level:
         return Level(

@@ -192,7 +192,7 @@ class RolloutLoop(ABC, Generic[JobT]):
             return False
         holding = [job.work.id for job in self._jobs.values()]
         grant = self._source.lease(self._name, free, holding, self._version())
-        self._poller.asked(free, grant)
+        self._poller.polled(free, grant)
         for work in grant.work:
             # A work item may come again, thought lost, while it is still in progress.
             self._begin(f"{next(self._serial)}-{work.fact_id}", work)

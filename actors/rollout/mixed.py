@@ -37,7 +37,7 @@ class _Job(Job):
 class MixedRolloutActor(RolloutLoop[_Job]):
     """Draws targets from the mixture; canonical targets need no engine.
 
-    Args: those of :class:`actors.rollout.loop.RolloutLoop`.
+    Args: those of :class:`actors.rollout.loop.RolloutLoop`, without ``teacher``.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class MixedRolloutActor(RolloutLoop[_Job]):
             self._start(key, self._jobs[key])
 
     def _advance(self, key: str, job: _Job) -> None:
-        """Go on after a verdict: the next attempt, the winner, or what is left without one."""
+        """After a verification result: start the next attempt, choose the winner, or give up."""
         if job.order.may_start and not job.order.running:
             self._start(key, job)
         if job.order.winner is not None or job.order.is_exhausted:

@@ -51,9 +51,15 @@ class TargetBuilder:
     def attempt(
         self, prefix_group: str, work: Work, fact: Fact, number: int, tree: AttemptTree | None
     ) -> Attempt | None:
-        """The given attempt, beginning with what ``tree`` knows; None if y* is to be taken.
+        """An attempt at a fact's target; None if the target is the canonical answer y*.
 
-        Its key is ``family/number``.
+        Args:
+            prefix_group: key of the fact's attempts, which share prompts; ``prefix_group/number``
+                is the attempt's key.
+            work: the leased (fact, draw).
+            fact: that fact.
+            number: of the attempt, from 0.
+            tree: tokens that earlier attempts drew; the attempt begins with those it shares.
         """
         target, settings = self._target(number), self._settings
         if isinstance(target, Canonical):
@@ -85,7 +91,7 @@ class TargetBuilder:
         )
 
     def accepts(self, drawn: FinishedAttempt, fact: Fact) -> bool:
-        """The verdict: ended in time and gives the answer. The stop token is no text."""
+        """Whether an attempt ended in time and gives the answer. The stop token is not text."""
         return drawn.complete and accepts(
             self._prompts.mode, self._prompts.text(drawn.token_ids[:-1]), fact.answer
         )
@@ -93,7 +99,15 @@ class TargetBuilder:
     def drawn(
         self, work: Work, fact: Fact, number: int, drawn: FinishedAttempt, verified: bool
     ) -> Rollout:
-        """The rollout that an attempt gave."""
+        """The rollout of a finished attempt.
+
+        Args:
+            work: the leased (fact, draw).
+            fact: that fact.
+            number: of the attempt, from 0.
+            drawn: its tokens.
+            verified: whether its answer was accepted.
+        """
         target = self._target(number)
         assert isinstance(target, Mixed)
         picks = draw_picks(

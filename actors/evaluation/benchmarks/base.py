@@ -1,6 +1,6 @@
 """What a benchmark is: questions with a grader, choices to rank, or text to score.
 
-A benchmark is data and a pure verdict. It knows no engine, no checkpoint and no
+A benchmark is data and a pure grader. It knows no engine, no checkpoint and no
 file of results; where its rows come from is in ``sources``.
 """
 
@@ -61,7 +61,7 @@ class Grade:
 class Generation:
     """Questions that are answered in free text.
 
-    ``grading_threads`` above 1 where a verdict waits for other processes.
+    ``grading_threads`` above 1 if grading waits for other processes.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """ARC-Easy and PIQA: the continuation that the model finds likeliest.
 
 Plain text without a chat template, ``Question: …\\nAnswer:`` and the choice after
-a space, as the community's harness asks; the log-likelihood is divided by the
+a space, as in lm-evaluation-harness; the log-likelihood is divided by the
 choice's length in characters (its ``acc_norm``).
 """
 

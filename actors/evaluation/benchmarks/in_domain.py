@@ -1,6 +1,6 @@
 """Questions of the run's own corpus: trained facts, and what its splits ask.
 
-Greedy, in the run's own prompt format and verdict (paper: in-domain at T = 0).
+Greedy, with the run's own prompt format and verifier (paper: in-domain at T = 0).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from common.prompts import Prompts
 from common.records import Fact
 from common.verification.verifier import Mode, accepts, last_boxed
 
-# Splits that some corpora have; those a corpus lacks are no part of its suite.
+# Splits that some corpora have; those that a corpus does not have are not part of its suite.
 SPLITS = ("paraphrased", "two_hop", "test", "unseen", "multi_hop")
 
 
@@ -34,7 +34,7 @@ def recall(materials: Materials) -> Generation:
 
 
 def retrieval(materials: Materials) -> Generation:
-    """Questions about untrained facts that stand in the context among distractors."""
+    """Questions about untrained facts, which are in the context among distractors."""
     if not materials.corpus.retrieval:
         raise NotMeasured("the corpus has no retrieval items")
     return _split("retrieval", materials, materials.corpus.retrieval)

@@ -1,4 +1,4 @@
-"""What is done together is handed over together."""
+"""Rollouts that finish together are sent together."""
 
 from actors.replay.lease_client import Outbox
 from common.records import Rollout, unpack_rollout

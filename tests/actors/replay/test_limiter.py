@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.replay.limiter import UNBOUNDED, BlockedTime, Level, Wait, may_sample, room
+from actors.replay.limiter import UNBOUNDED, BlockedTime, Level, Wait, max_new_work, may_sample
 from common.config.sections import ReplaySettings
 
 
@@ -34,16 +34,16 @@ def test_the_learner_is_held_at_the_ratio_and_its_tolerance():
 def test_actors_are_held_at_the_ratio_with_what_is_on_lease():
     # The learner needs a batch of 4 to begin; from there 1 sample a rollout.
     held = settings(samples_per_insert=1, tolerance=6)
-    assert room(held, level(), 4) == 10
-    assert room(held, level(leased=8), 4) == 2
-    assert reason(room(held, level(inserted=4, leased=6, ready=4), 4)) == "ratio"
-    assert room(held, level(inserted=10, sampled=4, ready=6), 4) == 4
+    assert max_new_work(held, level(), 4) == 10
+    assert max_new_work(held, level(leased=8), 4) == 2
+    assert reason(max_new_work(held, level(inserted=4, leased=6, ready=4), 4)) == "ratio"
+    assert max_new_work(held, level(inserted=10, sampled=4, ready=6), 4) == 4
 
 
 def test_actors_are_held_by_a_full_queue_once_the_learner_can_go_on():
     full = settings(max_bytes=2**16)
-    assert room(full, level(inserted=3, ready=3, waiting_bytes=2**16), 4) == UNBOUNDED
-    wait = room(full, level(inserted=4, ready=4, waiting_bytes=2**16), 4)
+    assert max_new_work(full, level(inserted=3, ready=3, waiting_bytes=2**16), 4) == UNBOUNDED
+    wait = max_new_work(full, level(inserted=4, ready=4, waiting_bytes=2**16), 4)
     assert wait == Wait("max_bytes", "65536 bytes wait for the learner (replay.max_bytes=65536)")
 
 
@@ -54,22 +54,22 @@ def test_a_full_queue_lifts_the_learners_other_bounds():
 
 
 def test_weights_draw_no_more_than_comes_in_time_unless_the_learner_needs_it():
-    assert room(settings(), level(), 4, useful=4) == 4
-    assert room(settings(), level(leased=3), 4, useful=1) == 1
-    wait = room(settings(max_lag=0), level(leased=1, ready=3, inserted=3), 4, useful=0)
+    assert max_new_work(settings(), level(), 4, useful=4) == 4
+    assert max_new_work(settings(), level(leased=3), 4, useful=1) == 1
+    wait = max_new_work(settings(max_lag=0), level(leased=1, ready=3, inserted=3), 4, useful=0)
     assert wait == Wait(
         "lag",
         "4 rollouts, with those on lease, are as many as the learner can train before they are "
         "older than replay.max_lag=0",
     )
     # Held up behind a rollout that is not there, or by a bound above a batch.
-    assert room(settings(), level(inserted=4, ready=0), 4, useful=0) == 4
-    assert room(settings(min_size=6), level(inserted=4, ready=4), 4, useful=0) == 1
+    assert max_new_work(settings(), level(inserted=4, ready=0), 4, useful=0) == 4
+    assert max_new_work(settings(min_size=6), level(inserted=4, ready=4), 4, useful=0) == 1
 
 
 def test_a_learner_that_is_ahead_gives_actors_room_for_a_batch():
     starved = settings(samples_per_insert=1, min_size=1)
-    assert room(starved, level(inserted=8, sampled=8), 4) == 4
+    assert max_new_work(starved, level(inserted=8, sampled=8), 4) == 4
 
 
 def test_once_all_is_settled_the_learner_is_free():
@@ -101,7 +101,7 @@ def levels(draw):
 
 @given(SETTINGS, levels(), st.integers(1, 10**4))
 def test_one_side_can_always_go_on(settings, now, batch):
-    free = room(settings, now, batch)
+    free = max_new_work(settings, now, batch)
     if isinstance(free, int):
         assert free >= 1
     elif now.leased == 0:

@@ -91,7 +91,7 @@ def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
     ]
     assert status["waiting"]["insert"] == (
         "0 samples of 4 rollouts (with those on lease) are fewer than "
-        "replay.samples_per_insert=1 asks for, for 0 s"
+        "replay.samples_per_insert=1 requires, for 0 s"
     )
     seconds = queue.snapshot()["mixsd_replay_blocked_seconds_total"]
     assert set(seconds) == {"sample,batch", "insert,ratio"}
@@ -127,7 +127,7 @@ def configure(queue, **changes):
 
 def test_what_is_fixed_from_the_beginning_cannot_change(tmp_path):
     queue = make(tmp_path)
-    with pytest.raises(UserError, match="order of a run that has begun"):
+    with pytest.raises(UserError, match="order cannot change after the run has started"):
         configure(queue, first_epoch="work")
     with pytest.raises(UserError, match="max_lag: only its value can change"):
         configure(queue, max_lag=3)
