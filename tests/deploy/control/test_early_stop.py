@@ -99,7 +99,7 @@ def test_a_recall_that_could_not_be_measured_holds_nothing_up(run):
     ("evaluator", "message"),
     [
         ({"actors": 0}, r"evaluator\.actors must be at least 1"),
-        ({"suites": ["text_nll"]}, "hold recall or in_domain"),
+        ({"suites": ["text_nll"]}, "include recall or in_domain"),
         ({"select": "best"}, r"evaluator\.select is best"),
     ],
 )
