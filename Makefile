@@ -22,7 +22,7 @@ demo: setup
 
 # The same facts by SFT and by MixSD at two rates: about ten minutes on two cores. Benchmarks come
 # from the Hub, or from local copies: make demo-compare DATA_ROOT=FOLDER. Without either their
-# rows are left out, and the table says why.
+# rows are left out, and the table gives the reason.
 COMPARE := --set 'evaluator.suites=[recall,small,text_nll]' --set evaluator.limit=40 \
 	--set evaluator.benchmark_tokens=128 --set evaluator.text_tokens=2048 \
 	--set 'evaluator.fisher={}' \

@@ -26,6 +26,7 @@ def add_analyses(
     """The check of the stored NLLs, and Fisher alignment where it is asked for.
 
     Args:
+        results: where the analyses are written.
         engine: the evaluator's.
         base: the reference weights.
         materials: what the evaluator's suites are built from.

@@ -202,7 +202,7 @@ class Ledger(LedgerView):
             self._db.execute("DELETE FROM steps WHERE step > ?", (step,))
             self._db.execute("UPDATE totals SET trained = sampled, committed_step = ?", (step,))
 
-    # -- inside -----------------------------------------------------------
+    # -- private ----------------------------------------------------------
 
     @contextlib.contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[None]:

@@ -143,7 +143,7 @@ def _say_known(
     from actors.inference.engine import Engine
     from actors.inference.requests import Sampling
 
-    say(f"asking the model {len(facts)} questions …")
+    say(f"the model answers {len(facts)} questions …")
     engine = Engine(
         model.folder,
         chosen.engine,

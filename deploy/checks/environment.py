@@ -44,7 +44,7 @@ class Finding:
 
 
 def examine(address: str | None, runs: Path) -> Iterator[Finding]:
-    """All checks, in the order in which a start would meet them."""
+    """All checks, in the order in which a start would run into them."""
     yield python(sys.version_info[:2])
     yield from packages()
     yield from vllm()
@@ -153,7 +153,7 @@ def memory(meminfo: Path) -> Finding:
 
 
 def disk(name: str, folder: Path, free: Callable[[Path], int] | None = None) -> Finding:
-    """Room for checkpoints; the packaged model's take 2 GiB each."""
+    """Disk space for checkpoints; the packaged model's take 2 GiB each."""
     if not is_writable(folder):
         return Finding(name, "fail", f"{folder} cannot be written", "choose another folder")
     there = folder.resolve()

@@ -191,7 +191,7 @@ def _measure(settings: RunConfig, target: EvaluatedModel, results: Results) -> E
 
 
 def _engine(settings: RunConfig, model: Any, log: Path) -> Any:
-    """A warm engine; what it says while it starts goes to ``log``."""
+    """A warm engine; its start-up output goes to ``log``."""
     import os
 
     if settings.engine.resolved_device == "cpu":
@@ -249,8 +249,8 @@ def _print_scores(result: EvalResult) -> None:
 
 
 def _response_text(one: dict[str, Any]) -> str:
-    verdict = "right" if one["right"] else f"wrong ({one.get('error', 'other choice')})"
-    lines = [f"--- {one['benchmark']} {one['id']}: {verdict}", f"question  {one['question']}"]
+    grade = "right" if one["right"] else f"wrong ({one.get('error', 'other choice')})"
+    lines = [f"--- {one['benchmark']} {one['id']}: {grade}", f"question  {one['question']}"]
     lines += [f"expected  {one['answer']}", f"response  {one['response']}"]
     if one.get("extracted") not in (None, one["response"].strip()):
         lines.append(f"extracted {one['extracted']}")

@@ -72,13 +72,13 @@ def rollout(
 
 
 def _start(settings: RunConfig, run: RunDir) -> bool:
-    """Start or resume the run; False if it is finished. One that goes on is left alone."""
+    """Start or resume the run; False if it is finished. A running one is left alone."""
     from common.config import run_config
     from deploy.cli.terminal import Stages
     from deploy.control import launch
 
     if launch.is_live(run) and run_config.load(run.config) == settings:
-        click.echo(f"run {run.name} goes on in {run.root}")
+        click.echo(f"run {run.name} continues in {run.root}")
         return True
     plan = launch.check_folder(settings, run)
     if plan == "finished":

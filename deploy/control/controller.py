@@ -210,7 +210,7 @@ class Controller:
             self._restart(group, "; ".join(f"{name}: {why}" for name, why in stuck.items()))
         elif group.obstacle and group.working:
             group.obstacle = ""
-            self._journal.event(f"{group.name} found room and goes on")
+            self._journal.event(f"{group.name} has disk space again and continues")
         elif group.exists and group.working and {r.state for r in reports.values()} == {"done"}:
             group.finish()
             self._journal.event(f"{group.name} is done")

@@ -183,7 +183,7 @@ class ActorGroup:
         found = {name: health.stall_reason(now) for name, health in self._health.items()}
         return {name: stall_reason for name, stall_reason in found.items() if stall_reason}
 
-    # -- inside ------------------------------------------------------------
+    # -- private -----------------------------------------------------------
 
     def _place(self) -> None:
         from ray.util.placement_group import placement_group

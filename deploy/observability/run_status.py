@@ -9,7 +9,7 @@ from pydantic import Field
 from actors.evaluation.results import Analyses, Scores
 from common.json_model import JsonModel
 from common.rundir import RunDir, read_json
-from deploy.observability.throughput import Measuring, Speed
+from deploy.observability.throughput import EvaluationProgress, Speed
 
 ENDED = ("finished", "failed", "stopped", "interrupted")
 
@@ -102,4 +102,4 @@ class RunView(RunStatus):
     analyses: dict[str, Analyses]
     report: str | None = None
     speed: Speed
-    measuring: dict[str, Measuring]
+    measuring: dict[str, EvaluationProgress]

@@ -19,7 +19,7 @@ from deploy.observability.run_status import (
     RunStatus,
     RunView,
 )
-from deploy.observability.throughput import measuring, speed
+from deploy.observability.throughput import evaluation_progress, speed
 from deploy.report.summary import evaluations
 from deploy.report.table import compare
 
@@ -35,7 +35,7 @@ def read(run: RunDir) -> RunView:
     if status.live:
         if is_full(run.root):
             # On a full disk the controller cannot write that the disk is full.
-            changes["cause"] = f"no space left in {run.root}; free some and the run goes on"
+            changes["cause"] = f"no space left in {run.root}; free some and the run continues"
         elif time.time() - status.updated > _STALE_S:
             changes["state"] = "interrupted"
     elif status.state != "interrupted":
@@ -52,7 +52,7 @@ def read(run: RunDir) -> RunView:
             "analyses": {f"step_{one.step}": one.to_json()["analyses"] for one in results},
             "report": str(run.report) if run.report.exists() else None,
             "speed": speed(run),
-            "measuring": measuring(run),
+            "measuring": evaluation_progress(run),
         }
     )
 
@@ -152,7 +152,7 @@ def watch(run: RunDir) -> Literal["finished", "stopped", "detached"]:
                 time.sleep(0.5)
     except KeyboardInterrupt:
         console.print(
-            f"\ndetached; the run goes on. To follow it again: "
+            f"\ndetached; the run continues. To follow it again: "
             f"mixsd-cluster status {run.name} --follow"
         )
         return "detached"

@@ -35,7 +35,7 @@ def speed(run: RunDir) -> Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class EvaluationProgress:
     """An evaluator in the middle of a benchmark; ``seconds_left`` None until items end."""
 
     done: int
@@ -43,7 +43,7 @@ class Measuring:
     seconds_left: float | None
 
 
-def measuring(run: RunDir) -> dict[str, Measuring]:
+def evaluation_progress(run: RunDir) -> dict[str, EvaluationProgress]:
     """The progress of each evaluator that is in the middle of a benchmark, by actor."""
     lines = read_jsonl(run.metrics, _WINDOW_LINES)
     found = {}
@@ -64,7 +64,7 @@ def measuring(run: RunDir) -> dict[str, Measuring]:
                 break
             began, before = time, count
         left = (now - began) / (done - before) * (total - done) if done > before else None
-        found[actor] = Measuring(int(done), int(total), left)
+        found[actor] = EvaluationProgress(int(done), int(total), left)
     return found
 
 

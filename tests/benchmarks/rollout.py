@@ -1,8 +1,8 @@
 """Mixed decoding against what one would write without it: ``make bench-rollout``.
 
 Three ways over the same facts, engine settings and picks, at T = 0 without
-retries: *ours* (sessions that hand over), the *loop* (one ``generate`` of one
-token a step for all active slots, prompt x or x+ as the pick says, the whole
+retries: *ours* (sessions that alternate), the *loop* (one ``generate`` of one
+token a step for all active slots, prompt x or x+ as the pick determines, the whole
 prefix each time) and *plain* decoding of x+ alone. Then, with retries, the
 accepted rollouts a second. Prints a table and last one JSON line.
 """

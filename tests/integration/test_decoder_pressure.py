@@ -105,7 +105,7 @@ def test_prompts_longer_than_the_batch_budget(opened, attempts, undisturbed, ses
 
 
 def test_running_sessions_that_vllm_preempts(opened, attempts, monkeypatch):
-    """More sessions at once than the cache holds; relay would not admit them."""
+    """More sessions at once than the cache holds; the decoder would not admit them."""
     prompt, some = attempts[0].expert_prompt, attempts[:12]
 
     def run(engine):
@@ -129,7 +129,7 @@ def test_running_sessions_that_vllm_preempts(opened, attempts, monkeypatch):
 
 
 def test_other_requests_in_the_same_engine(opened, attempts, undisturbed, monkeypatch):
-    """Generation and scoring between two steps of relay, with little room."""
+    """Generation and scoring between two steps of the decoder, with few KV blocks."""
     prompts = [list(attempt.naive_prompt) for attempt in attempts]
     pairs = [(attempt.naive_prompt, attempt.expert_prompt[:9]) for attempt in attempts]
     alone = SharedEngine(opened())

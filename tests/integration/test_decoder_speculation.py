@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.decoder]
 RATES = (0.0, 0.1, 0.3)
 
 
-def _decoded(folder, sessions, guesses):
+def _decoded(folder, sessions, draft_tokens):
     """Tokens and log-probabilities by rate, steps in all, and whether every block came back."""
-    engine = open_engine(folder, sessions, stops=(), speculative_tokens=guesses)
+    engine = open_engine(folder, sessions, stops=(), speculative_tokens=draft_tokens)
     steps, step = 0, engine.step
 
     def counted():
@@ -45,16 +45,16 @@ def _decoded(folder, sessions, guesses):
 
 def _compare(folder, sessions, answer):
     plain, plain_steps, _ = _decoded(folder, sessions, 0)
-    guessed, steps, clean = _decoded(folder, sessions, 3)
+    drafted, steps, clean = _decoded(folder, sessions, 3)
     different = [
         key
-        for before, after in zip(plain, guessed, strict=True)
+        for before, after in zip(plain, drafted, strict=True)
         for key in before
         if before[key][0] != after[key][0]
     ]
     furthest = max(
         abs(one - other)
-        for before, after in zip(plain, guessed, strict=True)
+        for before, after in zip(plain, drafted, strict=True)
         for key in before
         for one, other in zip(before[key][1], after[key][1], strict=True)
     )
@@ -62,8 +62,8 @@ def _compare(folder, sessions, answer):
 
 
 @pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
-def test_guesses_change_no_token_and_save_steps(tmp_path, sessions):
-    # Tied and flat: it likes to repeat itself, so that guesses hold, often beyond a run's end.
+def test_draft_tokens_change_no_token_and_save_steps(tmp_path, sessions):
+    # Tied and flat: it repeats itself, so draft tokens are accepted, often beyond a segment.
     folder = make_model(tmp_path, vocabulary=VOCABULARY, scale=0.1, tied=True)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)

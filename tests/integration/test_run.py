@@ -121,8 +121,8 @@ def test_the_metrics_parse_and_are_in_the_catalogue(finished):
     known = {spec.name.removesuffix("_total"): spec.kind for spec in CATALOGUE}
     families = list(text_string_to_metric_families(metrics))
     assert families
-    for prefix_group in families:
-        assert known[prefix_group.name] == prefix_group.type
+    for family in families:
+        assert known[family.name] == family.type
 
 
 def test_the_report_is_written_and_a_second_up_says_finished(finished):

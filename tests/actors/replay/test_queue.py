@@ -55,7 +55,7 @@ def test_work_goes_out_comes_back_and_is_over(tmp_path):
     assert steps[0][2] == 14
 
 
-def test_without_a_learner_nobody_waits_for_it_and_all_is_over_once_drawn(tmp_path):
+def test_without_a_learner_no_actor_waits_for_it_and_all_is_over_once_drawn(tmp_path):
     limits = {"max_bytes": 2**16, "samples_per_insert": 1.0, "min_size": 1}
     queue = make(tmp_path, 8, train=False, batch=2, **limits)
     grant = queue.lease("x", 8, [])
@@ -219,7 +219,7 @@ def test_an_ended_queue_repeats_the_step_that_was_begun_and_begins_no_other(tmp_
     begun = queue.sample(1)
     queue.end()
     assert queue.lease("x", 5, [work.id for work in works[5:]]).over
-    # A rank that asks later than its peer is given what the peer was.
+    # A rank that requests a batch after its peer gets the same batch.
     assert queue.sample(1) == begun
     assert queue.sample(2) == (True, [], 0)
     queue.commit(1)

@@ -66,7 +66,7 @@ def test_strictly_on_policy_weights_draw_one_batch_and_wait_for_the_next_version
     assert queue.status()["blocked"]["insert"]["reason"] == "lag"
     draw(queue, first, 0)
     assert queue.sample(1)[0]
-    # The batch is out: these weights are too old now, whoever asks.
+    # The batch is out: these weights are too old now, for every actor.
     assert queue.lease("y", 9, [], 0).work == []
     assert "too old for step 2" in queue.status()["waiting"]["insert"]
     assert not queue.sample(2)[0]
@@ -110,7 +110,7 @@ def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allow
     trained = {}
     chance = data.draw(st.randoms(use_true_random=False), "events")
     for turn in range(400):
-        # In the end everybody works in turn, and the run must come to its own.
+        # In the end all processes work in turn, and the run must end.
         event = chance.choice("xyxyldk") if turn < 60 else "xyl"[turn % 3]
         if event in "xy":
             if not held[event]:

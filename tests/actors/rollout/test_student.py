@@ -30,7 +30,7 @@ class Actor(StudentRolloutActor):
 
 
 class Weights:
-    """Versions that appear when the queue says so."""
+    """Versions that appear when the queue sets them."""
 
     def __init__(self, engine_is_idle):
         self.version, self.newest, self.seconds = None, None, {}

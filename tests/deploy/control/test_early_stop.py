@@ -64,7 +64,7 @@ def test_training_ends_once_as_many_steps_as_patience_says_are_no_better(run):
     assert peak is not None
     assert peak.step == 3
     assert "the next measured 2 steps do not exceed it" in peak.reason
-    # A later controller sees the same; so does one that asks again after more results.
+    # A later controller sees the same; so does one that decides again after more results.
     measure(run, 12, {"value": 1.0})
     assert watch.peak() == EarlyStop(run, config()).peak() == peak
 

@@ -3,7 +3,7 @@ import json
 from common.rundir import RunDir
 from deploy.observability import status as view
 from deploy.observability.run_status import RunStatus, RunView
-from deploy.observability.throughput import Measuring, Speed, measuring, speed
+from deploy.observability.throughput import EvaluationProgress, Speed, evaluation_progress, speed
 
 SCORE = {"value": 0.25, "low": 0.05, "high": 0.7, "n": 4, "unit": "fraction"}
 
@@ -147,9 +147,9 @@ def test_time_left_is_that_of_the_current_benchmark_at_its_rate(tmp_path):
             for time, done, total in counts
         )
     )
-    (found,) = measuring(run).items()
+    (found,) = evaluation_progress(run).items()
     assert found[0] == "evaluator-0"
-    assert found[1] == Measuring(8, 40, seconds_left=32 * 4.0 / 6)
+    assert found[1] == EvaluationProgress(8, 40, seconds_left=32 * 4.0 / 6)
 
 
 def test_a_status_of_another_version_keeps_its_keys(tmp_path):
