@@ -139,11 +139,10 @@ def estimate(
         Item(len(without), len(shown), length(fact))
         for without, shown, fact in zip(naive, expert, corpus.facts, strict=True)
     )
-    retrieval = corpus.retrieval[: config.evaluator.limit]
-    retries = config.rollout.max_retries
+    retries, limit = config.rollout.max_retries, config.evaluator.limit
     return Workload(
         items=items,
-        retrieval=tuple(len(prompts.retrieval(item)) for item in retrieval),
+        retrieval=tuple(len(prompts.retrieval(item)) for item in corpus.retrieval[:limit]),
         text_tokens=min(config.evaluator.text_tokens, _text_tokens(config.evaluator.text or PROSE)),
         mix_rate=mix_rate,
         acceptance=acceptance or architecture.acceptance,

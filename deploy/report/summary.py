@@ -159,15 +159,19 @@ def summary(run: RunDir) -> RunSummary:
             CheckpointSummary.from_json({**one.to_json(), "retention": retention(base, one.scores)})
             for one in results
         ],
-        steps=[
-            StepFigures(
-                step=line["step"],
-                loss=line["loss"],
-                tokens_per_second=line["tokens"] / line["seconds"],
-            )
-            for line in read_jsonl(run.steps)
-        ],
+        steps=_steps(run),
     )
+
+
+def _steps(run: RunDir) -> list[StepFigures]:
+    return [
+        StepFigures(
+            step=line["step"],
+            loss=line["loss"],
+            tokens_per_second=line["tokens"] / line["seconds"],
+        )
+        for line in read_jsonl(run.steps)
+    ]
 
 
 def retention(base: Scores, scores: Scores) -> float | None:
