@@ -73,7 +73,7 @@ def draw_examples(materials: Materials, settings: FisherSettings) -> Examples:
             found = _golds(benchmarks.BUILDERS[name](replace(materials, settings=alone)), materials)
         except NotMeasured:
             continue
-        # Windows of a text are no rows that a limit has drawn from.
+        # Windows of a text are not questions from which a limit has drawn.
         rng = random.Random(f"{materials.seed}:fisher:{name}")
         chosen = rng.sample(found, min(each, len(found), settings.examples - len(drawn)))
         if chosen:
@@ -104,7 +104,7 @@ class BaseFisher:
         base: the reference weights.
         examples: of :func:`draw_examples`.
         settings: the section ``evaluator.fisher``.
-        tell: told (examples done, of how many) while a part is computed.
+        tell: receives (examples done, examples in all) while a part is computed.
     """
 
     def __init__(

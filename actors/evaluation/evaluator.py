@@ -52,7 +52,7 @@ class Evaluator:
         materials: what the suites are built from.
         results: where results go.
         find: the targets there are now, in any order.
-        on_progress: told of every item.
+        on_progress: receives every item.
         newest_first: which of several open checkpoints is next; a decision that waits for
             them in their order is made soonest if they are taken in it.
     """
@@ -101,7 +101,7 @@ class Evaluator:
         return dict(self._metrics)
 
     def run(self) -> int:
-        """Measure until told that no more will come; returns suites measured here."""
+        """Measure until no further checkpoint will come; returns suites measured here."""
         done = 0
         while True:
             last_look = self._draining.is_set()

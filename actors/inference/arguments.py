@@ -19,7 +19,7 @@ TESTED_VLLM = ("0.32.0",)
 
 
 class EngineError(RuntimeError):
-    """The engine cannot do what was asked; the message says what to change."""
+    """The engine cannot satisfy the settings; the message names the change that helps."""
 
 
 def use_sessions(wanted: bool | str, version: str) -> bool:

@@ -48,7 +48,7 @@ class EngineOutput:
 
     ``prompt_logprobs``: for :meth:`Engine.begin_score`, one per token after the
     first of the scored sequence; else empty. ``prompt_top``: the likeliest tokens at
-    the same positions, where they were asked for.
+    the same positions, if they were requested.
     """
 
     key: str

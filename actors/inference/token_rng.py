@@ -28,7 +28,7 @@ class PerTokenRNG:
         self.model_runner.requests = _Requests(self.model_runner.requests)
 
     def seed_draws(self, seeds: Mapping[str, int]) -> None:
-        """Seed the next draw of these requests; those not met yet have it from their params."""
+        """Seed the next draw of these requests; new requests get their seed from their params."""
         requests = self.model_runner.requests
         for key, seed in seeds.items():
             # One that was aborted is still here until the next step; a new one of its key

@@ -43,7 +43,7 @@ def _fill(folder):
 
 
 @pytest.mark.thorough
-def test_a_full_disk_halts_the_run_and_room_lets_it_go_on(small_disk, tiny_model):
+def test_a_full_disk_halts_the_run_which_continues_once_there_is_space(small_disk, tiny_model):
     path = small_run(small_disk, "full", tiny_model, method={"name": "sft"})
     call(small_disk, "up", path, "--detach")
     try:
@@ -63,7 +63,7 @@ def test_a_full_disk_halts_the_run_and_room_lets_it_go_on(small_disk, tiny_model
 def test_a_checkpoint_that_does_not_fit_is_waited_for_by_the_learner_that_has_it(
     small_disk, tiny_model
 ):
-    """Little room is left: enough for everything but a checkpoint."""
+    """Little space is left: enough for everything but a checkpoint."""
     path = small_run(small_disk, "tight", tiny_model, method={"name": "sft"}, evaluator=NO_EVAL)
     call(small_disk, "up", path, "--detach")
     try:

@@ -82,13 +82,13 @@ def count_preemptions(engine, monkeypatch):
     return preempted
 
 
-def test_waiting_sessions_make_room_where_blocks_are_few(opened, attempts, undisturbed):
+def test_waiting_sessions_are_evicted_when_blocks_are_few(opened, attempts, undisturbed):
     engine = opened(num_blocks=33)
     assert tokens(decode(engine, attempts)) == undisturbed
     assert engine.num_dropped > 0
 
 
-def test_waiting_sessions_make_room_where_requests_are_few(opened, attempts, undisturbed):
+def test_waiting_sessions_are_evicted_when_requests_are_few(opened, attempts, undisturbed):
     engine = opened(max_requests=5)
     assert tokens(decode(engine, attempts, slots=5)) == undisturbed
     assert engine.num_dropped > 0
@@ -175,7 +175,7 @@ def test_an_attempt_that_is_cancelled_in_the_middle(opened, attempts, undisturbe
     assert tokens(decode(engine, again)) == {key: undisturbed[key] for key in cancelled}
 
 
-def test_a_run_that_ended_beside_other_requests_is_not_delivered_after_a_cancel(
+def test_a_segment_that_ended_beside_other_requests_is_not_delivered_after_a_cancel(
     opened, attempts, undisturbed
 ):
     engine = SharedEngine(opened())

@@ -48,7 +48,7 @@ def windows(token_ids: Sequence[int], limit: int, window: int) -> list[tuple[lis
 
 def _benchmark(name: str, materials: Materials, text: str, source: str) -> TextNLL:
     tokens = materials.settings.text_tokens
-    # A token stands for at most a few characters: no need to encode a whole book.
+    # A token has at most a few characters, so encoding a whole book is unnecessary.
     pieces = windows(materials.encode(text[: 16 * tokens]), tokens, _WINDOW)
     if not pieces:
         raise NotMeasured(f"{source} is too short")

@@ -31,7 +31,7 @@ _MAX_REPORT_BYTES = 4096
 
 
 class SandboxError(RuntimeError):
-    """Programs cannot be contained here; the message says why and what can be done."""
+    """Programs cannot be contained here; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)

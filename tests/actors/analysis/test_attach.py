@@ -75,7 +75,7 @@ def test_suites_fisher_and_the_check_of_the_nlls_are_measured_and_nothing_twice(
     assert _evaluate(tmp_path, targets, [], **settings)[1] == 0
 
 
-def test_without_a_held_out_benchmark_the_reason_is_said(tmp_path, targets):
+def test_without_a_held_out_benchmark_the_reason_is_logged(tmp_path, targets):
     said = []
     _evaluate(tmp_path, targets, said, suites=(), fisher={"cache": tmp_path})
     assert said == [

@@ -93,7 +93,7 @@ def test_several_samples_are_averaged_a_question_and_drawn_with_seeds_of_their_o
     assert len(responses) == 8
 
 
-def test_a_response_ends_with_the_context_and_says_so() -> None:
+def test_a_response_ends_with_the_context_and_is_marked() -> None:
     engine = FakeEngine(lambda text, weights: "1" * 30)
     engine.max_model_len = 22
     result, responses = _measure(engine, _asked("1" * 20))
@@ -128,7 +128,7 @@ def test_text_is_its_mean_nll() -> None:
     assert (score["value"], score["n"], score["unit"]) == (1.25, 4, "nats/token")
 
 
-def test_progress_is_told_item_by_item() -> None:
+def test_progress_is_reported_item_by_item() -> None:
     told: list[Progress] = []
     meter = EvaluationRunner(FakeEngine(lambda text, weights: "1"), materials(), told.append)
     meter.measure(Suite("quiz", (_asked("1", "2"),), {}, "key"))

@@ -67,7 +67,7 @@ def test_weights_draw_no_more_than_comes_in_time_unless_the_learner_needs_it():
     assert max_new_work(settings(min_size=6), level(inserted=4, ready=4), 4, useful=0) == 1
 
 
-def test_a_learner_that_is_ahead_gives_actors_room_for_a_batch():
+def test_a_learner_that_is_ahead_lets_actors_lease_a_batch():
     starved = settings(samples_per_insert=1, min_size=1)
     assert max_new_work(starved, level(inserted=8, sampled=8), 4) == 4
 

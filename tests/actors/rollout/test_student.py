@@ -109,7 +109,7 @@ def test_every_sample_is_drawn_from_x_by_a_seed_of_its_own_under_the_version_it_
         assert rollout.logprobs == [-float(token) for token in expected]
 
 
-def test_no_verdict_selects_it_is_only_counted():
+def test_verification_selects_nothing_and_is_only_counted():
     queue, actor = roll()
     judge = prompts("contains")
     right = [
@@ -145,7 +145,7 @@ TAUGHT = OPSD(samples=2, teacher="engine", support="tail", top_k=2)
 
 
 @pytest.mark.parametrize("order", range(4))
-def test_the_reference_scores_what_was_drawn_given_the_fact_before_it_is_handed_over(order):
+def test_the_reference_scores_what_was_drawn_given_the_fact_before_it_is_sent(order):
     teacher = Teacher(order)
     queue, actor = roll(order, method=TAUGHT, teacher=teacher)
     assert len(queue.rollouts) == 16

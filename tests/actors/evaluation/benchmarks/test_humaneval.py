@@ -1,4 +1,4 @@
-"""From a response to a program, and its verdict in the sandbox."""
+"""From a response to a program, and its grade in the sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each of the 25 checks on responses whose verdict is known."""
+"""Each of the 25 checks on responses whose grade is known."""
 
 from __future__ import annotations
 

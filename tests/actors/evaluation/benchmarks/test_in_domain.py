@@ -54,7 +54,7 @@ CASES: list[tuple[Mode, str, bool]] = [
 
 
 @pytest.mark.parametrize(("mode", "response", "right"), CASES)
-def test_a_response_is_right_under_the_run_s_verdict(
+def test_a_response_is_right_under_the_run_s_verifier(
     mode: Mode, response: str, right: bool
 ) -> None:
     question = Question("f", [], "Who?", "Tam Okord", {"aliases": ["T. Okord"]})
