@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import distributed
 
 from common.config.sections import LearnerSettings
 from common.methods import NLL, ContextDistill
@@ -78,6 +79,9 @@ def main() -> None:
             writer = CheckpointWriter(Path(case["save"]), model, keep_states=9, keep_exports=None)
             writer.begin(engine, case["steps"])
             writer.wait()
+    # Ends Gloo's threads while Python still runs. A thread that drops its last tensor after that
+    # point asks for the interpreter's lock and aborts the process instead (torch 2.13).
+    distributed.destroy_process_group()
 
 
 def expert(fact_id: str) -> list[int]:
