@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from actors.replay.limiter import (
     UNBOUNDED,
@@ -23,6 +22,7 @@ from actors.replay.limiter import (
     max_new_work,
     may_sample,
 )
+from actors.replay.status import BlockedSide, QueueStatus
 from common.config.run_config import RunConfig, live_change
 from common.config.sections import ReplaySettings
 from common.ledger import Accepted, Counts, Exposure, Ledger
@@ -185,41 +185,42 @@ class ReplayQueue:
 
     # -- observability ------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
-        """Counts, and who waits for what, since when (Unix time) and for how long in total."""
+    def status(self) -> QueueStatus:
+        """Counts, settings in force, and who waits for what."""
         with self._lock:
             counts = self._ledger.counts()
             now = time.time()
             waits = list(self._blocked.current())
             blocked = self._blocked_seconds(now)
         most = counts.work - counts.lost
-        return {
-            "facts": counts.work,
-            "accepted": counts.accepted,
-            "exhausted": counts.exhausted,
-            "quarantined": counts.quarantined,
-            "stale": counts.stale,
-            "attempts": counts.attempts,
-            "leased": counts.leased,
-            "depth": counts.waiting,
-            "depth_bytes": counts.waiting_bytes,
-            "settled": counts.settled,
-            "ended": self._ended,
-            "exposures_expected": most * self._epochs,
-            "exposures_sampled": counts.sampled,
-            "exposures_trained": counts.trained,
-            "sampled_step": counts.last_step,
-            "committed_step": counts.committed_step,
-            "total_steps": math.ceil(most * self._epochs / self._batch_size),
-            "first_attempt_accepted": counts.first_attempt,
-            "waiting": {
+        return QueueStatus(
+            facts=counts.work,
+            accepted=counts.accepted,
+            exhausted=counts.exhausted,
+            quarantined=counts.quarantined,
+            stale=counts.stale,
+            attempts=counts.attempts,
+            leased=counts.leased,
+            depth=counts.waiting,
+            depth_bytes=counts.waiting_bytes,
+            settled=counts.settled,
+            ended=self._ended,
+            exposures_expected=most * self._epochs,
+            exposures_sampled=counts.sampled,
+            exposures_trained=counts.trained,
+            sampled_step=counts.last_step,
+            committed_step=counts.committed_step,
+            total_steps=math.ceil(most * self._epochs / self._batch_size),
+            first_attempt_accepted=counts.first_attempt,
+            waiting={
                 side: f"{wait.detail}, for {now - since:.0f} s" for side, wait, since in waits
             },
-            "blocked": {
-                side: {"reason": wait.reason, "since": since} for side, wait, since in waits
+            blocked={
+                side: BlockedSide(reason=wait.reason, since=since) for side, wait, since in waits
             },
-            "blocked_seconds": blocked,
-        }
+            blocked_seconds=blocked,
+            settings=self.settings.model_dump(),
+        )
 
     def snapshot(self) -> MetricValues:
         """Current metrics."""

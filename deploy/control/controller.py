@@ -15,6 +15,7 @@ import time
 import traceback
 from pathlib import Path
 
+from actors.replay.status import QueueStatus
 from common.config import run_config
 from common.rundir import RunDir, is_full
 from common.weight_sync.store import WeightStore
@@ -164,8 +165,8 @@ class Controller:
         """The learner is done; in a run without a learner, all targets are drawn."""
         if self._config.train:
             return self._groups[RoleKind.LEARNER.group_name()].done
-        report = self._queue_report()
-        return report is not None and bool(report.detail["settled"])
+        queue = self._queue_status()
+        return queue is not None and queue.settled
 
     def _waits(self) -> tuple[dict[str, str], float]:
         """What each role waits for (empty for one that is not up), and the progress of all."""
@@ -263,19 +264,20 @@ class Controller:
 
     # -- the queue -----------------------------------------------------------
 
-    def _queue_report(self) -> Report | None:
-        return self._groups[RoleKind.REPLAY.group_name()].reports.get(REPLAY_ACTOR)
+    def _queue_status(self) -> QueueStatus | None:
+        report = self._groups[RoleKind.REPLAY.group_name()].reports.get(REPLAY_ACTOR)
+        return report.queue if report is not None else None
 
     def _configure_queue(self, desired: Desired) -> None:
         """Send the queue its settings if they differ from those in force."""
-        report = self._queue_report()
-        if report is not None and report.detail["settings"] != desired.replay.model_dump():
+        queue = self._queue_status()
+        if queue is not None and queue.settings != desired.replay.model_dump():
             self._queue.configure(desired.replay)
 
     def _stop_early(self) -> None:
         """End training in the queue once recall has peaked; the roles then end in order."""
-        report = self._queue_report()
-        if self._early_stop is None or report is None or report.detail["ended"]:
+        queue = self._queue_status()
+        if self._early_stop is None or queue is None or queue.ended:
             return
         peak = self._early_stop.peak()
         if peak is not None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
+from actors.replay.status import QueueStatus
 from common.metrics import MetricValues
 
 State = Literal["idle", "starting", "working", "done", "failed"]
@@ -24,7 +25,7 @@ class Report:
     ``state``     ``idle``: constructed, not started
     ``progress``  grows with all work the role completes; in units of its own
     ``waiting``   what it waits for, or empty
-    ``detail``    more for the run's status
+    ``queue``     of the queue: its status
     ``cause``     why it failed; ``permanent`` if a retry would fail too
     ``disk_full`` it failed, or waits, because the disk is full
     """
@@ -39,7 +40,7 @@ class Report:
     permanent: bool = False
     disk_full: bool = False
     snapshot: MetricValues | None = None
-    detail: dict[str, Any] = field(default_factory=dict)
+    queue: QueueStatus | None = None
 
 
 class Health:

@@ -21,7 +21,6 @@ from deploy.observability.prometheus import targets
 from deploy.observability.run_status import (
     Event,
     LearnerStatus,
-    QueueStatus,
     RoleStatus,
     RunStatus,
 )
@@ -90,8 +89,8 @@ class Journal:
             self._roles = {
                 name: _describe(group, self._roles.get(name)) for name, group in groups.items()
             }
-        if replay is not None:
-            self._queue = QueueStatus.from_json(replay.detail)
+        if replay is not None and replay.queue is not None:
+            self._queue = replay.queue
         if learner is not None and learner.snapshot:
             self._learner = LearnerStatus.from_json(
                 {

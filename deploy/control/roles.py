@@ -50,10 +50,10 @@ class ReplayRole(Role, RemoteQueue):
             "working",
             *self._identity,
             # A learner that resumes takes samples back; what follows is progress again.
-            progress=status["accepted"] + status["exhausted"] + status["exposures_sampled"],
+            progress=status.accepted + status.exhausted + status.exposures_sampled,
             waiting="requests",
             snapshot=self._queue.snapshot(),
-            detail={**status, "settings": self._queue.settings.model_dump()},
+            queue=status,
         )
 
     def lease(

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field
 
 from actors.evaluation.results import Analyses, Scores
+from actors.replay.status import QueueStatus
 from common.json_model import JsonModel
 from common.rundir import RunDir, read_json
 from deploy.observability.throughput import EvaluationProgress, Speed
@@ -22,35 +23,6 @@ class RoleStatus(JsonModel):
     restarts: int = 0
     waiting: str = ""
     pids: dict[str, int] = Field(default_factory=dict)
-
-
-class QueueStatus(JsonModel):
-    """Counts of the replay queue, and what each side waits for."""
-
-    facts: int = 0
-    accepted: int = 0
-    exhausted: int = 0
-    quarantined: int = 0
-    stale: int = 0
-    attempts: int = 0
-    leased: int = 0
-    depth: int = 0
-    depth_bytes: int = 0
-    settled: bool = False
-    ended: bool = False
-    exposures_expected: int = 0
-    exposures_sampled: int = 0
-    exposures_trained: int = 0
-    sampled_step: int = 0
-    committed_step: int = 0
-    total_steps: int = 0
-    first_attempt_accepted: int = 0
-    waiting: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def dropped(self) -> int:
-        """Facts that get no target."""
-        return self.exhausted + self.quarantined
 
 
 class LearnerStatus(JsonModel):

@@ -10,11 +10,11 @@ import time
 from typing import Literal
 
 from actors.evaluation.results import BenchmarkScore, Scores
+from actors.replay.status import QueueStatus
 from common.errors import RunError
 from common.rundir import RunDir, is_full
 from deploy.observability.run_status import (
     LearnerStatus,
-    QueueStatus,
     RoleStatus,
     RunStatus,
     RunView,

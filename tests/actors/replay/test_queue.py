@@ -64,18 +64,18 @@ def test_without_a_learner_no_actor_waits_for_it_and_all_is_over_once_drawn(tmp_
     items = [(payload(work.fact_id, tokens=30_000), 1) for work in grant.work]
     assert queue.insert_many(items[:7]) == [True] * 7
     assert queue.release("x") == 1
-    assert not queue.status()["settled"]
+    assert not queue.status().settled
     (last,) = queue.lease("x", 8, []).work
     queue.insert_many([(payload(last.fact_id), 1)])
     assert queue.lease("x", 8, []).over
-    assert (queue.status()["settled"], queue.status()["exposures_expected"]) == (True, 0)
+    assert (queue.status().settled, queue.status().exposures_expected) == (True, 0)
 
 
 def test_a_bad_payload_among_good_ones_accepts_none(tmp_path):
     queue = make(tmp_path)
     with pytest.raises(WireError):
         queue.insert_many([(payload("0"), 1), (b"junk", 1)])
-    assert queue.status()["accepted"] == 0
+    assert queue.status().accepted == 0
 
 
 def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
@@ -85,11 +85,8 @@ def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
     assert len(work) == 4
     assert queue.lease("y", 9, []).work == []
     status = queue.status()
-    assert [status["blocked"][side]["reason"] for side in ("sample", "insert")] == [
-        "batch",
-        "ratio",
-    ]
-    assert status["waiting"]["insert"] == (
+    assert [status.blocked[side].reason for side in ("sample", "insert")] == ["batch", "ratio"]
+    assert status.waiting["insert"] == (
         "0 samples of 4 rollouts (with those on lease) are fewer than "
         "replay.samples_per_insert=1 requires, for 0 s"
     )
@@ -99,15 +96,15 @@ def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
     insert(queue, work)
     queue.sample(1)
     assert len(queue.lease("y", 9, []).work) == 4
-    assert queue.status()["waiting"] == {}
+    assert queue.status().waiting == {}
 
 
 def test_an_actor_that_is_full_does_not_count_as_waiting(tmp_path):
     queue = make(tmp_path, samples_per_insert=1)
     work = queue.lease("x", 9, []).work
     queue.lease("x", 0, [item.id for item in work])
-    assert queue.status()["waiting"] == {}
-    assert queue.status()["leased"] == 4
+    assert queue.status().waiting == {}
+    assert queue.status().leased == 4
 
 
 def test_values_change_on_a_live_queue(tmp_path):
@@ -150,7 +147,7 @@ def test_rollouts_over_the_lag_are_drawn_again_and_actors_stay_for_it(tmp_path):
     assert not queue.lease("x", 8, []).over
     queue.commit(3)
     assert queue.lease("x", 8, []).over
-    assert queue.status()["stale"] == 4
+    assert queue.status().stale == 4
 
 
 def test_a_poisoned_fact_is_quarantined_and_reported(tmp_path):
@@ -159,7 +156,7 @@ def test_a_poisoned_fact_is_quarantined_and_reported(tmp_path):
         assert queue.lease("x", 4, []).work
         queue.release("x", died=True)
     assert queue.lease("x", 4, []).over
-    assert queue.status()["quarantined"] == 1
+    assert queue.status().quarantined == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -209,7 +206,7 @@ def test_whatever_the_limits_the_run_comes_to_its_end(
             step += 1
             queue.commit(step)
     assert over
-    assert queue.status()["exposures_trained"] == facts * epochs
+    assert queue.status().exposures_trained == facts * epochs
 
 
 def test_an_ended_queue_repeats_the_step_that_was_begun_and_begins_no_other(tmp_path):
@@ -225,7 +222,7 @@ def test_an_ended_queue_repeats_the_step_that_was_begun_and_begins_no_other(tmp_
     queue.commit(1)
     assert insert(queue, works[5:]) == [True]
     assert queue.sample(2) == (True, [], 4)
-    assert (queue.status()["ended"], queue.status()["exposures_trained"]) == (True, 4)
+    assert (queue.status().ended, queue.status().exposures_trained) == (True, 4)
 
 
 def test_a_queue_with_a_bound_on_age_ends_too(tmp_path):

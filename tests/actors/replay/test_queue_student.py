@@ -63,12 +63,12 @@ def test_strictly_on_policy_weights_draw_one_batch_and_wait_for_the_next_version
     first = queue.lease("x", 9, [], 0).work
     assert len(first) == 4
     assert queue.lease("y", 9, [], 0).work == []
-    assert queue.status()["blocked"]["insert"]["reason"] == "lag"
+    assert queue.status().blocked["insert"].reason == "lag"
     draw(queue, first, 0)
     assert queue.sample(1)[0]
     # The batch is out: these weights are too old now, for every actor.
     assert queue.lease("y", 9, [], 0).work == []
-    assert "too old for step 2" in queue.status()["waiting"]["insert"]
+    assert "too old for step 2" in queue.status().waiting["insert"]
     assert not queue.sample(2)[0]
     assert len(queue.lease("y", 9, [], 1).work) == 4
 
