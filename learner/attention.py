@@ -104,8 +104,15 @@ def attend(
     """Attention of one layer; the signature is ``transformers``'.
 
     Args:
-        query: (1, H, T, D); ``key`` and ``value`` are (1, J, T, D).
+        module: the layer; unused.
+        query: (1, H, T, D).
+        key: (1, J, T, D).
+        value: (1, J, T, D).
+        attention_mask: unused; the layout tells which tokens attend to which.
+        scaling: of the scores; None: 1 / √D.
+        dropout: probability with which a weight is dropped in training.
         layout: of the row; passed to the model's forward.
+        sliding_window: of the layer in tokens; None: all earlier tokens.
 
     Raises:
         ValueError: no layout, or a block longer than the layer's sliding window.

@@ -112,6 +112,9 @@ class Engine:
         :class:`EngineOutput`.
 
         Args:
+            key: names the request and its KV cache.
+            context: ids of all tokens so far, prompt included.
+            num_tokens: longest generation; a stop token ends it earlier.
             sampling: temperature, top-k, top-p and seed.
             last: the key will not be extended again, so its cache is freed.
         """

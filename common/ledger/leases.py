@@ -67,18 +67,18 @@ class Leases:
 
     def _choose(self, owner: str, count: int) -> list[int]:
         held, suspect = self._db.execute(
-            "SELECT count(*), coalesce(max(crowd), 0) FROM work WHERE owner = ?", (owner,)
+            "SELECT count(*), coalesce(max(group_size), 0) FROM work WHERE owner = ?", (owner,)
         ).fetchone()
         if suspect:
             return []
         first = self._db.execute(
-            f"SELECT deaths, crowd {_PENDING} ORDER BY deaths, crowd DESC, id LIMIT 1"
+            f"SELECT deaths, group_size {_PENDING} ORDER BY deaths, group_size DESC, id LIMIT 1"
         ).fetchone()
         if first is None:
             return []
         deaths, group_size = (0, 0) if held else first
         rows = self._db.execute(
-            f"SELECT id {_PENDING} AND deaths = ? AND crowd = ? ORDER BY id LIMIT ?",
+            f"SELECT id {_PENDING} AND deaths = ? AND group_size = ? ORDER BY id LIMIT ?",
             (deaths, group_size, min(count, group_size) if group_size else count),
         )
         return [row[0] for row in rows]
@@ -88,13 +88,13 @@ class Leases:
         held = self._db.execute("SELECT id, deaths FROM work WHERE owner = ?", (owner,)).fetchall()
         if len(held) > 1:
             self._db.execute(
-                "UPDATE work SET crowd = ? WHERE owner = ?",
+                "UPDATE work SET group_size = ? WHERE owner = ?",
                 (max(1, len(held) // _GROUP_SPLIT), owner),
             )
         elif held:
             work_id, deaths = held[0][0], held[0][1] + 1
             self._db.execute(
-                "UPDATE work SET crowd = 1, deaths = ? WHERE id = ?", (deaths, work_id)
+                "UPDATE work SET group_size = 1, deaths = ? WHERE id = ?", (deaths, work_id)
             )
             if deaths >= max_deaths:
                 self._db.execute(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from common.errors import UserError
 
-VERSION = 2
+VERSION = 3
 _WAL_LIMIT_BYTES = 32 * 2**20
 
 # Totals are kept by triggers, inside the transaction that changes them, so that
@@ -54,14 +54,14 @@ CREATE TABLE work (
     fact_id TEXT NOT NULL,
     draw INTEGER NOT NULL,
     owner TEXT,                            -- NULL: not leased
-    crowd INTEGER NOT NULL DEFAULT 0,      -- most items leased together with it; 0: any number
+    group_size INTEGER NOT NULL DEFAULT 0, -- most items leased together with it; 0: any number
     deaths INTEGER NOT NULL DEFAULT 0,     -- owners that died holding nothing else
     attempts INTEGER NOT NULL DEFAULT 0,
     outcome TEXT CHECK (outcome IN ('accepted', 'exhausted', 'quarantined')),
     reason TEXT,
     UNIQUE (fact_id, draw)
 );
-CREATE INDEX work_pending ON work (deaths, crowd DESC, id)
+CREATE INDEX work_pending ON work (deaths, group_size DESC, id)
     WHERE outcome IS NULL AND owner IS NULL;
 CREATE INDEX work_owner ON work (owner) WHERE owner IS NOT NULL;
 CREATE INDEX work_lost ON work (id) WHERE outcome IN ('exhausted', 'quarantined');

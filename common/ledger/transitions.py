@@ -269,7 +269,8 @@ class Ledger(LedgerView):
         ).rowcount
         if dropped:
             self._db.execute(
-                "UPDATE work SET outcome = NULL, attempts = 0, crowd = 0, deaths = 0 WHERE id = ?",
+                "UPDATE work SET outcome = NULL, attempts = 0, group_size = 0, deaths = 0"
+                " WHERE id = ?",
                 (work_id,),
             )
         return bool(dropped)

@@ -44,6 +44,14 @@ def settings(
 ) -> DataCheckSettings:
     """What is given on the command line, else in a run's file, else by default.
 
+    Args:
+        config: a run's file.
+        model: folder or Hub id; none: lengths and prompts are not checked.
+        prompts: name of a prompt preset.
+        context: tokens that prompt and target may have together.
+        max_tokens: longest target in tokens.
+        ask: let the model answer each question, to find facts that it knows already.
+
     Raises:
         UserError: a bad file, an unknown preset, a bound that is no length.
     """

@@ -74,4 +74,4 @@ class RunView(RunStatus):
     analyses: dict[str, Analyses]
     report: str | None = None
     speed: Speed
-    measuring: dict[str, EvaluationProgress]
+    evaluating: dict[str, EvaluationProgress]

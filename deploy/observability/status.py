@@ -52,7 +52,7 @@ def read(run: RunDir) -> RunView:
             "analyses": {f"step_{one.step}": one.to_json()["analyses"] for one in results},
             "report": str(run.report) if run.report.exists() else None,
             "speed": speed(run),
-            "measuring": evaluation_progress(run),
+            "evaluating": evaluation_progress(run),
         }
     )
 
@@ -216,8 +216,8 @@ def _role(name: str, role: RoleStatus, status: RunView) -> str:
     text = f"{name} {role.state}"
     if status.live and role.state not in ("up", "done"):
         text += f", {_duration(status.updated - role.since)}"
-    if status.live and name in status.measuring:
-        item = status.measuring[name]
+    if status.live and name in status.evaluating:
+        item = status.evaluating[name]
         text += f", {item.done} of {item.total} items measured"
         if item.seconds_left is not None:
             text += f", {_duration(item.seconds_left)} left"

@@ -60,8 +60,8 @@ def model_dir() -> Path:
 def ours(share_prompts: bool = True) -> dict[str, float]:
     """The learner's own step, stage 0.
 
-    Its operations are those of the tokens it computes: shared prompt prefixes
-    is useful in each example and computed once.
+    Its operations are those of the tokens it computes: a shared prompt prefix is useful in
+    each example and computed once.
     """
     from common.config.sections import LearnerSettings
     from common.methods import NLL

@@ -92,7 +92,7 @@ def test_a_main_file_cut_short_is_refused(tmp_path, history):
 
 def test_another_database_and_another_run_are_refused(tmp_path):
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE work (id)").connection.close()
-    with pytest.raises(UserError, match=r"other\.db: a ledger of format 0, not 2"):
+    with pytest.raises(UserError, match=r"other\.db: a ledger of format 0, not 3"):
         Ledger(tmp_path / "other.db", **OPTIONS)
     Ledger(tmp_path / "mine.db", **OPTIONS).close()
     with pytest.raises(

@@ -38,7 +38,7 @@ def _file(**changes):
         "learner": {"step": 12.0, "loss": 2.5},
         "analyses": {},
         "scores": {"step_0": {"recall": SCORE, "text_nll": {"not_measured": "x"}}},
-        "measuring": {"evaluator-0": {"done": 12, "total": 40, "seconds_left": 61.0}},
+        "evaluating": {"evaluator-0": {"done": 12, "total": 40, "seconds_left": 61.0}},
         "speed": {"rollout_tokens": 52.4, "learner_tokens": 201.6, "step_seconds": 3.5},
         **changes,
     }
