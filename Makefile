@@ -1,6 +1,8 @@
 # `make demo`, `make test-fast`, `make test`, …: each sets up .venv if needed.
 # Python 3.11 or 3.12.
-PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) python3)
+# The first that runs: version managers put names on the path that only print an error.
+PYTHON ?= $(or $(shell for name in python3.11 python3.12; do \
+	$$name -c "" 2> /dev/null && echo $$name && break; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
