@@ -11,7 +11,7 @@ from deploy.cli.options import RUNS, reported
 
 @click.group()
 def monitor() -> None:
-    """Prometheus, and Grafana where it is installed, for all runs of a folder."""
+    """Run Prometheus, and Grafana if installed, for all runs of a folder."""
 
 
 @monitor.command()

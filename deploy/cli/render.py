@@ -36,7 +36,7 @@ def k8s(
     memory_per_gpu: int,
     max_rollout: int | None,
 ) -> None:
-    """Kustomize folder for KubeRay whose pods and GPUs are those of CONFIG."""
+    """Write a kustomize folder for KubeRay with the pods and GPUs of CONFIG."""
     from common.config import run_config
     from deploy.kuberay import folder
     from deploy.kuberay.sizing import Site, num_gpus
