@@ -19,11 +19,12 @@ from safetensors.torch import save as serialize
 from torch import distributed, nn
 
 from common.config.sections import LearnerSettings
+from common.errors import UserError
 from common.methods import Divergence, Loss
-from learner import adapters, backend
+from learner import adapters
 from learner.allocator import keep_freed_memory
 from learner.attention import Layout
-from learner.backend import MOMENTS
+from learner.backend import MOMENTS, Backend
 from learner.checkpoint import STATE, read_manifest
 from learner.checkpoint_writer import TrainingState
 from learner.divergences import Teacher, TopKTeacher
@@ -57,7 +58,7 @@ class TrainingEngine:
         self.rank = int(os.environ["RANK"])
         self.world_size = int(os.environ["WORLD_SIZE"])
         self._student = StudentModel(model_dir, settings, loss)
-        self._backend = backend.create(self._student, settings)
+        self._backend = _create_backend(self._student, settings)
         self._has_teacher = isinstance(loss, Divergence)
         self._reference: Reference | None = None
         if isinstance(loss, Divergence) and loss.teacher == "learner":
@@ -265,6 +266,27 @@ class TrainingEngine:
             return self._reference.empty()
         nothing = torch.zeros((1, 1), dtype=torch.long, device=device)
         return TopKTeacher(nothing, nothing.float())
+
+
+def _create_backend(student: StudentModel, settings: LearnerSettings) -> Backend:
+    """The backend for ``learner.zero_stage``.
+
+    Raises:
+        UserError: offload without a GPU.
+    """
+    groups = student.decay_groups(settings.weight_decay)
+    if settings.offload != "none" and settings.resolved_device == "cpu":
+        raise UserError(
+            f"learner.offload is {settings.offload}, but this machine has no GPU to offload from; "
+            "set it to none"
+        )
+    if settings.zero_stage == 0:
+        from learner.unsharded import UnshardedBackend
+
+        return UnshardedBackend(student, groups, settings)
+    from learner.deepspeed_adapter import DeepSpeedBackend
+
+    return DeepSpeedBackend(student, groups, settings)
 
 
 def _to_cpu(tensor: torch.Tensor) -> torch.Tensor:
