@@ -35,18 +35,7 @@ class DecodingEngine(Protocol):
         sampling: Sampling,
         *,
         last: bool,
-    ) -> None:
-        """Let request ``key`` generate up to ``num_tokens`` after ``context``.
-
-        Args:
-            key: names the request and its KV cache.
-            context: ids of all tokens so far, prompt included.
-            num_tokens: longest generation; a stop token ends it earlier.
-            sampling: temperature, top-k, top-p and seed.
-            last: the key will not be extended again.
-        """
-        ...
-
+    ) -> None: ...
     def release(self, key: str) -> None: ...
     def begin_score(self, key: str, token_ids: Sequence[int], top: int = 0) -> None: ...
     def step(self) -> list[EngineOutput]: ...
