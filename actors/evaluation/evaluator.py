@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.evaluation.benchmarks.base import Materials
-from actors.evaluation.results import EvalResult, EvaluatedModel, Results
+from actors.evaluation.results import EvaluatedModel, Results
 from actors.evaluation.runner import EvaluationRunner, Progress, Suite, build_suite
+from actors.evaluation.scores import EvalResult
 from actors.inference.batch import BatchEngine
 from common.config.evaluation import EvaluatorSettings
 from common.corpora import Corpus

@@ -11,7 +11,8 @@ import click
 from deploy.cli.options import reported
 
 if TYPE_CHECKING:
-    from actors.evaluation.results import EvalResult, EvaluatedModel, Results
+    from actors.evaluation.results import EvaluatedModel, Results
+    from actors.evaluation.scores import EvalResult
     from common.config.run_config import RunConfig
 
 SUITE = click.option(
@@ -222,7 +223,7 @@ def _print_scores(result: EvalResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from actors.evaluation.results import Unmeasured
+    from actors.evaluation.scores import Unmeasured
 
     table = Table("benchmark", "score", "95 % interval", "n", "seconds", "wrong: class and count")
     for name, score in result.scores.items():

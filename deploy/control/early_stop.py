@@ -6,7 +6,7 @@ predecessor saw. The selection rule is in ``actors.evaluation.selection``.
 
 from __future__ import annotations
 
-from actors.evaluation.results import StepResults
+from actors.evaluation.scores import StepResults
 from actors.evaluation.selection import Selection
 from common.config.run_config import RunConfig
 from common.rundir import RunDir

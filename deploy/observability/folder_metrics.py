@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 
-from actors.evaluation.results import BenchmarkScore, StepResults
+from actors.evaluation.scores import BenchmarkScore, StepResults
 from common.metrics import MetricValues
 from common.rundir import RunDir
 from deploy.report.summary import evaluations

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field
 
-from actors.evaluation.results import Analyses, Scores
+from actors.evaluation.scores import Analyses, Scores
 from actors.replay.status import QueueStatus
 from common.json_model import JsonModel
 from common.rundir import RunDir, read_json

@@ -9,7 +9,7 @@ import textwrap
 import time
 from typing import Literal
 
-from actors.evaluation.results import BenchmarkScore, Scores
+from actors.evaluation.scores import BenchmarkScore, Scores
 from actors.replay.status import QueueStatus
 from common.errors import RunError
 from common.rundir import RunDir, is_full

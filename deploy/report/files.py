@@ -11,7 +11,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from actors.evaluation.results import BenchmarkScore, Scores, Unmeasured
+from actors.evaluation.scores import BenchmarkScore, Scores, Unmeasured
 from common.rundir import RunDir, finite, write_atomic
 from deploy.report.summary import CheckpointSummary, RunSummary, summary
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.evaluation.results import BenchmarkScore, FisherAlignment
+from actors.evaluation.scores import BenchmarkScore, FisherAlignment
 from deploy.report.summary import RunSummary, StepFigures
 
 _BASE_COLOUR = "#666666"

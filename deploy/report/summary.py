@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from actors.evaluation.results import (
+from actors.evaluation.results import by_step
+from actors.evaluation.scores import (
     BenchmarkScore,
     FisherAlignment,
     NLLCheck,
     Scores,
     StepResults,
     Unmeasured,
-    by_step,
 )
 from actors.evaluation.selection import Selection, select
 from common.config.evaluation import HELD_OUT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from actors.evaluation.results import BenchmarkScore, FisherAlignment, Scores
+from actors.evaluation.scores import BenchmarkScore, FisherAlignment, Scores
 from common.rundir import RunDir
 from deploy.report.files import bases, measured, unmeasured
 from deploy.report.summary import RunSummary, TargetNLL, score_text, summary

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.evaluation.results import EvaluatedModel, Results, StepResults
+from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.scores import StepResults
 from common.rundir import RunDir
 from deploy.observability.folder_metrics import FolderMetrics, score_metrics
 

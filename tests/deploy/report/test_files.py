@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.evaluation.results import EvaluatedModel, Results, Scores, StepResults
+from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.scores import Scores, StepResults
 from common.config.run_config import dump, parse
 from common.ledger import Ledger
 from common.records import pack_rollout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.evaluation.results import StepResults
+from actors.evaluation.scores import StepResults
 from common.config.run_config import RunConfig, parse
 from deploy.report.summary import chosen
 
