@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.evaluation import benchmarks
 from actors.evaluation.benchmarks.base import (
@@ -27,10 +27,14 @@ from actors.evaluation.benchmarks.base import (
     NotMeasured,
 )
 from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.scores import Analyses, FisherAlignment, FisherFigures, Unmeasured
 from common import models
 from common.config.evaluation import HELD_OUT, FisherSettings
 from common.config.sections import resolve_device
 from common.rundir import read_json, write_atomic
+
+if TYPE_CHECKING:
+    from actors.analysis.fisher import Movement
 
 # Raise with a change of what F is made of: what is in the caches is another F then.
 _VERSION = 1
@@ -235,34 +239,33 @@ class Alignment:
             with self._results.claim(*wanted) as held:
                 held_elsewhere |= not held
                 if held and self._results.find(*wanted) is None:
-                    self._results.write(*wanted, self._measure(target), [])
+                    began = time.monotonic()
+                    analyses = Analyses(fisher=self._measure(target))
+                    seconds = round(time.monotonic() - began, 3)
+                    self._results.write(*wanted, {}, seconds=seconds, analyses=analyses)
                     return True, held_elsewhere
         return False, held_elsewhere
 
-    def _measure(self, target: EvaluatedModel) -> dict[str, Any]:
+    def _measure(self, target: EvaluatedModel) -> FisherAlignment | Unmeasured:
         from actors.analysis.fisher import Movement, movements
 
-        began = time.monotonic()
         try:
             by_layer = movements(self._fisher.pieces, self._base.folder, target.folder)
         except ValueError as error:
-            found: dict[str, Any] = {"not_measured": str(error)}
-        else:
-            found = {
-                **_figures(sum(by_layer.values(), Movement())),
-                "examples": len(self._fisher.examples.token_ids),
-                "benchmarks": self._fisher.examples.benchmarks,
-                "layers": {layer: _figures(moved) for layer, moved in by_layer.items()},
-            }
-        seconds = round(time.monotonic() - began, 3)
-        return {"seconds": seconds, "scores": {}, "analyses": {self.name: found}}
+            return Unmeasured(not_measured=str(error))
+        return FisherAlignment(
+            **_figures(sum(by_layer.values(), Movement())).to_json(),
+            examples=len(self._fisher.examples.token_ids),
+            benchmarks=self._fisher.examples.benchmarks,
+            layers={layer: _figures(moved) for layer, moved in by_layer.items()},
+        )
 
 
-def _figures(moved: Any) -> dict[str, Any]:
-    return {
-        "alignment": moved.alignment,
-        "weighted": moved.weighted,
-        "raw": moved.raw,
-        "trace": moved.trace,
-        "size": moved.size,
-    }
+def _figures(moved: Movement) -> FisherFigures:
+    return FisherFigures(
+        alignment=moved.alignment,
+        weighted=moved.weighted,
+        raw=moved.raw,
+        trace=moved.trace,
+        size=moved.size,
+    )

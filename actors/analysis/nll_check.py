@@ -10,9 +10,9 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.scores import Analyses, NLLCheck
 from actors.inference.batch import BatchRunner
 from common.estimates import mean_nll
 from common.records import Rollout
@@ -68,8 +68,7 @@ class NllCheck:
                 pairs = [(r.prompt_ids, r.target_ids) for r in self._sample]
                 scored = self._batch.score(pairs)
                 found = compare([r.base_logprobs for r in self._sample], scored)
-                result = {"scores": {}, "analyses": {self.name: found}}
-                self._results.write(*wanted, result, [])
+                self._results.write(*wanted, {}, analyses=Analyses(nll_check=found))
             return held, not held
 
 
@@ -81,15 +80,15 @@ def draw(rollouts: Sequence[Rollout], seed: int) -> list[Rollout]:
     return random.Random(f"{seed}:nll").sample(scored, min(SAMPLE, len(scored)))
 
 
-def compare(stored: Sequence[list[float]], scored: Sequence[list[float]]) -> dict[str, Any]:
+def compare(stored: Sequence[list[float]], scored: Sequence[list[float]]) -> NLLCheck:
     """Both means over the same tokens (nats/token), and by how much a target differs at most."""
     first, second = mean_nll(stored), mean_nll(scored)
     apart = [abs(sum(a) - sum(b)) / len(a) for a, b in zip(stored, scored, strict=True)]
-    return {
-        "stored": first.value,
-        "recomputed": second.value,
-        "difference": second.value - first.value,
-        "largest": max(apart),
-        "targets": len(stored),
-        "tokens": first.n,
-    }
+    return NLLCheck(
+        stored=first.value,
+        recomputed=second.value,
+        difference=second.value - first.value,
+        largest=max(apart),
+        targets=len(stored),
+        tokens=first.n,
+    )

@@ -165,15 +165,18 @@ class Evaluator:
     def _measure(self, target: EvaluatedModel, suite: Suite) -> None:
         began = time.monotonic()
         self.hold(target)
-        result, responses = self._runner.measure(suite)
-        self._results.write(target, suite.name, suite.key, result, responses)
+        found = self._runner.measure(suite)
+        self._results.write(
+            target, suite.name, suite.key, found.scores, found.responses, seconds=found.seconds
+        )
         self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
 
     def _copy(self, target: EvaluatedModel, suite: Suite, twin: EvalResult) -> None:
         """The same weights at another step have the same scores."""
-        kept = twin.model_dump(include={"seconds", "scores"}, exclude_unset=True)
         responses = self._results.responses(twin)
-        self._results.write(target, suite.name, suite.key, kept, responses)
+        self._results.write(
+            target, suite.name, suite.key, twin.scores, responses, seconds=twin.seconds
+        )
 
     def count(self, progress: Progress) -> None:
         """An item of a benchmark or an analysis is done."""

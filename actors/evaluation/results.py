@@ -15,12 +15,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.evaluation.scores import EvalResult, StepResults
+from actors.evaluation.scores import Analyses, EvalResult, Response, Scores, StepResults
 from common.rundir import read_json, write_atomic
 
 _BEAT_S = 5.0
@@ -64,8 +64,11 @@ class Results:
         target: EvaluatedModel,
         suite: str,
         key: str,
-        result: Mapping[str, Any],
-        responses: Sequence[Mapping[str, Any]],
+        scores: Scores,
+        responses: Sequence[Response] = (),
+        *,
+        seconds: float | None = None,
+        analyses: Analyses | None = None,
     ) -> None:
         """Keep a result; the responses first, so that a result is never without them.
 
@@ -73,31 +76,37 @@ class Results:
             target: the weights that were measured.
             suite: name of the suite or analysis.
             key: hash of what decides the scores besides the weights.
-            result: ``seconds``, ``scores`` and ``analyses`` as :class:`EvalResult` has them.
-            responses: an object a response.
+            scores: by benchmark; empty for an analysis.
+            responses: behind the scores.
+            seconds: that measuring took.
+            analyses: what an analysis found.
         """
         path = self._path(target, suite, key)
         temporary = path.with_suffix(f".{os.getpid()}.partial")
         with gzip.open(temporary, "wt", encoding="utf-8") as file:
             for response in responses:
-                file.write(json.dumps(response, ensure_ascii=False) + "\n")
+                file.write(json.dumps(response.to_json(), ensure_ascii=False) + "\n")
         os.chmod(temporary, 0o600)
         os.replace(temporary, path.with_suffix(".jsonl.gz"))
-        head = {
-            "step": target.step,
-            "weights": target.weights,
-            "suite": suite,
-            "suite_hash": key,
-            "measured": time.time(),
-        }
-        write_atomic(path, json.dumps({**head, **result}, indent=1))
+        result = EvalResult(
+            step=target.step,
+            weights=target.weights,
+            suite=suite,
+            suite_hash=key,
+            measured=time.time(),
+            scores=scores,
+        )
+        # What is None stays absent from the file.
+        more = {"seconds": seconds, "analyses": analyses}
+        given = {name: value for name, value in more.items() if value is not None}
+        write_atomic(path, json.dumps(result.model_copy(update=given).to_json(), indent=1))
 
-    def responses(self, result: EvalResult) -> list[dict[str, Any]]:
+    def responses(self, result: EvalResult) -> list[Response]:
         """The responses behind a result."""
         target = EvaluatedModel(result.step, Path(), result.weights)
         path = self._path(target, result.suite, result.suite_hash)
         with gzip.open(path.with_suffix(".jsonl.gz"), "rt", encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            return [Response.from_json(json.loads(line)) for line in file]
 
     @contextlib.contextmanager
     def claim(self, target: EvaluatedModel, suite: str, key: str) -> Iterator[bool]:

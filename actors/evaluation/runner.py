@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from actors.evaluation import benchmarks
 from actors.evaluation.benchmarks import base, choice
@@ -29,6 +28,7 @@ from actors.evaluation.benchmarks.base import (
     TextNLL,
 )
 from actors.evaluation.benchmarks.confidence import mean_share, proportion
+from actors.evaluation.scores import BenchmarkScore, Response, Scores, Unmeasured
 from actors.evaluation.taxonomy import Entities, classify
 from actors.inference.batch import BatchEngine, BatchRunner
 from actors.inference.requests import Sampling
@@ -49,6 +49,15 @@ class Suite:
     benchmarks: tuple[Benchmark, ...]
     missing: dict[str, str]
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The scores of a suite, the seconds they took, and the responses behind them."""
+
+    scores: Scores
+    seconds: float
+    responses: list[Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +104,31 @@ class EvaluationRunner:
         self._entities = Entities(materials.corpus.facts)
         self._on_progress = on_progress
 
-    def measure(self, suite: Suite) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The result of a suite as it is kept, and its responses."""
+    def measure(self, suite: Suite) -> Measured:
+        """Measure every benchmark of a suite that can be."""
         began = time.monotonic()
-        scores: dict[str, Any] = {}
-        responses: list[dict[str, Any]] = []
+        scores: Scores = {}
+        responses: list[Response] = []
         for benchmark in suite.benchmarks:
             started = time.monotonic()
+            score: BenchmarkScore | Unmeasured
             try:
                 score, answered = self._measure(benchmark)
             except NotMeasured as reason:
-                score, answered = {"not_measured": str(reason)}, []
-            score["seconds"] = round(time.monotonic() - started, 3)
-            scores[benchmark.name] = score
-            responses += [{"benchmark": benchmark.name, **one} for one in answered]
-        scores |= {name: {"not_measured": why} for name, why in suite.missing.items()}
-        seconds = round(time.monotonic() - began, 3)
-        return {"seconds": seconds, "scores": scores}, responses
+                score, answered = Unmeasured(not_measured=str(reason)), []
+            scores[benchmark.name] = score.model_copy(update={"seconds": _since(started)})
+            responses += answered
+        scores |= {name: Unmeasured(not_measured=why) for name, why in suite.missing.items()}
+        return Measured(scores, _since(began), responses)
 
-    def _measure(self, benchmark: Benchmark) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _measure(self, benchmark: Benchmark) -> tuple[BenchmarkScore, list[Response]]:
         if isinstance(benchmark, Generation):
             return self._generation(benchmark)
         if isinstance(benchmark, MultipleChoice):
             return self._choice(benchmark)
         return self._text(benchmark)
 
-    def _generation(self, benchmark: Generation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _generation(self, benchmark: Generation) -> tuple[BenchmarkScore, list[Response]]:
         protocol = benchmark.protocol
         asked = [question for question in benchmark.questions for _ in range(protocol.samples)]
         self._check_context(benchmark.name, [len(q.prompt) + 1 for q in benchmark.questions])
@@ -143,39 +151,42 @@ class EvaluationRunner:
             grades = list(pool.map(benchmark.grade, asked, texts))
         cut = [len(ids) >= bound for ids, bound in zip(generated, bounds, strict=True)]
         answered = [
-            self._response(question, text, grade, was_cut)
+            self._response(benchmark.name, question, text, grade, was_cut)
             for question, text, grade, was_cut in zip(asked, texts, grades, cut, strict=True)
         ]
         right = [grade.right for grade in grades]
-        return {
+        score = BenchmarkScore(
             **asdict(_share(right, protocol.samples)),
-            "samples": protocol.samples,
-            "temperature": protocol.temperature,
-            "max_tokens": protocol.max_tokens,
-            "cut_off": sum(cut),
-            "errors": dict(Counter(one["error"] for one in answered if "error" in one)),
-        }, answered
+            samples=protocol.samples,
+            temperature=protocol.temperature,
+            max_tokens=protocol.max_tokens,
+            cut_off=sum(cut),
+            errors=dict(Counter(one.error for one in answered if one.error)),
+        )
+        return score, answered
 
     def _response(
-        self, question: Question, text: str, grade: Grade, cut_off: bool
-    ) -> dict[str, Any]:
-        response = {
-            "id": question.id,
-            "question": question.text,
-            "answer": question.answer,
-            "response": text,
-            "extracted": grade.extracted,
-            "right": grade.right,
-            "cut_off": cut_off,
-        }
+        self, benchmark: str, question: Question, text: str, grade: Grade, cut_off: bool
+    ) -> Response:
+        response = Response(
+            benchmark=benchmark,
+            id=question.id,
+            question=question.text,
+            answer=question.answer,
+            response=text,
+            extracted=grade.extracted,
+            right=grade.right,
+            cut_off=cut_off,
+        )
+        more: dict[str, str] = {}
         if grade.detail:
-            response["detail"] = grade.detail
+            more["detail"] = grade.detail
         if not grade.right:
             asked = f"{question.text}\n{question.data.get('prompt', '')}"
-            response["error"] = classify(text, asked, grade.extracted, self._entities)
-        return response
+            more["error"] = classify(text, asked, grade.extracted, self._entities)
+        return response.model_copy(update=more)
 
-    def _choice(self, benchmark: MultipleChoice) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _choice(self, benchmark: MultipleChoice) -> tuple[BenchmarkScore, list[Response]]:
         pairs = [choice.pairs(item, self._materials.encode) for item in benchmark.items]
         flat = [pair for of_item in pairs for pair in of_item]
         self._check_context(benchmark.name, [len(a) + len(b) + 1 for a, b in flat])
@@ -192,29 +203,35 @@ class EvaluationRunner:
             chosen = choice.likeliest(item.choices, logprobs)
             plain += sums.index(max(sums)) == item.gold
             answered.append(
-                {
-                    "id": item.id,
-                    "question": item.text,
-                    "answer": item.choices[item.gold],
-                    "response": item.choices[chosen],
-                    "logprobs": [round(of, 4) for of in sums],
-                    "right": chosen == item.gold,
-                }
+                Response(
+                    benchmark=benchmark.name,
+                    id=item.id,
+                    question=item.text,
+                    answer=item.choices[item.gold],
+                    response=item.choices[chosen],
+                    logprobs=[round(of, 4) for of in sums],
+                    right=chosen == item.gold,
+                )
             )
-        score = _share([bool(one["right"]) for one in answered], 1)
-        return {**asdict(score), "not_normalised": plain / total}, answered
+        share = _share([bool(one.right) for one in answered], 1)
+        return BenchmarkScore(**asdict(share), not_normalised=plain / total), answered
 
-    def _text(self, benchmark: TextNLL) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _text(self, benchmark: TextNLL) -> tuple[BenchmarkScore, list[Response]]:
         windows = benchmark.windows
         self._check_context(benchmark.name, [len(rest) + 2 for _, rest in windows])
         scored = self._batch.score(
             windows, lambda done: self._report_progress(benchmark.name, done, len(windows))
         )
         answered = [
-            {"id": f"{benchmark.name}-{number}", "nll": -sum(of) / len(of), "tokens": len(of)}
+            Response(
+                benchmark=benchmark.name,
+                id=f"{benchmark.name}-{number}",
+                nll=-sum(of) / len(of),
+                tokens=len(of),
+            )
             for number, of in enumerate(scored)
         ]
-        return asdict(mean_nll(scored)), answered
+        return BenchmarkScore(**asdict(mean_nll(scored))), answered
 
     def _check_context(self, name: str, lengths: Sequence[int]) -> None:
         if max(lengths) > self._context:
@@ -225,6 +242,10 @@ class EvaluationRunner:
 
     def _report_progress(self, benchmark: str, done: int, total: int) -> None:
         self._on_progress(Progress(benchmark, done, total))
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)
 
 
 def _share(right: Sequence[bool], samples: int) -> Score:

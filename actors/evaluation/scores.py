@@ -1,4 +1,4 @@
-"""Scores and analyses as they are kept in the files of results."""
+"""Scores, responses and analyses as they are kept in the files of results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from common.json_model import JsonModel
 
 
 class Unmeasured(JsonModel):
-    """The reason why a score or an analysis is missing."""
+    """The reason why a score or an analysis is missing, and the seconds spent until it arose."""
 
     not_measured: str
+    seconds: float = 0.0
 
 
 class BenchmarkScore(JsonModel):
@@ -35,6 +36,29 @@ class BenchmarkScore(JsonModel):
 
 
 Scores = dict[str, BenchmarkScore | Unmeasured]
+
+
+class Response(JsonModel):
+    """One response of the model, or one window of a text that it scored.
+
+    Generated text has ``extracted`` and ``cut_off``, if wrong also ``error`` (its class), and
+    ``detail`` if the grader gives one. A choice has the ``logprobs`` of all continuations. A
+    window has ``nll`` (nats/token) and ``tokens``, and no question.
+    """
+
+    benchmark: str
+    id: str
+    question: str = ""
+    answer: str = ""
+    response: str = ""
+    extracted: str | None = None
+    logprobs: list[float] = Field(default_factory=list)
+    right: bool | None = None
+    cut_off: bool = False
+    detail: str = ""
+    error: str = ""
+    nll: float | None = None
+    tokens: int = 0
 
 
 class FisherFigures(JsonModel):

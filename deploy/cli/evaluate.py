@@ -12,7 +12,7 @@ from deploy.cli.options import reported
 
 if TYPE_CHECKING:
     from actors.evaluation.results import EvaluatedModel, Results
-    from actors.evaluation.scores import EvalResult
+    from actors.evaluation.scores import EvalResult, Response
     from common.config.run_config import RunConfig
 
 SUITE = click.option(
@@ -94,9 +94,9 @@ def show(
     responses = [
         one
         for one in results.responses(found[-1])
-        if "right" in one
-        and (benchmark is None or one["benchmark"] == benchmark)
-        and not (wrong and one["right"])
+        if one.right is not None
+        and (benchmark is None or one.benchmark == benchmark)
+        and not (wrong and one.right)
     ]
     for one in responses[:limit]:
         click.echo(_response_text(one))
@@ -249,12 +249,12 @@ def _print_scores(result: EvalResult) -> None:
     console.print(table)
 
 
-def _response_text(one: dict[str, Any]) -> str:
-    grade = "right" if one["right"] else f"wrong ({one.get('error', 'other choice')})"
-    lines = [f"--- {one['benchmark']} {one['id']}: {grade}", f"question  {one['question']}"]
-    lines += [f"expected  {one['answer']}", f"response  {one['response']}"]
-    if one.get("extracted") not in (None, one["response"].strip()):
-        lines.append(f"extracted {one['extracted']}")
-    if "detail" in one:
-        lines.append(f"detail    {one['detail']}")
+def _response_text(one: Response) -> str:
+    grade = "right" if one.right else f"wrong ({one.error or 'other choice'})"
+    lines = [f"--- {one.benchmark} {one.id}: {grade}", f"question  {one.question}"]
+    lines += [f"expected  {one.answer}", f"response  {one.response}"]
+    if one.extracted not in (None, one.response.strip()):
+        lines.append(f"extracted {one.extracted}")
+    if one.detail:
+        lines.append(f"detail    {one.detail}")
     return "\n".join(lines)

@@ -59,5 +59,5 @@ def test_the_sample_does_not_depend_on_the_order_of_arrival():
 
 def test_the_largest_difference_is_that_of_one_target_s_mean():
     found = compare([[-1.0, -1.0], [-4.0]], [[-2.0, -1.0], [-4.25]])
-    assert (found["stored"], found["recomputed"]) == (2.0, 7.25 / 3)
-    assert found["largest"] == 0.5
+    assert (found.stored, found.recomputed) == (2.0, 7.25 / 3)
+    assert found.largest == 0.5

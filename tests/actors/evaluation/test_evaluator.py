@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from actors.evaluation import results as stored
 from actors.evaluation.evaluator import Evaluator
 from actors.evaluation.results import EvaluatedModel, Results, by_step
 from actors.evaluation.runner import build_suite
+from actors.evaluation.scores import BenchmarkScore
 from common.corpora import Corpus
 from common.records import Fact
 from tests.actors.evaluation.benchmarks.letters import materials
@@ -83,10 +85,23 @@ def test_every_response_is_kept(tmp_path: Path) -> None:
     _evaluator(tmp_path, [_target(0)])[0].run()
     (result,) = Results(tmp_path).all()
     responses = Results(tmp_path).responses(result)
-    assert [one["right"] for one in responses] == [False, True, False, False]
+    assert [one.right for one in responses] == [False, True, False, False]
     # Leader 1 is a trained name that the other questions do not mention.
     assert result.to_json()["scores"]["recall"]["errors"] == {"leakage": 3}
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".gz"}
+
+
+def test_the_files_have_what_was_measured_in_a_fixed_order_and_no_defaults(tmp_path: Path) -> None:
+    _evaluator(tmp_path, [_target(0)])[0].run()
+    (path,) = tmp_path.glob("*.json")
+    result = json.loads(path.read_text())
+    head = ["step", "weights", "suite", "suite_hash", "measured"]
+    assert list(result) == [*head, "seconds", "scores"]
+    score = ["value", "low", "high", "n", "unit", "samples", "temperature", "max_tokens"]
+    assert list(result["scores"]["recall"]) == [*score, "cut_off", "errors", "seconds"]
+    lines = gzip.decompress(path.with_suffix(".jsonl.gz").read_bytes()).splitlines()
+    asked = ["benchmark", "id", "question", "answer", "response", "extracted", "right", "cut_off"]
+    assert [list(json.loads(line)) for line in lines[:2]] == [[*asked, "error"], asked]
 
 
 def test_metrics_tell_the_items_done(tmp_path: Path) -> None:
@@ -222,7 +237,7 @@ def test_a_later_result_of_a_step_counts(tmp_path: Path) -> None:
     results = Results(tmp_path)
     target = _target(4)
     for key, value in (("a" * 8, 0.1), ("b" * 8, 0.2)):
-        results.write(target, "s", key, {"scores": {"recall": _score(value)}}, [])
+        results.write(target, "s", key, {"recall": BenchmarkScore.from_json(_score(value))})
     assert [one.to_json() for one in by_step(tmp_path)] == [
         {
             "step": 4,

@@ -40,16 +40,16 @@ def _measure(engine: FakeEngine, *benchmarks: Any, corpus: Any = None, **setting
 
 def test_a_generation_is_the_share_of_right_responses_with_its_interval() -> None:
     engine = FakeEngine(lambda text, weights: "\\boxed{1}")
-    result, responses = _measure(engine, _asked("1?", "1!", "1.", "2?"))
-    score = result["scores"]["quiz"]
-    assert (score["value"], score["n"], score["unit"]) == (0.75, 4, "fraction")
+    measured = _measure(engine, _asked("1?", "1!", "1.", "2?"))
+    score = measured.scores["quiz"]
+    assert (score.value, score.n, score.unit) == (0.75, 4, "fraction")
     # Wilson's interval of 3 of 4.
-    assert (round(score["low"], 3), round(score["high"], 3)) == (0.301, 0.954)
-    assert score["errors"] == {"genuine": 1}
-    assert score["seconds"] >= 0
-    assert result["scores"]["other"] == {"not_measured": "no data"}
-    assert [one["right"] for one in responses] == [True, True, True, False]
-    assert responses[3] == {
+    assert (round(score.low, 3), round(score.high, 3)) == (0.301, 0.954)
+    assert score.errors == {"genuine": 1}
+    assert score.to_json()["seconds"] >= 0
+    assert measured.scores["other"].to_json() == {"not_measured": "no data"}
+    assert [one.right for one in measured.responses] == [True, True, True, False]
+    assert measured.responses[3].to_json() == {
         "benchmark": "quiz",
         "id": "q3",
         "question": "2?",
@@ -64,8 +64,8 @@ def test_a_generation_is_the_share_of_right_responses_with_its_interval() -> Non
 
 def test_responses_keep_their_questions_whatever_ends_first() -> None:
     engine = FakeEngine(lambda text, weights: text[0])
-    result, _ = _measure(engine, _asked(*[f"{n}?" for n in range(9)]), slots=4)
-    assert result["scores"]["quiz"]["value"] == 1.0
+    measured = _measure(engine, _asked(*[f"{n}?" for n in range(9)]), slots=4)
+    assert measured.scores["quiz"].value == 1.0
     assert engine.most == 4
 
 
@@ -73,8 +73,8 @@ def test_wrong_responses_are_counted_by_class() -> None:
     corpus = SimpleNamespace(facts=[Fact("f", "Who?", "Tam Okord")], retrieval=[], splits={})
     said = {"1": "", "2": "Tam Okord", "3": "who knows", "4": "5"}
     engine = FakeEngine(lambda text, weights: said[text[0]])
-    result, _ = _measure(engine, _asked("1", "2", "3", "4"), corpus=corpus)
-    assert result["scores"]["quiz"]["errors"] == {
+    measured = _measure(engine, _asked("1", "2", "3", "4"), corpus=corpus)
+    assert measured.scores["quiz"].errors == {
         "collapse": 1,
         "leakage": 1,
         "format": 1,
@@ -85,47 +85,47 @@ def test_wrong_responses_are_counted_by_class() -> None:
 def test_several_samples_are_averaged_a_question_and_drawn_with_seeds_of_their_own() -> None:
     turn = iter([1, 0, 1, 0, 1, 1, 1, 1])
     engine = FakeEngine(lambda text, weights: str(next(turn)))
-    result, responses = _measure(engine, _asked("1", "1", samples=4, temperature=1.0))
-    score = result["scores"]["quiz"]
-    assert (score["value"], score["n"], score["samples"]) == (0.75, 2, 4)
-    assert (score["low"], score["high"]) == (0.5, 1.0)
+    measured = _measure(engine, _asked("1", "1", samples=4, temperature=1.0))
+    score = measured.scores["quiz"]
+    assert (score.value, score.n, score.samples) == (0.75, 2, 4)
+    assert (score.low, score.high) == (0.5, 1.0)
     assert len(set(engine.seeds)) == 8
-    assert len(responses) == 8
+    assert len(measured.responses) == 8
 
 
 def test_a_response_ends_with_the_context_and_is_marked() -> None:
     engine = FakeEngine(lambda text, weights: "1" * 30)
     engine.max_model_len = 22
-    result, responses = _measure(engine, _asked("1" * 20))
-    assert result["scores"]["quiz"]["cut_off"] == 1
-    assert responses[0]["response"] == "11"
+    measured = _measure(engine, _asked("1" * 20))
+    assert measured.scores["quiz"].cut_off == 1
+    assert measured.responses[0].response == "11"
 
 
 def test_an_item_that_does_not_fit_is_a_reason_that_names_the_setting() -> None:
     engine = FakeEngine(lambda text, weights: "1")
     engine.max_model_len = 20
-    result, responses = _measure(engine, _asked("1" * 20))
-    assert result["scores"]["quiz"]["not_measured"] == (
+    measured = _measure(engine, _asked("1" * 20))
+    assert measured.scores["quiz"].not_measured == (
         "an item of quiz takes 21 tokens, more than engine.max_model_len=20; raise it"
     )
-    assert responses == []
+    assert measured.responses == []
 
 
 def test_a_choice_is_the_likeliest_a_character() -> None:
     items = [Choice("a", "Q", ("xx", "oo"), 1), Choice("b", "Q", ("xx", "ooo"), 0)]
     engine = FakeEngine(lambda text, weights: "")
-    result, responses = _measure(engine, MultipleChoice("pick", items))
-    assert result["scores"]["pick"]["value"] == 0.5
+    measured = _measure(engine, MultipleChoice("pick", items))
+    assert measured.scores["pick"].value == 0.5
     # " xx" has log-likelihood −1 −2 −2, " oo" −3 over two letters.
-    assert responses[0]["logprobs"] == [-5.0, -3.0]
-    assert responses[0]["response"] == "oo"
+    assert measured.responses[0].logprobs == [-5.0, -3.0]
+    assert measured.responses[0].response == "oo"
 
 
 def test_text_is_its_mean_nll() -> None:
     windows = [(_ids("a"), _ids("bxb")), (_ids("a"), _ids("b"))]
-    result, _ = _measure(FakeEngine(lambda text, weights: ""), TextNLL("text", windows))
-    score = result["scores"]["text"]
-    assert (score["value"], score["n"], score["unit"]) == (1.25, 4, "nats/token")
+    measured = _measure(FakeEngine(lambda text, weights: ""), TextNLL("text", windows))
+    score = measured.scores["text"]
+    assert (score.value, score.n, score.unit) == (1.25, 4, "nats/token")
 
 
 def test_progress_is_reported_item_by_item() -> None:

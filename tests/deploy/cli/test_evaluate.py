@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.scores import BenchmarkScore, Response, Scores, Unmeasured
 from common.weights import folder_hash, weights_hash
 from deploy.cli.main import main
 
@@ -36,31 +37,41 @@ def _sha(content: bytes) -> str:
 
 def _store(checkpoint: Path) -> None:
     target = EvaluatedModel(4, checkpoint, folder_hash(checkpoint))
-    score = {"value": 0.5, "low": 0.1, "high": 0.9, "n": 2, "unit": "fraction", "seconds": 1.0}
-    scores = {"gsm8k": {**score, "errors": {"format": 1}}, "piqa": {"not_measured": "no data"}}
+    scores: Scores = {
+        "gsm8k": BenchmarkScore(
+            value=0.5,
+            low=0.1,
+            high=0.9,
+            n=2,
+            unit="fraction",
+            seconds=1.0,
+            errors={"format": 1},
+        ),
+        "piqa": Unmeasured(not_measured="no data"),
+    }
     responses = [
-        {
-            "benchmark": "gsm8k",
-            "id": "g0",
-            "question": "1+1?",
-            "answer": "2",
-            "response": "2",
-            "extracted": "2",
-            "right": True,
-        },
-        {
-            "benchmark": "gsm8k",
-            "id": "g1",
-            "question": "1+2?",
-            "answer": "3",
-            "response": "hm",
-            "extracted": None,
-            "right": False,
-            "error": "format",
-        },
+        Response(
+            benchmark="gsm8k",
+            id="g0",
+            question="1+1?",
+            answer="2",
+            response="2",
+            extracted="2",
+            right=True,
+        ),
+        Response(
+            benchmark="gsm8k",
+            id="g1",
+            question="1+2?",
+            answer="3",
+            response="hm",
+            extracted=None,
+            right=False,
+            error="format",
+        ),
     ]
     results = Results(checkpoint.parents[1] / "eval")
-    results.write(target, "small", "k" * 16, {"seconds": 2.0, "scores": scores}, responses)
+    results.write(target, "small", "k" * 16, scores, responses, seconds=2.0)
 
 
 def test_a_manifest_and_a_folder_without_one_give_the_same_hash(checkpoint: Path) -> None:

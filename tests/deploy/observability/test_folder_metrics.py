@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors.evaluation.results import EvaluatedModel, Results
-from actors.evaluation.scores import StepResults
+from actors.evaluation.scores import BenchmarkScore, StepResults
 from common.rundir import RunDir
 from deploy.observability.folder_metrics import FolderMetrics, score_metrics
 
@@ -48,8 +48,8 @@ def test_an_evaluation_shows_once_its_file_exists(tmp_path):
     assert "mixsd_eval_step" not in first
     assert first["mixsd_run_state"] == {"running": 1.0}
     assert 0 < first["mixsd_disk_free_bytes"] <= first["mixsd_disk_size_bytes"]
-    scores = {"scores": {"recall": _score(0.1, 0.0, 0.2)}}
-    Results(run.eval).write(EvaluatedModel(0, Path(), "w"), "recall", "key", scores, [])
+    scores = {"recall": BenchmarkScore.from_json(_score(0.1, 0.0, 0.2))}
+    Results(run.eval).write(EvaluatedModel(0, Path(), "w"), "recall", "key", scores)
     assert folder.snapshot("running")["mixsd_eval_score"] == {"recall": 0.1}
 
 

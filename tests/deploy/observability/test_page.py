@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.scores import Analyses, BenchmarkScore, FisherAlignment, Scores
 from common.config.sections import MetricsSettings
 from common.rundir import RunDir, write_atomic
 from deploy.observability.endpoint import Endpoint
@@ -26,9 +27,9 @@ from tests.simulation import series
 CHROMIUM = shutil.which("chromium")
 
 
-def _scores(value: float, text: float) -> dict:
-    def score(at: float, unit: str) -> dict:
-        return {"value": at, "low": at - 0.1, "high": at + 0.1, "n": 40, "unit": unit}
+def _scores(value: float, text: float) -> Scores:
+    def score(at: float, unit: str) -> BenchmarkScore:
+        return BenchmarkScore(value=at, low=at - 0.1, high=at + 0.1, n=40, unit=unit)
 
     return {"recall": score(value, "fraction"), "text_nll": score(text, "nats/token")}
 
@@ -53,12 +54,10 @@ def run(tmp_path):
     write_atomic(run.status, json.dumps(status))
     write_atomic(run.token, "f00d" * 16)
     for step, scores in ((0, _scores(0.1, 3.7)), (60, _scores(0.8, 3.8)), (120, _scores(0.9, 3.9))):
-        found = {"scores": scores}
-        if step:
-            found["analyses"] = {
-                "fisher": {"alignment": 1 + step / 1000, "weighted": 0.4, "raw": 2.0}
-            }
-        Results(run.eval).write(EvaluatedModel(step, Path(), "w"), "all", "key", found, [])
+        fisher = FisherAlignment(alignment=1 + step / 1000, weighted=0.4, raw=2.0)
+        analyses = Analyses(fisher=fisher) if step else None
+        target = EvaluatedModel(step, Path(), "w")
+        Results(run.eval).write(target, "all", "key", scores, analyses=analyses)
     lines = [
         json.dumps({"time": now - 120 + second, "series": series(second)}) for second in range(120)
     ]

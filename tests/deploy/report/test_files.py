@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from actors.evaluation.results import EvaluatedModel, Results
-from actors.evaluation.scores import Scores, StepResults
+from actors.evaluation.scores import Analyses, Scores, StepResults
 from common.config.run_config import dump, parse
 from common.ledger import Ledger
 from common.records import pack_rollout
@@ -85,8 +85,8 @@ def _run(folder: Path, name: str, method: dict, nll: float, kept: tuple[float, .
     for number, share in enumerate(kept):
         target = EvaluatedModel(24 * number, Path(), f"w{number}-{name}")
         analyses = {"fisher": _fisher(1.0 + nll * number / 4)} if number else {"nll_check": _CHECK}
-        result = {"scores": _scores(0.45 * number, share), "analyses": analyses}
-        Results(run.eval).write(target, "all", "key", result, [])
+        scores = _typed(_scores(0.45 * number, share))
+        Results(run.eval).write(target, "all", "key", scores, analyses=Analyses.from_json(analyses))
     return run
 
 
