@@ -43,5 +43,5 @@ def members(suite: str, materials: Materials) -> tuple[str, ...]:
     """
     if suite != "in_domain":
         return SUITES.get(suite, (suite,))
-    absent = set(in_domain.SPLITS) - in_domain.splits(materials).keys()
+    absent = set(in_domain.SPLITS) - materials.corpus.splits.keys()
     return tuple(name for name in SUITES[suite] if name not in absent)

@@ -5,8 +5,8 @@ Greedy, with the run's own prompt format and verifier (paper: in-domain at T = 0
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
@@ -17,7 +17,7 @@ from actors.evaluation.benchmarks.base import (
     Question,
 )
 from common.prompts import Prompts
-from common.records import Fact
+from common.records import EvalItem, Fact
 from common.verification.verifier import Mode, accepts, last_boxed
 
 # Splits that some corpora have; those that a corpus does not have are not part of its suite.
@@ -26,7 +26,7 @@ SPLITS = ("paraphrased", "two_hop", "test", "unseen", "multi_hop")
 
 def recall(materials: Materials) -> Generation:
     """The trained questions, without any context; with an answer's aliases where known."""
-    items = splits(materials).get("recall")
+    items = materials.corpus.splits.get("recall")
     if items is None:
         facts = materials.subset("recall", materials.corpus.facts)
         return _generation("recall", materials, [_asked(materials.prompts, fact) for fact in facts])
@@ -42,15 +42,10 @@ def retrieval(materials: Materials) -> Generation:
 
 def split(name: str, materials: Materials) -> Generation:
     """A further split of the corpus."""
-    items = splits(materials).get(name)
+    items = materials.corpus.splits.get(name)
     if not items:
         raise NotMeasured(f"the corpus has no split {name}")
     return _split(name, materials, items)
-
-
-def splits(materials: Materials) -> dict[str, Any]:
-    """The corpus' splits by name; a corpus may have none."""
-    return getattr(materials.corpus, "splits", {})
 
 
 def grade(mode: Mode, question: Question, response: str) -> Grade:
@@ -60,7 +55,7 @@ def grade(mode: Mode, question: Question, response: str) -> Grade:
     return Grade(any(accepts(mode, response, spelling) for spelling in spellings), extracted)
 
 
-def _split(name: str, materials: Materials, items: Any) -> Generation:
+def _split(name: str, materials: Materials, items: Sequence[EvalItem]) -> Generation:
     return _generation(
         name,
         materials,
@@ -77,11 +72,11 @@ def _asked(prompts: Prompts, fact: Fact) -> Question:
     return Question(fact.id, prompts.naive(fact), fact.question, fact.answer)
 
 
-def _question(prompts: Prompts, item: Any) -> Question:
+def _question(prompts: Prompts, item: EvalItem) -> Question:
     if item.context:
         prompt = prompts.retrieval(item)
     else:
         prompt = prompts.naive(Fact(item.id, item.question, item.answer))
-    aliases = list(getattr(item, "aliases", ()))
+    aliases = list(item.aliases)
     text = "\n".join((*item.context, item.question))
     return Question(item.id, prompt, text, item.answer, {"aliases": aliases} if aliases else {})
