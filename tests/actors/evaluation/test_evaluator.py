@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -181,11 +182,9 @@ def _leave_claim(folder: Path, owner: dict[str, Any]) -> Path:
 def test_the_claim_of_a_dead_process_here_is_taken_over_at_once(tmp_path: Path) -> None:
     import socket
 
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    _leave_claim(tmp_path, {"host": socket.gethostname(), "pid": child})
+    child = subprocess.Popen(["true"])
+    child.wait()
+    _leave_claim(tmp_path, {"host": socket.gethostname(), "pid": child.pid})
     with Results(tmp_path).claim(_target(0), "s", "key") as held:
         assert held
     assert list(tmp_path.iterdir()) == []
