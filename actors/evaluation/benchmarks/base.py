@@ -1,7 +1,7 @@
 """What a benchmark is: questions with a grader, choices to rank, or text to score.
 
 A benchmark is data and a pure grader. It knows no engine, no checkpoint and no
-file of results; where its rows come from is in ``sources``.
+file of results; where its items come from is in ``sources``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from common.config.evaluation import EvaluatorSettings
 from common.corpora import Corpus
 from common.prompts import Prompts
 
-Row = TypeVar("Row")
+ItemT = TypeVar("ItemT")
 
 
 class NotMeasured(Exception):
@@ -110,13 +110,13 @@ class Materials:
     settings: EvaluatorSettings
     seed: int
 
-    def subset(self, name: str, rows: Sequence[Row]) -> list[Row]:
-        """The rows to measure, in their order: all, or ``evaluator.limit`` drawn by seed."""
+    def subset(self, name: str, items: Sequence[ItemT]) -> list[ItemT]:
+        """The items to measure, in their order: all, or ``evaluator.limit`` drawn by seed."""
         limit = self.settings.limit
-        if limit is None or limit >= len(rows):
-            return list(rows)
-        chosen = random.Random(f"{self.seed}:{name}").sample(range(len(rows)), limit)
-        return [rows[index] for index in sorted(chosen)]
+        if limit is None or limit >= len(items):
+            return list(items)
+        chosen = random.Random(f"{self.seed}:{name}").sample(range(len(items)), limit)
+        return [items[index] for index in sorted(chosen)]
 
     def protocol(self, paper: EvalProtocol) -> EvalProtocol:
         """The protocol of a benchmark outside the corpus, from the paper's."""

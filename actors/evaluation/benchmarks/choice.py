@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from actors.evaluation.benchmarks.base import Choice, Materials, MultipleChoice, NotMeasured
-from actors.evaluation.benchmarks.sources import Row, Source, read
+from actors.evaluation.benchmarks.sources import DatasetRecord, Source, read
 
 ARC_EASY = Source("arc", "ARC-Easy-test", "allenai/ai2_arc", "ARC-Easy/test-*.parquet")
 PIQA = Source("piqa", "piqa_valid", "baber/piqa", "*validation*")
@@ -47,28 +47,27 @@ def pairs(item: Choice, encode: Callable[[str], list[int]]) -> list[tuple[list[i
 
 
 def _build(
-    name: str, materials: Materials, source: Source, parse: Callable[[str, Row], Choice]
+    name: str, materials: Materials, source: Source, parse: Callable[[str, DatasetRecord], Choice]
 ) -> MultipleChoice:
-    rows = read(source, materials.settings.data_root)
+    records = read(source, materials.settings.data_root)
     try:
-        items = [parse(f"{name}-{number}", row) for number, row in enumerate(rows)]
+        items = [parse(f"{name}-{number}", record) for number, record in enumerate(records)]
     except (KeyError, TypeError, ValueError) as error:
-        raise NotMeasured(f"{name}: rows have other fields than expected ({error!r})") from error
+        raise NotMeasured(f"{name}: records have other fields than expected ({error!r})") from error
     return MultipleChoice(name, materials.subset(name, items))
 
 
-def _arc(name: str, row: Row) -> Choice:
-    choices = row["choices"]
+def _arc(name: str, record: DatasetRecord) -> Choice:
+    choices = record["choices"]
     if isinstance(choices, dict):
-        texts, gold = choices["text"], list(choices["label"]).index(row["answerKey"])
+        texts, gold = choices["text"], list(choices["label"]).index(record["answerKey"])
     else:
-        texts, gold = choices, row["answer_index"]
-    return Choice(name, f"Question: {row['question']}\nAnswer:", tuple(texts), int(gold))
+        texts, gold = choices, record["answer_index"]
+    return Choice(name, f"Question: {record['question']}\nAnswer:", tuple(texts), int(gold))
 
 
-def _piqa(name: str, row: Row) -> Choice:
-    if "goal" in row:
-        text, choices, gold = f"Question: {row['goal']}\n", (row["sol1"], row["sol2"]), row["label"]
-    else:
-        text, choices, gold = row["query"], tuple(row["choices"]), row["gold"]
-    return Choice(name, f"{text}Answer:", choices, int(gold))
+def _piqa(name: str, record: DatasetRecord) -> Choice:
+    if "goal" in record:
+        question, choices = f"Question: {record['goal']}\n", (record["sol1"], record["sol2"])
+        return Choice(name, f"{question}Answer:", choices, int(record["label"]))
+    return Choice(name, f"{record['query']}Answer:", tuple(record["choices"]), int(record["gold"]))

@@ -31,7 +31,7 @@ _BLOCK = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:```|\Z)", re.D
 
 def build(materials: Materials) -> Generation:
     """All 164 tasks; needs a sandbox that works here."""
-    rows = list(enumerate(read(SOURCE, materials.settings.data_root)))
+    records = list(enumerate(read(SOURCE, materials.settings.data_root)))
     settings = materials.settings
     try:
         sandbox = Sandbox(timeout_s=settings.code_timeout_s, unsafe=settings.unsafe_code)
@@ -40,16 +40,18 @@ def build(materials: Materials) -> Generation:
     try:
         questions = [
             Question(
-                row["task_id"],
-                materials.prompts.user(_REQUEST.format(prompt=row["prompt"])),
-                row["prompt"],
-                row["canonical_solution"],
-                {key: row[key] for key in ("prompt", "test", "entry_point")},
+                record["task_id"],
+                materials.prompts.user(_REQUEST.format(prompt=record["prompt"])),
+                record["prompt"],
+                record["canonical_solution"],
+                {key: record[key] for key in ("prompt", "test", "entry_point")},
             )
-            for _, row in materials.subset("humaneval", rows)
+            for _, record in materials.subset("humaneval", records)
         ]
     except (KeyError, TypeError) as error:
-        raise NotMeasured(f"humaneval: rows have other fields than expected ({error!r})") from error
+        raise NotMeasured(
+            f"humaneval: records have other fields than expected ({error!r})"
+        ) from error
     return Generation(
         "humaneval",
         questions,

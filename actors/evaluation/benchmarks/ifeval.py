@@ -36,20 +36,24 @@ Check = Callable[[str, Arguments], Any]
 
 def build(materials: Materials) -> Generation:
     """All 541 prompts, greedy."""
-    rows = list(enumerate(read(SOURCE, materials.settings.data_root)))
+    records = list(enumerate(read(SOURCE, materials.settings.data_root)))
     try:
         questions = [
             Question(
-                f"ifeval-{row['key']}",
-                materials.prompts.user(row["prompt"]),
-                row["prompt"],
-                ", ".join(row["instruction_id_list"]),
-                {"instructions": list(zip(row["instruction_id_list"], row["kwargs"], strict=True))},
+                f"ifeval-{record['key']}",
+                materials.prompts.user(record["prompt"]),
+                record["prompt"],
+                ", ".join(record["instruction_id_list"]),
+                {
+                    "instructions": list(
+                        zip(record["instruction_id_list"], record["kwargs"], strict=True)
+                    )
+                },
             )
-            for _, row in materials.subset("ifeval", rows)
+            for _, record in materials.subset("ifeval", records)
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise NotMeasured(f"ifeval: rows have other fields than expected ({error!r})") from error
+        raise NotMeasured(f"ifeval: records have other fields than expected ({error!r})") from error
     tokens = materials.settings.benchmark_tokens or _RESPONSE_TOKENS
     return Generation("ifeval", questions, grade, EvalProtocol(tokens))
 

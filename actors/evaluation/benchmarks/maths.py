@@ -17,7 +17,7 @@ from actors.evaluation.benchmarks.base import (
     NotMeasured,
     Question,
 )
-from actors.evaluation.benchmarks.sources import Row, Source, read
+from actors.evaluation.benchmarks.sources import DatasetRecord, Source, read
 from common.verification import math_equality
 from common.verification.verifier import last_boxed
 
@@ -45,13 +45,18 @@ def gsm8k(materials: Materials) -> Generation:
 
 def math500(materials: Materials) -> Generation:
     """MATH-500."""
-    return _build("math500", materials, MATH500, lambda row: row["answer"], by_expression)
+    return _build("math500", materials, MATH500, lambda record: record["answer"], by_expression)
 
 
 def aime24(materials: Materials) -> Generation:
     """AIME 2024 I and II, 30 problems."""
     return _build(
-        "aime24", materials, AIME24, lambda row: str(int(row["answer"])), by_number, _AIME_SAMPLES
+        "aime24",
+        materials,
+        AIME24,
+        lambda record: str(int(record["answer"])),
+        by_number,
+        _AIME_SAMPLES,
     )
 
 
@@ -117,8 +122,8 @@ def _plain(text: str) -> str:
     return re.sub(r"\\left|\\right|\\[,;:! ]|\s|\$", "", text).rstrip(".").replace("dfrac", "frac")
 
 
-def _gsm8k_answer(row: Row) -> str:
-    answer: str = row["answer"].rpartition("####")[2].strip()
+def _gsm8k_answer(record: DatasetRecord) -> str:
+    answer: str = record["answer"].rpartition("####")[2].strip()
     return answer
 
 
@@ -126,27 +131,27 @@ def _build(
     name: str,
     materials: Materials,
     source: Source,
-    answer: Callable[[Row], str],
+    answer: Callable[[DatasetRecord], str],
     grade: Callable[[Question, str], Grade],
     samples: int = 1,
 ) -> Generation:
-    rows = list(enumerate(read(source, materials.settings.data_root)))
+    records = list(enumerate(read(source, materials.settings.data_root)))
     try:
         questions = [
             Question(
                 f"{name}-{index}",
-                materials.prompts.user(_asked(row) + _REQUEST),
-                _asked(row),
-                answer(row),
+                materials.prompts.user(_asked(record) + _REQUEST),
+                _asked(record),
+                answer(record),
             )
-            for index, row in materials.subset(name, rows)
+            for index, record in materials.subset(name, records)
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise NotMeasured(f"{name}: rows have other fields than expected ({error!r})") from error
+        raise NotMeasured(f"{name}: records have other fields than expected ({error!r})") from error
     protocol = materials.protocol(EvalProtocol(_RESPONSE_TOKENS, 1.0, samples))
     return Generation(name, questions, grade, protocol)
 
 
-def _asked(row: Row) -> str:
-    text: str = row["question"] if "question" in row else row["problem"]
+def _asked(record: DatasetRecord) -> str:
+    text: str = record["question"] if "question" in record else record["problem"]
     return text.strip()

@@ -17,7 +17,7 @@ from actors.evaluation.benchmarks.base import (
     NotMeasured,
     Question,
 )
-from actors.evaluation.benchmarks.sources import Row, Source, read
+from actors.evaluation.benchmarks.sources import DatasetRecord, Source, read
 from common.verification.verifier import last_boxed, normalise
 
 TEST = Source("mmlu", "test", "cais/mmlu", "all/test-*.parquet")
@@ -41,14 +41,14 @@ def build(materials: Materials) -> Generation:
     root = materials.settings.data_root
     try:
         examples = defaultdict(list)
-        for row in read(DEV, root):
-            examples[row["subject"]].append(_block(row, letter_of(row)))
+        for record in read(DEV, root):
+            examples[record["subject"]].append(_block(record, letter_of(record)))
         questions = [
-            _question(materials, number, row, examples[row["subject"]][:SHOTS])
-            for number, row in materials.subset("mmlu", list(enumerate(read(TEST, root))))
+            _question(materials, number, record, examples[record["subject"]][:SHOTS])
+            for number, record in materials.subset("mmlu", list(enumerate(read(TEST, root))))
         ]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise NotMeasured(f"mmlu: rows have other fields than expected ({error!r})") from error
+        raise NotMeasured(f"mmlu: records have other fields than expected ({error!r})") from error
     return Generation("mmlu", questions, grade, materials.protocol(EvalProtocol(1024, 1.0)))
 
 
@@ -87,27 +87,29 @@ def chosen(response: str, choices: Sequence[str] = ()) -> str | None:
     return LETTERS[same[0]] if len(same) == 1 else None
 
 
-def letter_of(row: Row) -> str:
+def letter_of(record: DatasetRecord) -> str:
     """The right letter: given as a letter, or as an index from 0."""
-    answer = str(row["answer"])
+    answer = str(record["answer"])
     return answer if answer in tuple(LETTERS) else LETTERS[int(answer)]
 
 
-def _block(row: Row, letter: str) -> str:
-    lines = [f"({name}) {choice}" for name, choice in zip(LETTERS, row["choices"], strict=True)]
-    shown = f"Question: {row['question'].strip()}\n" + "\n".join(lines)
+def _block(record: DatasetRecord, letter: str) -> str:
+    lines = [f"({name}) {choice}" for name, choice in zip(LETTERS, record["choices"], strict=True)]
+    shown = f"Question: {record['question'].strip()}\n" + "\n".join(lines)
     return f"{shown}\nThe answer is ({letter})." if letter else shown
 
 
-def _question(materials: Materials, number: int, row: Row, examples: Sequence[str]) -> Question:
-    topic = row["subject"].replace("_", " ")
+def _question(
+    materials: Materials, number: int, record: DatasetRecord, examples: Sequence[str]
+) -> Question:
+    topic = record["subject"].replace("_", " ")
     intro = f"These are multiple-choice questions about {topic}. {_REQUEST}"
-    asked = _block(row, "")
+    asked = _block(record, "")
     text = "\n\n".join((intro, *examples, asked))
     return Question(
         f"mmlu-{number}",
         materials.prompts.user(text),
         asked,
-        letter_of(row),
-        {"choices": list(row["choices"])},
+        letter_of(record),
+        {"choices": list(record["choices"])},
     )

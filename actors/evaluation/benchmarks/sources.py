@@ -18,7 +18,7 @@ from actors.evaluation.benchmarks.base import NotMeasured
 
 _KINDS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 
-Row = dict[str, Any]
+DatasetRecord = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Source:
     pattern: str
 
 
-def read(source: Source, root: Path | None) -> list[Row]:
-    """All rows; from ``root`` where it is given, else from the Hub.
+def read(source: Source, root: Path | None) -> list[DatasetRecord]:
+    """All records; from ``root`` where it is given, else from the Hub.
 
     Raises:
         NotMeasured: there is no such file, it cannot be read, or the Hub refused.
     """
     files = _local(source, root) if root is not None else _hub(source)
     try:
-        return [row for file in files for row in _read(file)]
+        return [record for file in files for record in _read(file)]
     except (OSError, ValueError, EOFError) as error:
         raise NotMeasured(f"{files[0]} cannot be read ({error})") from error
 
@@ -76,7 +76,7 @@ def _hub(source: Source) -> list[Path]:
     return files
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path) -> list[DatasetRecord]:
     kind = Path(path.name.removesuffix(".gz")).suffix
     content = path.read_bytes()
     if path.suffix == ".gz":
@@ -84,15 +84,15 @@ def _read(path: Path) -> list[Row]:
     if kind == ".parquet":
         from pyarrow import BufferReader, parquet
 
-        rows: list[Row] = parquet.read_table(BufferReader(content)).to_pylist()
-        return rows
+        records: list[DatasetRecord] = parquet.read_table(BufferReader(content)).to_pylist()
+        return records
     text = content.decode("utf-8")
     if kind == ".jsonl":
         # Not splitlines(): a JSON string may hold U+2028.
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     if kind == ".json":
-        rows = json.loads(text)
-        return rows
+        records = json.loads(text)
+        return records
     if kind == ".csv":
         return list(csv.DictReader(io.StringIO(text, newline="")))
     return [{"text": text}]

@@ -32,8 +32,10 @@ def text_nll(materials: Materials) -> TextNLL:
 
 def wikitext2(materials: Materials) -> TextNLL:
     """WikiText-2's test split (word-level tokens with <unk>, as the corpus writes them)."""
-    rows = read(WIKITEXT2, materials.settings.data_root)
-    return _benchmark("wikitext2", materials, "".join(row["text"] for row in rows), "WikiText-2")
+    records = read(WIKITEXT2, materials.settings.data_root)
+    return _benchmark(
+        "wikitext2", materials, "".join(record["text"] for record in records), "WikiText-2"
+    )
 
 
 def windows(token_ids: Sequence[int], limit: int, window: int) -> list[tuple[list[int], list[int]]]:
