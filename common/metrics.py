@@ -1,6 +1,6 @@
 """The catalog of metrics: every series that a run exports, by role.
 
-Roles return plain numbers in a snapshot, and the run's endpoint converts snapshots to
+Roles return their current metrics as plain numbers, and the run's endpoint converts these to
 Prometheus metric families. So a run has only one port to secure, and the series of an actor
 end when it dies. ``python -m common.metrics`` prints ``docs/metrics.md``.
 """
@@ -255,16 +255,16 @@ CATALOGUE: tuple[Spec, ...] = (
 _BY_NAME = {spec.name: spec for spec in CATALOGUE}
 
 
-def metric_families(run: str, snapshots: Mapping[str, MetricValues]) -> Iterator[Metric]:
-    """Prometheus metric families of ``snapshots``, which are keyed by actor name.
+def metric_families(run: str, by_actor: Mapping[str, MetricValues]) -> Iterator[Metric]:
+    """Prometheus metric families of the metrics of each actor.
 
     Raises:
-        KeyError: a snapshot has a metric that is not in the catalog.
+        KeyError: a metric is not in the catalog.
         ValueError: a label has more than ``MAX_LABEL_VALUES`` values.
     """
     by_metric: dict[str, list[tuple[str, float | Mapping[str, float]]]] = {}
-    for actor, snapshot in sorted(snapshots.items()):
-        for name, value in snapshot.items():
+    for actor, metrics in sorted(by_actor.items()):
+        for name, value in metrics.items():
             by_metric.setdefault(_BY_NAME[name].name, []).append((actor, value))
     for spec in CATALOGUE:
         if spec.name not in by_metric:

@@ -114,7 +114,7 @@ class Learner:
         """
         self._stop.set()
 
-    def snapshot(self) -> MetricValues:
+    def metrics(self) -> MetricValues:
         """Current metrics; called from another thread."""
         if not self._publish_seconds:
             return dict(self._metrics)

@@ -97,7 +97,7 @@ class Evaluator:
         """No more checkpoints will come: return once all are measured."""
         self._draining.set()
 
-    def snapshot(self) -> MetricValues:
+    def metrics(self) -> MetricValues:
         """Current metrics; called from another thread."""
         return dict(self._metrics)
 

@@ -208,7 +208,7 @@ class Engine:
         self._abort()
         self._core.reset_prefix_cache()
 
-    def snapshot(self) -> MetricValues:
+    def metrics(self) -> MetricValues:
         """How full the engine is; called from another thread."""
         scheduler = self._core.engine_core.scheduler
         running, waiting = scheduler.get_request_counts()

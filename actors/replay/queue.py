@@ -222,7 +222,7 @@ class ReplayQueue:
             settings=self.settings.model_dump(),
         )
 
-    def snapshot(self) -> MetricValues:
+    def metrics(self) -> MetricValues:
         """Current metrics."""
         with self._lock:
             counts = self._ledger.counts()

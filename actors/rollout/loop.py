@@ -126,7 +126,7 @@ class RolloutLoop(ABC, Generic[JobT]):
         """Take no more work; :meth:`run` returns once the current jobs are done."""
         self._draining = True
 
-    def snapshot(self) -> MetricValues:
+    def metrics(self) -> MetricValues:
         """Current metrics; called from another thread."""
         return dict(self._metrics)
 

@@ -80,12 +80,12 @@ class StudentRolloutActor(RolloutLoop[_Job]):
         """Also grows with each version loaded."""
         return super().progress + self._num_loads
 
-    def snapshot(self) -> MetricValues:
+    def metrics(self) -> MetricValues:
         """Current metrics; called from another thread."""
         if self._weights.version is None:
-            return super().snapshot()
+            return super().metrics()
         return {
-            **super().snapshot(),
+            **super().metrics(),
             "mixsd_rollout_weights_version": self._weights.version,
             "mixsd_rollout_publish_seconds": self._weights.seconds,
         }

@@ -64,7 +64,7 @@ def blocked(reports: Mapping[str, Report]) -> WaitedSeconds:
 
     def value(actor: str, metric: str) -> float | Mapping[str, float]:
         report = reports.get(actor)
-        return ((report and report.snapshot) or {}).get(metric, 0.0)
+        return ((report and report.metrics) or {}).get(metric, 0.0)
 
     learner = value(FIRST_LEARNER, "mixsd_learner_wait_seconds_total")
     by_side_and_reason = value(REPLAY_ACTOR, "mixsd_replay_blocked_seconds_total") or {}

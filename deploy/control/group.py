@@ -92,11 +92,11 @@ class ActorGroup:
         return {name: h.report for name, h in self._health.items() if h.report is not None}
 
     @property
-    def snapshots(self) -> dict[str, MetricValues]:
+    def metrics(self) -> dict[str, MetricValues]:
         """Metrics of each member; a group that is done keeps its last ones for a while."""
         if self.done:
             return self._last if time.monotonic() < self._last_until else {}
-        return {name: r.snapshot for name, r in self.reports.items() if r.snapshot is not None}
+        return {name: r.metrics for name, r in self.reports.items() if r.metrics is not None}
 
     # -- start and end --------------------------------------------------
 
@@ -134,7 +134,7 @@ class ActorGroup:
 
     def finish(self) -> None:
         """End the group after its work is done."""
-        self._last, self._last_until = self.snapshots, time.monotonic() + _LINGER_S
+        self._last, self._last_until = self.metrics, time.monotonic() + _LINGER_S
         self.done = True
         self.end()
 

@@ -39,7 +39,7 @@ class Report:
     cause: str = ""
     permanent: bool = False
     disk_full: bool = False
-    snapshot: MetricValues | None = None
+    metrics: MetricValues | None = None
     queue: QueueStatus | None = None
 
 

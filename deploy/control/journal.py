@@ -91,11 +91,11 @@ class Journal:
             }
         if replay is not None and replay.queue is not None:
             self._queue = replay.queue
-        if learner is not None and learner.snapshot:
+        if learner is not None and learner.metrics:
             self._learner = LearnerStatus.from_json(
                 {
                     name.removeprefix("mixsd_learner_"): value
-                    for name, value in learner.snapshot.items()
+                    for name, value in learner.metrics.items()
                 }
             )
         status = RunStatus(
@@ -117,14 +117,14 @@ class Journal:
     def _write_metrics(self, state: str, groups: Mapping[str, ActorGroup]) -> None:
         series: dict[str, MetricValues] = {}
         for group in groups.values():
-            snapshots, reports = group.snapshots, group.reports
+            metrics, reports = group.metrics, group.reports
             for name in group.spec.members:
                 series[name] = {
-                    **snapshots.get(name, {}),
+                    **metrics.get(name, {}),
                     "mixsd_actor_up": float(name in reports),
                     "mixsd_actor_restarts_total": float(group.budget.restarts),
                 }
-        series["controller"] = self._folder.snapshot(state)
+        series["controller"] = self._folder.metrics(state)
         self._endpoint.show(series)
         now = time.time()
         if now >= self._metrics_due or state != "running":

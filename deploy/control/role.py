@@ -34,7 +34,7 @@ class Worker(Protocol):
     def waiting(self) -> str: ...
     def run(self) -> int: ...
     def drain(self) -> None: ...
-    def snapshot(self) -> MetricValues: ...
+    def metrics(self) -> MetricValues: ...
 
 
 class Role:
@@ -76,7 +76,7 @@ class Role:
     def poll(self) -> Report:
         """The state and progress of the worker."""
         worker, failure = self._worker, self._failure
-        engine = self._engine.snapshot() if self._engine else {}
+        engine = self._engine.metrics() if self._engine else {}
         return Report(
             self._state,
             *self._identity,
@@ -86,7 +86,7 @@ class Role:
             # Invalid input and numbers that diverge fail again in every retry.
             permanent=isinstance(failure, (ValueError, ArithmeticError)),
             disk_full=is_disk_full(failure),
-            snapshot={**worker.snapshot(), **engine} if worker else None,
+            metrics={**worker.metrics(), **engine} if worker else None,
         )
 
     def drain(self) -> None:

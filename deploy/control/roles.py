@@ -52,7 +52,7 @@ class ReplayRole(Role, RemoteQueue):
             # A learner that resumes takes samples back; what follows is progress again.
             progress=status.accepted + status.exhausted + status.exposures_sampled,
             waiting="requests",
-            snapshot=self._queue.snapshot(),
+            metrics=self._queue.metrics(),
             queue=status,
         )
 

@@ -24,12 +24,12 @@ from deploy.observability.status import read
 
 
 class Endpoint(Collector):
-    """Serves the newest snapshots at ``url``; a series missing from the newest one is gone."""
+    """Serves the newest metrics at ``url``; a series that they lack is gone."""
 
     def __init__(self, run: RunDir, settings: MetricsSettings, before: str | None = None) -> None:
         """``before``: the url of a predecessor, whose port is reused if possible."""
         self._run = run
-        self._snapshots: Mapping[str, MetricValues] = {}
+        self._by_actor: Mapping[str, MetricValues] = {}
         self._history = History()
         self._history.load(run.metrics)
         registry = CollectorRegistry()
@@ -44,14 +44,14 @@ class Endpoint(Collector):
         self.address = f"{host}:{self._server.server_port}"
         self.url = f"http://{self.address}/metrics"
 
-    def show(self, snapshots: Mapping[str, MetricValues]) -> None:
+    def show(self, by_actor: Mapping[str, MetricValues]) -> None:
         """Replace what is served: metrics by actor name."""
-        self._history.add(time.time(), snapshots)
-        self._snapshots = dict(snapshots)
+        self._history.add(time.time(), by_actor)
+        self._by_actor = dict(by_actor)
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
-        return metric_families(self._run.name, self._snapshots)
+        return metric_families(self._run.name, self._by_actor)
 
     def close(self) -> None:
         """Stop serving."""

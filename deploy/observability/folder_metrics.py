@@ -22,7 +22,7 @@ class FolderMetrics:
         self._seen: dict[str, int] = {}
         self._scores: MetricValues = {}
 
-    def snapshot(self, state: str) -> MetricValues:
+    def metrics(self, state: str) -> MetricValues:
         """Current metrics; ``state`` is the run's state in the controller."""
         disk = shutil.disk_usage(self._run.root)
         return {

@@ -60,13 +60,13 @@ class History:
                     self.add(entry["time"], entry["series"])
 
     def add(self, at: float, series: Mapping[str, MetricValues]) -> None:
-        """Add one snapshot of all actors' metrics, taken at ``at`` (Unix seconds)."""
+        """Add the metrics of all actors at ``at`` (Unix seconds)."""
         gauges: dict[str, float] = {}
-        for actor, snapshot in series.items():
+        for actor, metrics in series.items():
             # Every learner rank reports the whole batch.
             if actor.startswith("learner-") and actor != "learner-0":
                 continue
-            for metric, value in snapshot.items():
+            for metric, value in metrics.items():
                 if isinstance(value, Mapping):
                     continue
                 if metric in _COUNTERS:

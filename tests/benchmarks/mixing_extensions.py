@@ -86,7 +86,7 @@ def measure() -> list[dict[str, Any]]:
             )
             actor.run()
             plain = plain or queue.rollouts
-            rows.append(row(rate, name, queue.rollouts, plain, actor.snapshot()))
+            rows.append(row(rate, name, queue.rollouts, plain, actor.metrics()))
             print(line(rows[-1]), flush=True)
     engine.close()
     return rows

@@ -13,14 +13,14 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_a_series_carries_its_run_its_actor_and_its_own_label():
-    class Snapshots(Collector):
+    class Current(Collector):
         def collect(self):
             return metric_families(
                 "r", {"replay": {"mixsd_replay_blocked_seconds_total": {"insert,max_bytes": 1.5}}}
             )
 
     registry = CollectorRegistry()
-    registry.register(Snapshots())
+    registry.register(Current())
     assert (
         'mixsd_replay_blocked_seconds_total{actor="replay",reason="max_bytes",run="r",'
         'side="insert"} 1.5'
@@ -58,7 +58,7 @@ def test_the_docs_page_is_the_catalog():
 
 
 def test_the_simulated_run_of_the_tests_moves_every_metric():
-    simulated = {name for snapshot in series(1.0).values() for name in snapshot}
+    simulated = {name for metrics in series(1.0).values() for name in metrics}
     assert simulated == {spec.name for spec in CATALOGUE}
 
 

@@ -82,7 +82,7 @@ def roll(model, prompts):
         actor.run()
         # Sessions that further attempts took up are gone too.
         assert engine.num_free_blocks == engine.num_blocks
-        return queue, actor.snapshot()
+        return queue, actor.metrics()
 
     yield roll
     engine.close()

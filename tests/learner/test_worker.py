@@ -109,7 +109,7 @@ def test_a_step_with_a_non_finite_gradient_is_consumed_and_logged_as_skipped(tmp
     assert "loss" not in second
     assert len(second["exposures"]) == 2
     assert lines == ["step 2 is skipped: its gradient is not finite"]
-    assert worker.snapshot()["mixsd_learner_skipped_total"] == 1
+    assert worker.metrics()["mixsd_learner_skipped_total"] == 1
 
 
 def test_too_many_skipped_steps_in_a_row_end_the_run_and_a_good_one_resets_the_count(tmp_path):
@@ -161,8 +161,8 @@ def test_weights_are_published_when_due_before_the_next_batch_is_requested(tmp_p
         *("batch 1", "weights 0", "batch 1"),
         *("batch 2", "weights 2", "batch 3", "batch 4"),
     ]
-    assert worker.snapshot()["mixsd_learner_published_version"] == 2
-    assert worker.snapshot()["mixsd_learner_publish_seconds"] == {"write": 0.5}
+    assert worker.metrics()["mixsd_learner_published_version"] == 2
+    assert worker.metrics()["mixsd_learner_publish_seconds"] == {"write": 0.5}
 
 
 def test_a_resumed_learner_publishes_at_once_though_no_version_is_due(tmp_path):

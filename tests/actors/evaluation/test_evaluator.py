@@ -108,7 +108,7 @@ def test_the_files_have_what_was_measured_in_a_fixed_order_and_no_defaults(tmp_p
 def test_metrics_tell_the_items_done(tmp_path: Path) -> None:
     evaluator, _ = _evaluator(tmp_path, [_target(0), _target(4)])
     evaluator.run()
-    metrics = evaluator.snapshot()
+    metrics = evaluator.metrics()
     assert metrics["mixsd_eval_items"] == metrics["mixsd_eval_items_done"] == 4
 
 

@@ -90,7 +90,7 @@ def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
         "0 samples of 4 rollouts (with those on lease) are fewer than "
         "replay.samples_per_insert=1 requires, for 0 s"
     )
-    seconds = queue.snapshot()["mixsd_replay_blocked_seconds_total"]
+    seconds = queue.metrics()["mixsd_replay_blocked_seconds_total"]
     assert set(seconds) == {"sample,batch", "insert,ratio"}
     assert all(value > 0 for value in seconds.values())
     insert(queue, work)

@@ -134,7 +134,7 @@ def roll(method=None, mode="contains", seed=0, order=0, **rollout):
     actor = Actor("x", decoder, prompts(mode), method, FACTS, queue, config, seed)
     actor.run()
     assert decoder.idle
-    return queue, actor.snapshot(), engine
+    return queue, actor.metrics(), engine
 
 
 def expected(method, mode, seed, max_retries):

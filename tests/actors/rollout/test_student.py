@@ -119,7 +119,7 @@ def test_verification_selects_nothing_and_is_only_counted():
     ]
     assert 0 < sum(right) < 16
     assert [rollout.verified for rollout in queue.rollouts] == right
-    metrics = actor.snapshot()
+    metrics = actor.metrics()
     assert metrics["mixsd_attempts_total"] == metrics["mixsd_rollouts_accepted_total"] == 16
     assert metrics["mixsd_attempts_verified_total"] == sum(right)
     assert metrics["mixsd_rollout_weights_version"] == 1
@@ -158,7 +158,7 @@ def test_the_reference_scores_what_was_drawn_given_the_fact_before_it_is_sent(or
         assert ids.tolist() == [[token, STOP] for token in rollout.target_ids]
         assert (logprobs == -ids).all()
     tokens = sum(len(rollout.target_ids) for rollout in queue.rollouts)
-    assert actor.snapshot()["mixsd_rollout_scored_tokens_total"] == tokens
+    assert actor.metrics()["mixsd_rollout_scored_tokens_total"] == tokens
 
 
 def test_a_teacher_that_scored_other_tokens_is_refused():

@@ -51,7 +51,7 @@ def test_the_schedule_asks_for_the_latest_count_that_is_due():
 
 def test_actors_that_wait_are_summed_over_what_they_wait_for():
     def report(metric, value):
-        return Report("working", 1, "node", ("host", 1), snapshot={metric: value})
+        return Report("working", 1, "node", ("host", 1), metrics={metric: value})
 
     waits = {"insert,max_bytes": 2.0, "insert,ratio": 1.5, "sample,batch": 8.0}
     reports = {

@@ -14,7 +14,7 @@ def _done_group(monkeypatch):
     spec = GroupSpec(RoleKind.ROLLOUT, "rollout-0", object, ("rollout-0",), 1, 0, ())
     group = ActorGroup(spec, ClusterSettings())
     health = Health(60, 600, now=0)
-    health.answered(Report("done", 1, "node", ("127.0.0.1", 1), snapshot=LAST), now=1)
+    health.answered(Report("done", 1, "node", ("127.0.0.1", 1), metrics=LAST), now=1)
     group._health = {"rollout-0": health}
     return group
 
@@ -26,12 +26,12 @@ def test_last_counts_are_shown_until_a_scrape_has_seen_them(monkeypatch):
     group.finish()
     assert group.state == "done"
     assert group.reports == {}
-    assert group.snapshots == {"rollout-0": LAST}
+    assert group.metrics == {"rollout-0": LAST}
     now += 16
-    assert group.snapshots == {}
+    assert group.metrics == {}
 
 
 def test_counts_of_a_group_that_died_are_gone_at_once(monkeypatch):
     group = _done_group(monkeypatch)
     group.end()
-    assert group.snapshots == {}
+    assert group.metrics == {}

@@ -44,13 +44,13 @@ def test_an_evaluation_shows_once_its_file_exists(tmp_path):
     run = RunDir(tmp_path / "r")
     run.create()
     folder = FolderMetrics(run)
-    first = folder.snapshot("running")
+    first = folder.metrics("running")
     assert "mixsd_eval_step" not in first
     assert first["mixsd_run_state"] == {"running": 1.0}
     assert 0 < first["mixsd_disk_free_bytes"] <= first["mixsd_disk_size_bytes"]
     scores = {"recall": BenchmarkScore.from_json(_score(0.1, 0.0, 0.2))}
     Results(run.eval).write(EvaluatedModel(0, Path(), "w"), "recall", "key", scores)
-    assert folder.snapshot("running")["mixsd_eval_score"] == {"recall": 0.1}
+    assert folder.metrics("running")["mixsd_eval_score"] == {"recall": 0.1}
 
 
 def test_fisher_metrics_are_those_of_the_newest_checkpoint_that_has_them():
