@@ -227,30 +227,30 @@ class Alignment:
         self._base = base
         self._results = results
 
-    def advance(self, targets: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
+    def advance(self, checkpoints: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
         """One piece of work: (whether one was done, whether others hold some)."""
         if not self._fisher.ready:
             return self._fisher.advance()
         held_elsewhere = False
-        for target in sorted(targets, key=lambda target: target.step, reverse=True):
-            wanted = (target, self.name, self._fisher.key)
-            if target.weights == self._base.weights or self._results.find(*wanted) is not None:
+        for model in sorted(checkpoints, key=lambda one: one.step, reverse=True):
+            wanted = (model, self.name, self._fisher.key)
+            if model.weights == self._base.weights or self._results.find(*wanted) is not None:
                 continue
             with self._results.claim(*wanted) as held:
                 held_elsewhere |= not held
                 if held and self._results.find(*wanted) is None:
                     began = time.monotonic()
-                    analyses = Analyses(fisher=self._measure(target))
+                    analyses = Analyses(fisher=self._measure(model))
                     seconds = round(time.monotonic() - began, 3)
                     self._results.write(*wanted, {}, seconds=seconds, analyses=analyses)
                     return True, held_elsewhere
         return False, held_elsewhere
 
-    def _measure(self, target: EvaluatedModel) -> FisherAlignment | Unmeasured:
+    def _measure(self, model: EvaluatedModel) -> FisherAlignment | Unmeasured:
         from actors.analysis.fisher import Movement, movements
 
         try:
-            by_layer = movements(self._fisher.pieces, self._base.folder, target.folder)
+            by_layer = movements(self._fisher.pieces, self._base.folder, model.folder)
         except ValueError as error:
             return Unmeasured(not_measured=str(error))
         return FisherAlignment(

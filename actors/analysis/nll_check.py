@@ -25,7 +25,7 @@ class NllCheck:
 
     Args:
         batch: runs on the evaluator's engine.
-        hold: puts a target's weights into that engine.
+        hold: puts a model's weights into that engine.
         base: the reference weights.
         results: where the result goes.
         rollouts: reads the run's accepted rollouts.
@@ -51,7 +51,7 @@ class NllCheck:
         self._seed = seed
         self._sample: list[Rollout] | None = None
 
-    def advance(self, targets: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
+    def advance(self, checkpoints: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
         """One piece of work: (whether one was done, whether others hold it)."""
         if not final:
             return False, False

@@ -36,7 +36,7 @@ class EvalEngine(BatchEngine, Protocol):
 class Analysis(Protocol):
     """Measured when no suite is open, piece by piece, so that a new checkpoint waits for little."""
 
-    def advance(self, targets: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
+    def advance(self, checkpoints: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
         """One piece of work: (whether one was done, whether others hold some).
 
         ``final``: there will be no more checkpoints or rollouts.
@@ -45,14 +45,14 @@ class Analysis(Protocol):
 
 
 class Evaluator:
-    """Measures the targets that ``find`` lists.
+    """Measures the models that ``find`` lists.
 
     Args:
         engine: a warm engine; its weights are replaced as needed.
         loaded: hash of the weights that it holds.
         materials: what the suites are built from.
         results: where results go.
-        find: the targets there are now, in any order.
+        find: the models there are now, in any order.
         on_progress: receives every item.
         newest_first: which of several open checkpoints is next; a decision that waits for
             them in their order is made soonest if they are taken in it.
@@ -126,10 +126,10 @@ class Evaluator:
             names = dict.fromkeys(self._materials.settings.suites)
             self._suites = [build_suite(name, self._materials) for name in names]
         held_elsewhere = False
-        targets = sorted(self._find(), key=lambda one: one.step, reverse=self._newest_first)
-        for target in targets:
+        models = sorted(self._find(), key=lambda one: one.step, reverse=self._newest_first)
+        for model in models:
             for suite in self._suites:
-                wanted = (target, suite.name, suite.key)
+                wanted = (model, suite.name, suite.key)
                 if self._results.find(*wanted) is not None:
                     continue
                 with self._results.claim(*wanted) as held:
@@ -139,43 +139,43 @@ class Evaluator:
                     elif self._results.find(*wanted) is None:
                         twin = self._results.find_twin(*wanted)
                         if twin is None:
-                            self._measure(target, suite)
+                            self._measure(model, suite)
                         else:
-                            self._copy(target, suite, twin)
+                            self._copy(model, suite, twin)
                         return True, held_elsewhere
         return False, held_elsewhere
 
     def _analyse_one(self, final: bool) -> tuple[bool, bool]:
-        held_elsewhere, targets = False, self._find()
+        held_elsewhere, models = False, self._find()
         for analysis in self.analyses:
             began = time.monotonic()
-            worked, held = analysis.advance(targets, final)
+            worked, held = analysis.advance(models, final)
             held_elsewhere |= held
             if worked:
                 self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
                 return True, held_elsewhere
         return False, held_elsewhere
 
-    def hold(self, target: EvaluatedModel) -> None:
-        """Put a target's weights into the engine, unless it has them."""
-        if self._loaded != target.weights:
-            self._engine.load_weights(target.folder)
-            self._loaded = target.weights
+    def hold(self, model: EvaluatedModel) -> None:
+        """Put a model's weights into the engine, unless it has them."""
+        if self._loaded != model.weights:
+            self._engine.load_weights(model.folder)
+            self._loaded = model.weights
 
-    def _measure(self, target: EvaluatedModel, suite: Suite) -> None:
+    def _measure(self, model: EvaluatedModel, suite: Suite) -> None:
         began = time.monotonic()
-        self.hold(target)
+        self.hold(model)
         found = self._runner.measure(suite)
         self._results.write(
-            target, suite.name, suite.key, found.scores, found.responses, seconds=found.seconds
+            model, suite.name, suite.key, found.scores, found.responses, seconds=found.seconds
         )
         self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
 
-    def _copy(self, target: EvaluatedModel, suite: Suite, twin: EvalResult) -> None:
+    def _copy(self, model: EvaluatedModel, suite: Suite, twin: EvalResult) -> None:
         """The same weights at another step have the same scores."""
         responses = self._results.responses(twin)
         self._results.write(
-            target, suite.name, suite.key, twin.scores, responses, seconds=twin.seconds
+            model, suite.name, suite.key, twin.scores, responses, seconds=twin.seconds
         )
 
     def count(self, progress: Progress) -> None:

@@ -46,13 +46,13 @@ class Results:
         # Claim -> (its time stamp, when we first saw that stamp).
         self._seen: dict[Path, tuple[float, float]] = {}
 
-    def find(self, target: EvaluatedModel, suite: str, key: str) -> EvalResult | None:
-        """The result of a target in a suite, if there is one."""
-        return _first([self._path(target, suite, key)])
+    def find(self, model: EvaluatedModel, suite: str, key: str) -> EvalResult | None:
+        """The result of a model in a suite, if there is one."""
+        return _first([self._path(model, suite, key)])
 
-    def find_twin(self, target: EvaluatedModel, suite: str, key: str) -> EvalResult | None:
+    def find_twin(self, model: EvaluatedModel, suite: str, key: str) -> EvalResult | None:
         """A result of the same weights at any step."""
-        name = f"step_*-{target.weights[:_SHORT]}-{suite}-{key[:_SHORT]}.json"
+        name = f"step_*-{model.weights[:_SHORT]}-{suite}-{key[:_SHORT]}.json"
         return _first(self.folder.glob(name))
 
     def all(self) -> list[EvalResult]:
@@ -61,7 +61,7 @@ class Results:
 
     def write(
         self,
-        target: EvaluatedModel,
+        model: EvaluatedModel,
         suite: str,
         key: str,
         scores: Scores,
@@ -73,7 +73,7 @@ class Results:
         """Keep a result; the responses first, so that a result is never without them.
 
         Args:
-            target: the weights that were measured.
+            model: the weights that were measured.
             suite: name of the suite or analysis.
             key: hash of what decides the scores besides the weights.
             scores: by benchmark; empty for an analysis.
@@ -81,7 +81,7 @@ class Results:
             seconds: that measuring took.
             analyses: what an analysis found.
         """
-        path = self._path(target, suite, key)
+        path = self._path(model, suite, key)
         temporary = path.with_suffix(f".{os.getpid()}.partial")
         with gzip.open(temporary, "wt", encoding="utf-8") as file:
             for response in responses:
@@ -89,8 +89,8 @@ class Results:
         os.chmod(temporary, 0o600)
         os.replace(temporary, path.with_suffix(".jsonl.gz"))
         result = EvalResult(
-            step=target.step,
-            weights=target.weights,
+            step=model.step,
+            weights=model.weights,
             suite=suite,
             suite_hash=key,
             measured=time.time(),
@@ -103,20 +103,20 @@ class Results:
 
     def responses(self, result: EvalResult) -> list[Response]:
         """The responses behind a result."""
-        target = EvaluatedModel(result.step, Path(), result.weights)
-        path = self._path(target, result.suite, result.suite_hash)
+        model = EvaluatedModel(result.step, Path(), result.weights)
+        path = self._path(model, result.suite, result.suite_hash)
         with gzip.open(path.with_suffix(".jsonl.gz"), "rt", encoding="utf-8") as file:
             return [Response.from_json(json.loads(line)) for line in file]
 
     @contextlib.contextmanager
-    def claim(self, target: EvaluatedModel, suite: str, key: str) -> Iterator[bool]:
+    def claim(self, model: EvaluatedModel, suite: str, key: str) -> Iterator[bool]:
         """Claim the work on one result; yields False if another evaluator holds it.
 
         A claim is a numbered file that its owner touches. To take over a stale claim,
         an evaluator creates the next number, which only one can do. No file is removed
         that another evaluator may have just created.
         """
-        base = self._path(target, suite, key).with_suffix("").name
+        base = self._path(model, suite, key).with_suffix("").name
         held = self._take(base)
         if held is None:
             yield False
@@ -170,9 +170,9 @@ class Results:
         self._seen[path] = (stamp, since)
         return now - since > _STALE_S
 
-    def _path(self, target: EvaluatedModel, suite: str, key: str) -> Path:
-        weights = target.weights[:_SHORT]
-        return self.folder / f"step_{target.step}-{weights}-{suite}-{key[:_SHORT]}.json"
+    def _path(self, model: EvaluatedModel, suite: str, key: str) -> Path:
+        weights = model.weights[:_SHORT]
+        return self.folder / f"step_{model.step}-{weights}-{suite}-{key[:_SHORT]}.json"
 
 
 def by_step(folder: Path) -> list[StepResults]:

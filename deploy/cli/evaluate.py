@@ -62,9 +62,9 @@ def run(
     if limit is not None:
         overrides = (*overrides, f"evaluator.limit={limit}")
     settings = _settings(checkpoint, config, (*overrides, f"evaluator.suites=[{suite}]"))
-    target = _target(checkpoint)
+    chosen = _evaluated_model(checkpoint)
     results = _results(checkpoint, out)
-    measured = _measure(settings, target, results)
+    measured = _measure(settings, chosen, results)
     _print_scores(measured)
 
 
@@ -82,9 +82,9 @@ def show(
     """Print the responses of CKPT in a suite, and what is wrong with them."""
     from common.errors import UserError
 
-    target = _target(checkpoint)
+    chosen = _evaluated_model(checkpoint)
     results = _results(checkpoint, out)
-    found = [one for one in results.all() if one.weights == target.weights and one.suite == suite]
+    found = [one for one in results.all() if one.weights == chosen.weights and one.suite == suite]
     if not found:
         raise UserError(
             f"{checkpoint}: no results of suite {suite!r}; "
@@ -126,7 +126,7 @@ def _run_of(checkpoint: str) -> Path | None:
     return run if (run / "config.yaml").is_file() else None
 
 
-def _target(checkpoint: str) -> EvaluatedModel:
+def _evaluated_model(checkpoint: str) -> EvaluatedModel:
     import re
 
     from actors.evaluation.results import EvaluatedModel
@@ -150,7 +150,7 @@ def _results(checkpoint: str, out: Path | None) -> Results:
     return Results(folder)
 
 
-def _measure(settings: RunConfig, target: EvaluatedModel, results: Results) -> EvalResult:
+def _measure(settings: RunConfig, chosen: EvaluatedModel, results: Results) -> EvalResult:
     """The result that is there, or a new one."""
     from actors.evaluation.evaluator import Evaluator, materials_for
     from actors.evaluation.runner import Progress, build_suite
@@ -159,12 +159,12 @@ def _measure(settings: RunConfig, target: EvaluatedModel, results: Results) -> E
     from deploy.cli.terminal import Bar, Stages
     from deploy.factories import prompts_for
 
-    model = models.load(target.folder)
+    model = models.load(chosen.folder)
     prompts = prompts_for(settings, model)
     corpus = corpora.load(settings.data)
     materials = materials_for(model, prompts, corpus, settings.evaluator, settings.seed)
     (suite,) = (build_suite(name, materials) for name in settings.evaluator.suites)
-    wanted = (target, suite.name, suite.key)
+    wanted = (chosen, suite.name, suite.key)
     known = results.find(*wanted)
     if known is not None:
         return known
@@ -182,7 +182,7 @@ def _measure(settings: RunConfig, target: EvaluatedModel, results: Results) -> E
         def show(progress: Progress) -> None:
             bar.show(progress.benchmark, progress.done, progress.total)
 
-        evaluator = Evaluator(engine, target.weights, materials, results, lambda: [target], show)
+        evaluator = Evaluator(engine, chosen.weights, materials, results, lambda: [chosen], show)
         evaluator.drain()
         evaluator.run()
     measured = results.find(*wanted)

@@ -27,24 +27,24 @@ from tests.actors.inference.fake_engine import FakeEngine
 FACTS = [Fact(f"f{n}", f"Who leads {n}?", f"Leader {n}") for n in range(4)]
 
 
-def _target(step: int, weights: str = "") -> EvaluatedModel:
+def _model(step: int, weights: str = "") -> EvaluatedModel:
     name = weights or f"weights-{step}"
     return EvaluatedModel(step, Path(name), hashlib.sha256(name.encode()).hexdigest()[:16])
 
 
 def _evaluator(
-    folder: Path, targets: list[EvaluatedModel], engine: FakeEngine | None = None, **settings: Any
+    folder: Path, models: list[EvaluatedModel], engine: FakeEngine | None = None, **settings: Any
 ) -> tuple[Evaluator, FakeEngine]:
     engine = engine or FakeEngine(lambda text, weights: "\\boxed{Leader 1}")
     made = materials(Corpus(FACTS, []), **{"suites": ("recall",), **settings})
-    evaluator = Evaluator(engine, targets[0].weights, made, Results(folder), lambda: targets)
+    evaluator = Evaluator(engine, models[0].weights, made, Results(folder), lambda: models)
     evaluator.drain()
     return evaluator, engine
 
 
 def test_the_newest_comes_first_and_weights_are_swapped_in_the_warm_engine(tmp_path: Path) -> None:
-    targets = [_target(0), _target(4), _target(8)]
-    evaluator, engine = _evaluator(tmp_path, targets)
+    models = [_model(0), _model(4), _model(8)]
+    evaluator, engine = _evaluator(tmp_path, models)
     assert evaluator.run() == 3
     assert engine.loaded == ["weights-8", "weights-4", "weights-0"]
     assert [one.step for one in by_step(tmp_path)] == [0, 4, 8]
@@ -52,29 +52,29 @@ def test_the_newest_comes_first_and_weights_are_swapped_in_the_warm_engine(tmp_p
 
 
 def test_what_the_engine_holds_is_not_loaded(tmp_path: Path) -> None:
-    evaluator, engine = _evaluator(tmp_path, [_target(0)])
+    evaluator, engine = _evaluator(tmp_path, [_model(0)])
     evaluator.run()
     assert engine.loaded == []
 
 
 def test_nothing_is_measured_twice(tmp_path: Path) -> None:
-    targets = [_target(0), _target(4)]
-    assert _evaluator(tmp_path, targets)[0].run() == 2
-    again, engine = _evaluator(tmp_path, targets)
+    models = [_model(0), _model(4)]
+    assert _evaluator(tmp_path, models)[0].run() == 2
+    again, engine = _evaluator(tmp_path, models)
     assert again.run() == 0
     assert engine.loaded == []
 
 
 def test_new_weights_at_a_known_step_or_another_subset_are_measured(tmp_path: Path) -> None:
-    _evaluator(tmp_path, [_target(0), _target(4)])[0].run()
-    assert _evaluator(tmp_path, [_target(0), _target(4, "retrained")])[0].run() == 1
-    assert _evaluator(tmp_path, [_target(0), _target(4)], limit=2)[0].run() == 2
+    _evaluator(tmp_path, [_model(0), _model(4)])[0].run()
+    assert _evaluator(tmp_path, [_model(0), _model(4, "retrained")])[0].run() == 1
+    assert _evaluator(tmp_path, [_model(0), _model(4)], limit=2)[0].run() == 2
 
 
 def test_the_same_weights_at_another_step_have_the_same_scores(tmp_path: Path) -> None:
-    _evaluator(tmp_path, [_target(4, "same")])[0].run()
+    _evaluator(tmp_path, [_model(4, "same")])[0].run()
     engine = FakeEngine(lambda text, weights: pytest.fail("asked again"))
-    evaluator, _ = _evaluator(tmp_path, [_target(4, "same"), _target(8, "same")], engine)
+    evaluator, _ = _evaluator(tmp_path, [_model(4, "same"), _model(8, "same")], engine)
     assert evaluator.run() == 1
     first, second = by_step(tmp_path)
     assert (first.step, second.step) == (4, 8)
@@ -83,7 +83,7 @@ def test_the_same_weights_at_another_step_have_the_same_scores(tmp_path: Path) -
 
 
 def test_every_response_is_kept(tmp_path: Path) -> None:
-    _evaluator(tmp_path, [_target(0)])[0].run()
+    _evaluator(tmp_path, [_model(0)])[0].run()
     (result,) = Results(tmp_path).all()
     responses = Results(tmp_path).responses(result)
     assert [one.right for one in responses] == [False, True, False, False]
@@ -93,7 +93,7 @@ def test_every_response_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_files_have_what_was_measured_in_a_fixed_order_and_no_defaults(tmp_path: Path) -> None:
-    _evaluator(tmp_path, [_target(0)])[0].run()
+    _evaluator(tmp_path, [_model(0)])[0].run()
     (path,) = tmp_path.glob("*.json")
     result = json.loads(path.read_text())
     head = ["step", "weights", "suite", "suite_hash", "measured"]
@@ -106,15 +106,15 @@ def test_the_files_have_what_was_measured_in_a_fixed_order_and_no_defaults(tmp_p
 
 
 def test_metrics_tell_the_items_done(tmp_path: Path) -> None:
-    evaluator, _ = _evaluator(tmp_path, [_target(0), _target(4)])
+    evaluator, _ = _evaluator(tmp_path, [_model(0), _model(4)])
     evaluator.run()
     metrics = evaluator.metrics()
     assert metrics["mixsd_eval_items"] == metrics["mixsd_eval_items_done"] == 4
 
 
 def test_two_evaluators_share_the_work_and_measure_each_target_once(tmp_path: Path) -> None:
-    targets = [_target(step) for step in range(12)]
-    workers = [_evaluator(tmp_path, targets)[0] for _ in range(3)]
+    models = [_model(step) for step in range(12)]
+    workers = [_evaluator(tmp_path, models)[0] for _ in range(3)]
     done: list[int] = []
     threads = [threading.Thread(target=lambda one=one: done.append(one.run())) for one in workers]
     for thread in threads:
@@ -128,14 +128,14 @@ def test_two_evaluators_share_the_work_and_measure_each_target_once(tmp_path: Pa
 
 def test_an_evaluation_that_fails_leaves_no_result_and_no_claim(tmp_path: Path) -> None:
     engine = FakeEngine(lambda text, weights: 1 / 0)  # type: ignore[arg-type, return-value]
-    evaluator, _ = _evaluator(tmp_path, [_target(0)], engine)
+    evaluator, _ = _evaluator(tmp_path, [_model(0)], engine)
     with pytest.raises(ZeroDivisionError):
         evaluator.run()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_progress_moves_with_every_item(tmp_path: Path) -> None:
-    evaluator, _ = _evaluator(tmp_path, [_target(0), _target(4)])
+    evaluator, _ = _evaluator(tmp_path, [_model(0), _model(4)])
     evaluator.run()
     assert evaluator.progress == 8
 
@@ -143,7 +143,7 @@ def test_progress_moves_with_every_item(tmp_path: Path) -> None:
 def test_the_base_is_measured_while_a_checkpoint_is_waited_for(tmp_path: Path) -> None:
     made = materials(Corpus(FACTS, []), suites=("recall",))
     engine = FakeEngine(lambda text, weights: "?")
-    evaluator = Evaluator(engine, _target(0).weights, made, Results(tmp_path), lambda: [_target(0)])
+    evaluator = Evaluator(engine, _model(0).weights, made, Results(tmp_path), lambda: [_model(0)])
     worker = threading.Thread(target=evaluator.run)
     worker.start()
     deadline = time.monotonic() + 20
@@ -160,19 +160,19 @@ def test_the_base_is_measured_while_a_checkpoint_is_waited_for(tmp_path: Path) -
 
 def test_a_claim_is_held_by_one(tmp_path: Path) -> None:
     mine, theirs = Results(tmp_path), Results(tmp_path)
-    with mine.claim(_target(0), "s", "key") as held:
+    with mine.claim(_model(0), "s", "key") as held:
         assert held
-        with theirs.claim(_target(0), "s", "key") as second:
+        with theirs.claim(_model(0), "s", "key") as second:
             assert not second
-        with theirs.claim(_target(4), "s", "key") as other:
+        with theirs.claim(_model(4), "s", "key") as other:
             assert other
-    with theirs.claim(_target(0), "s", "key") as free:
+    with theirs.claim(_model(0), "s", "key") as free:
         assert free
     assert list(tmp_path.iterdir()) == []
 
 
 def _leave_claim(folder: Path, owner: dict[str, Any]) -> Path:
-    with Results(folder).claim(_target(0), "s", "key"):
+    with Results(folder).claim(_model(0), "s", "key"):
         (claim,) = folder.iterdir()
         name = claim.name
     (folder / name).write_text(json.dumps(owner))
@@ -185,7 +185,7 @@ def test_the_claim_of_a_dead_process_here_is_taken_over_at_once(tmp_path: Path) 
     child = subprocess.Popen(["true"])
     child.wait()
     _leave_claim(tmp_path, {"host": socket.gethostname(), "pid": child.pid})
-    with Results(tmp_path).claim(_target(0), "s", "key") as held:
+    with Results(tmp_path).claim(_model(0), "s", "key") as held:
         assert held
     assert list(tmp_path.iterdir()) == []
 
@@ -199,7 +199,7 @@ def test_a_claim_from_elsewhere_is_taken_over_when_it_is_silent(
     results = Results(tmp_path)
 
     def try_it() -> bool:
-        with results.claim(_target(0), "s", "key") as held:
+        with results.claim(_model(0), "s", "key") as held:
             return held
 
     assert not try_it()
@@ -216,11 +216,11 @@ def test_an_owner_that_comes_back_does_not_remove_the_claim_of_its_heir(tmp_path
     import socket
 
     late = Results(tmp_path)
-    context = late.claim(_target(0), "s", "key")
+    context = late.claim(_model(0), "s", "key")
     assert context.__enter__()
     (claim,) = tmp_path.iterdir()
     claim.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
-    heir = Results(tmp_path).claim(_target(0), "s", "key")
+    heir = Results(tmp_path).claim(_model(0), "s", "key")
     assert heir.__enter__()
     context.__exit__(None, None, None)
     assert [path.name[-1] for path in tmp_path.iterdir()] == ["1"]
@@ -234,13 +234,13 @@ def _score(value: float) -> dict[str, Any]:
 
 def test_a_later_result_of_a_step_counts(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    target = _target(4)
+    model = _model(4)
     for key, value in (("a" * 8, 0.1), ("b" * 8, 0.2)):
-        results.write(target, "s", key, {"recall": BenchmarkScore.from_json(_score(value))})
+        results.write(model, "s", key, {"recall": BenchmarkScore.from_json(_score(value))})
     assert [one.to_json() for one in by_step(tmp_path)] == [
         {
             "step": 4,
-            "weights": target.weights,
+            "weights": model.weights,
             "scores": {"recall": _score(0.2)},
             "analyses": {},
         }
@@ -248,7 +248,7 @@ def test_a_later_result_of_a_step_counts(tmp_path: Path) -> None:
 
 
 def test_the_suite_s_key_is_in_the_result(tmp_path: Path) -> None:
-    _evaluator(tmp_path, [_target(0)])[0].run()
+    _evaluator(tmp_path, [_model(0)])[0].run()
     (result,) = Results(tmp_path).all()
     suite = build_suite("recall", materials(Corpus(FACTS, [])))
     assert (result.suite, result.suite_hash) == ("recall", suite.key)

@@ -36,7 +36,7 @@ def _sha(content: bytes) -> str:
 
 
 def _store(checkpoint: Path) -> None:
-    target = EvaluatedModel(4, checkpoint, folder_hash(checkpoint))
+    model = EvaluatedModel(4, checkpoint, folder_hash(checkpoint))
     scores: Scores = {
         "gsm8k": BenchmarkScore(
             value=0.5,
@@ -71,7 +71,7 @@ def _store(checkpoint: Path) -> None:
         ),
     ]
     results = Results(checkpoint.parents[1] / "eval")
-    results.write(target, "small", "k" * 16, scores, responses, seconds=2.0)
+    results.write(model, "small", "k" * 16, scores, responses, seconds=2.0)
 
 
 def test_a_manifest_and_a_folder_without_one_give_the_same_hash(checkpoint: Path) -> None:

@@ -56,8 +56,8 @@ def run(tmp_path):
     for step, scores in ((0, _scores(0.1, 3.7)), (60, _scores(0.8, 3.8)), (120, _scores(0.9, 3.9))):
         fisher = FisherAlignment(alignment=1 + step / 1000, weighted=0.4, raw=2.0)
         analyses = Analyses(fisher=fisher) if step else None
-        target = EvaluatedModel(step, Path(), "w")
-        Results(run.eval).write(target, "all", "key", scores, analyses=analyses)
+        model = EvaluatedModel(step, Path(), "w")
+        Results(run.eval).write(model, "all", "key", scores, analyses=analyses)
     lines = [
         json.dumps({"time": now - 120 + second, "series": series(second)}) for second in range(120)
     ]

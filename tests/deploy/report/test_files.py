@@ -83,10 +83,10 @@ def _run(folder: Path, name: str, method: dict, nll: float, kept: tuple[float, .
             },
         )
     for number, share in enumerate(kept):
-        target = EvaluatedModel(24 * number, Path(), f"w{number}-{name}")
+        model = EvaluatedModel(24 * number, Path(), f"w{number}-{name}")
         analyses = {"fisher": _fisher(1.0 + nll * number / 4)} if number else {"nll_check": _CHECK}
         scores = _typed(_scores(0.45 * number, share))
-        Results(run.eval).write(target, "all", "key", scores, analyses=Analyses.from_json(analyses))
+        Results(run.eval).write(model, "all", "key", scores, analyses=Analyses.from_json(analyses))
     return run
 
 
