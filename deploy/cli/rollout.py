@@ -80,10 +80,10 @@ def _start(settings: RunConfig, run: RunDir) -> bool:
     if launch.is_live(run) and run_config.load(run.config) == settings:
         click.echo(f"run {run.name} continues in {run.root}")
         return True
-    plan = launch.check_folder(settings, run)
-    if plan == "finished":
+    state = launch.check_folder(settings, run)
+    if state == "finished":
         return False
-    click.echo(f"{'starting' if plan == 'new' else 'resuming'} run {run.name} in {run.root}")
+    click.echo(f"{'starting' if state == 'new' else 'resuming'} run {run.name} in {run.root}")
     with Stages() as say:
         launch.start(settings, run, say)
     return True

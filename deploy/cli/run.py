@@ -31,11 +31,11 @@ def up(
         overrides = (*overrides, f"cluster.address={address}")
     settings = run_config.load(config, overrides)
     run = RunDir(runs / settings.name)
-    plan = launch.check_folder(settings, run)
-    if plan == "finished":
+    state = launch.check_folder(settings, run)
+    if state == "finished":
         click.echo(f"run {run.name} is finished; see 'mixsd-cluster report {run.name}'")
         return
-    click.echo(f"{'starting' if plan == 'new' else 'resuming'} run {run.name} in {run.root}")
+    click.echo(f"{'starting' if state == 'new' else 'resuming'} run {run.name} in {run.root}")
     with Stages() as say:
         launch.start(settings, run, say)
     if not detach and view.follow(run):
