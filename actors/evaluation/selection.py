@@ -67,6 +67,6 @@ def select(
         return Selection(peak, f"{found}: the next measured {later} not exceed it{by}", True)
     return Selection(
         peak,
-        f"{found}, as far as training went: {waited} of {patience} later "
-        f"steps that would settle it were measured",
+        f"{found}, so far; {waited} of the {patience} later steps that would confirm it are "
+        f"measured",
     )

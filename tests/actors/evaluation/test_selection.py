@@ -42,7 +42,9 @@ def test_the_reason_says_whether_the_peak_is_settled() -> None:
     )
     open_end = select({2: 0.5, 4: 0.6, 6: 0.6})
     assert open_end is not None
-    assert open_end.reason.endswith("1 of 2 later steps that would settle it were measured")
+    assert open_end.reason.endswith(
+        "so far; 1 of the 2 later steps that would confirm it are measured"
+    )
 
 
 def test_the_base_is_never_chosen() -> None:
