@@ -108,7 +108,7 @@ def attend(
         query: (1, H, T, D).
         key: (1, J, T, D).
         value: (1, J, T, D).
-        attention_mask: unused; the layout tells which tokens attend to which.
+        attention_mask: unused; the layout defines which tokens attend to which.
         scaling: of the scores; None: 1 / √D.
         dropout: probability with which a weight is dropped in training.
         layout: of the row; passed to the model's forward.

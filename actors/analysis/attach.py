@@ -23,7 +23,7 @@ def add_analyses(
     rollouts: Callable[[], list[Rollout]],
     say: Callable[[str], None],
 ) -> None:
-    """The check of the stored NLLs, and Fisher alignment where it is asked for.
+    """The check of the stored NLLs, and Fisher alignment if it is configured.
 
     Args:
         results: where the analyses are written.
@@ -31,7 +31,7 @@ def add_analyses(
         base: the reference weights.
         materials: what the evaluator's suites are built from.
         rollouts: reads the run's accepted rollouts.
-        say: told why Fisher alignment is not measured.
+        say: receives the reason if Fisher alignment is not measured.
     """
     settings = materials.settings
     batch = BatchRunner(engine, settings.slots)

@@ -94,7 +94,7 @@ def program(question: Question, response: str) -> str | None:
 
 
 def _header(prompt: str, name: str) -> str:
-    """What stands before the task's function."""
+    """The code before the task's function."""
     return prompt[: prompt.rindex(f"def {name}")]
 
 

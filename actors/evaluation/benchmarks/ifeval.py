@@ -1,10 +1,9 @@
 """IFEval: instructions that a program can check, and the checks.
 
-A response counts when it follows every instruction of its prompt, taken as it
-stands (the benchmark's "prompt-level strict accuracy"). The community harness
-has checkers too, but importing them takes 419 MB of packages and a download of
-NLTK's sentence model; sentences are split by a rule here instead, and languages
-told by langdetect as there.
+A response counts when it follows every instruction of its prompt, unedited (the
+benchmark's "prompt-level strict accuracy"). The community harness has checkers
+too, but importing them takes 419 MB of packages and a download of NLTK's sentence
+model. Here a rule splits sentences; langdetect detects languages, as there.
 """
 
 from __future__ import annotations

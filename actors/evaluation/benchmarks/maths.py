@@ -76,7 +76,7 @@ def by_expression(question: Question, response: str) -> Grade:
     """The last box, or without one what the response ends with, equal by math-verify."""
     box = last_boxed(response)
     if box is not None:
-        # Answers that are no mathematics (a name, a word) are equal as they stand.
+        # Answers that are no mathematics (a name, a word) are compared as text.
         same = _plain(box) == _plain(question.answer)
         right = same or math_equality.equal(f"\\boxed{{{box}}}", question.answer)
         return Grade(right, box)

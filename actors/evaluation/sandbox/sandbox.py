@@ -6,7 +6,7 @@ but the Python installation and the system libraries, nothing to write but a
 temporary folder in memory. Processes, memory, CPU time and file sizes are
 bounded; at the time-out, or when the program ends, everything it started is
 killed. An ordinary user needs unprivileged user namespaces; as root the program
-runs as nobody. Where neither is to be had, nothing is run unless told to.
+runs as nobody. Where neither is available, nothing is run unless the settings allow it.
 
 It contains accidents and carelessness of generated code. It is no proof against
 an attack on the kernel, and a program that wants to can lie about its success.

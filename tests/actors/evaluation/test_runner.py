@@ -129,10 +129,10 @@ def test_text_is_its_mean_nll() -> None:
 
 
 def test_progress_is_reported_item_by_item() -> None:
-    told: list[Progress] = []
-    meter = EvaluationRunner(FakeEngine(lambda text, weights: "1"), materials(), told.append)
+    reported: list[Progress] = []
+    meter = EvaluationRunner(FakeEngine(lambda text, weights: "1"), materials(), reported.append)
     meter.measure(Suite("quiz", (_asked("1", "2"),), {}, "key"))
-    assert told == [Progress("quiz", 1, 2), Progress("quiz", 2, 2)]
+    assert reported == [Progress("quiz", 1, 2), Progress("quiz", 2, 2)]
 
 
 def test_the_key_changes_with_all_that_decides_a_score() -> None:

@@ -28,7 +28,7 @@ def _after_a_period(count, learner, actors):
         (1, 2.0, 0.0, 2),  # the learner waited 20 % of the period
         (1, 1.0, 0.0, 1),  # 10 % is tolerated
         (3, 9.0, 0.0, 3),  # no more than the most
-        (2, 0.0, 2.0, 1),  # the actors waited for room
+        (2, 0.0, 2.0, 1),  # the actors waited for space
         (1, 0.0, 9.0, 1),  # no fewer than the fewest
         (2, 5.0, 5.0, 2),  # both wait: another count would not help
         (7, 0.0, 0.0, 3),  # a wish outside the bounds is brought back

@@ -72,17 +72,17 @@ def test_progress_forgives_failures_but_restarts_are_still_counted():
 
 def test_a_deadlock_names_what_each_role_waits_for():
     detector = DeadlockDetector(stall_s=10, now=0)
-    waits = {"rollout-0": "room", "learner": "a batch"}
+    waits = {"rollout-0": "space", "learner": "a batch"}
     assert detector.stall_reason(waits, 5.0, now=1) == ""
     assert detector.stall_reason(waits, 5.0, now=11) == ""
     assert detector.stall_reason(waits, 5.0, now=12).endswith(
-        "rollout-0 waits for room; learner waits for a batch"
+        "rollout-0 waits for space; learner waits for a batch"
     )
 
 
 def test_work_or_progress_of_one_role_ends_a_deadlock():
     detector = DeadlockDetector(stall_s=10, now=0)
-    waits = {"rollout-0": "room", "learner": "a batch"}
+    waits = {"rollout-0": "space", "learner": "a batch"}
     detector.stall_reason(waits, 5.0, now=1)
     assert detector.stall_reason({**waits, "learner": ""}, 5.0, now=12) == ""
     assert detector.stall_reason(waits, 5.0, now=20) == ""

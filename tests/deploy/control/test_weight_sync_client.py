@@ -1,4 +1,4 @@
-"""All rollout actors as one client: who is there, which ranks they take, what they are told."""
+"""All rollout actors as one client: who is there, which ranks they take, what they receive."""
 
 import pytest
 import ray
