@@ -56,15 +56,14 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
     head = process.spawn(
         command, log, {**_ray_environment(run), "OMP_NUM_THREADS": str(settings.threads)}
     )
-    address_file = temp_dir / "ray_current_cluster"
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not (address_file.is_file() and "Ray runtime started" in log.read_text(errors="replace")):
+    while not (head_address := _head_address(temp_dir, log)):
         if head.poll() is not None or time.monotonic() > deadline:
             head.kill()
             raise RunError(f"Ray did not start; its output is in {log}")
         time.sleep(0.1)
     description = {
-        "address": address_file.read_text().strip(),
+        "address": head_address,
         "pid": head.pid,
         "started": process.start_time(head.pid),
         "temp_dir": str(temp_dir),
@@ -175,6 +174,17 @@ def _unreachable(address: str) -> str | None:
         return None
     detail = (result.stderr or result.stdout).strip().splitlines()
     return detail[-1] if detail else "no answer"
+
+
+def _head_address(temp_dir: Path, log: Path) -> str:
+    """``host:port`` of the head that has started in ``temp_dir``; empty until it has."""
+    if "Ray runtime started" not in log.read_text(errors="replace"):
+        return ""
+    try:
+        # Ray creates this file and then fills it, so for a moment it is empty.
+        return (temp_dir / "ray_current_cluster").read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _ray_environment(run: RunDir) -> dict[str, str]:
