@@ -24,9 +24,12 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
+
+from common import durable
 
 
 class RunDir:
@@ -87,7 +90,7 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[TextIO]:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, mode)
-        os.replace(temporary, path)
+        durable.rename(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -103,7 +106,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_jsonl(path: Path, last: int | None = None) -> list[dict[str, Any]]:
-    """The objects in ``path``, one a line; an unfinished last line is left out.
+    """The objects in ``path``, one a line; what a kill or a power cut left of one is left out.
 
     With ``last`` only so many, the newest; the file is then read from its end.
     """
@@ -112,8 +115,15 @@ def read_jsonl(path: Path, last: int | None = None) -> list[dict[str, Any]]:
             content = file.read() if last is None else _tail(file, last)
     except FileNotFoundError:
         return []
-    lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
-    return [json.loads(line) for line in (lines if last is None else lines[-last:])]
+    *lines, _ = content.split(b"\n")
+    return [*_objects(lines if last is None else lines[-last:])]
+
+
+def _objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            if isinstance(value := json.loads(line), dict):
+                yield value
 
 
 def _tail(file: BinaryIO, lines: int) -> bytes:
@@ -136,12 +146,27 @@ def append_jsonl(path: Path, value: dict[str, Any]) -> None:
         OSError: it could not be written.
     """
     line = (json.dumps(value) + "\n").encode()
-    with path.open("ab", buffering=0) as file:
-        end = path.stat().st_size
+    with path.open("a+b", buffering=0) as file:
+        end = _cut_torn_line(file)
         if (written := file.write(line)) != len(line):
             # A partial line would corrupt the next one.
             file.truncate(end)
             raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes fit", str(path))
+
+
+def _cut_torn_line(file: RawIOBase) -> int:
+    """Remove the unfinished line that a killed writer left at the end; gives the new size."""
+    end = size = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 2**14)
+        file.seek(start)
+        newline = (file.read(end - start) or b"").rfind(b"\n")
+        end = start + newline + 1
+        if newline >= 0:
+            break
+    if end != size:
+        file.truncate(end)
+    return end
 
 
 def finite(value: Any) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.evaluation.scores import Analyses, EvalResult, Response, Scores, StepResults
+from common import durable
 from common.rundir import read_json, write_atomic
 
 _BEAT_S = 5.0
@@ -87,7 +88,8 @@ class Results:
             for response in responses:
                 file.write(json.dumps(response.to_json(), ensure_ascii=False) + "\n")
         os.chmod(temporary, 0o600)
-        os.replace(temporary, path.with_suffix(".jsonl.gz"))
+        durable.sync(temporary)
+        durable.rename(temporary, path.with_suffix(".jsonl.gz"))
         result = EvalResult(
             step=model.step,
             weights=model.weights,

@@ -3,13 +3,30 @@ import os
 
 import pytest
 
-from common.rundir import read_jsonl, replacing
+from common.rundir import append_jsonl, read_jsonl, replacing
 
 
 def test_an_unfinished_last_line_is_left_out(tmp_path):
     path = tmp_path / "steps.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"st')
     assert read_jsonl(path) == [{"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize("torn", ['{"st', "\0" * 40_000, '"', "7\n"])
+def test_a_line_that_was_torn_is_not_continued_and_does_not_stop_the_reader(tmp_path, torn):
+    path = tmp_path / "steps.jsonl"
+    path.write_text('{"step": 1}\n' + torn)
+    assert read_jsonl(path) == read_jsonl(path, last=2)[:1] == [{"step": 1}]
+    append_jsonl(path, {"step": 2})
+    assert read_jsonl(path) == [{"step": 1}, {"step": 2}]
+    assert "\0" not in path.read_text()
+
+
+def test_a_file_of_one_torn_line_begins_anew(tmp_path):
+    path = tmp_path / "steps.jsonl"
+    path.write_text('{"st')
+    append_jsonl(path, {"step": 1})
+    assert path.read_text() == '{"step": 1}\n'
 
 
 def test_the_end_of_a_file_is_read_in_whole_lines(tmp_path):
