@@ -7,23 +7,24 @@ writes the parameters it owns; no rank holds the whole model.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, cast
 
+from common import durable
 from common.errors import is_disk_full
 from common.rundir import read_json, write_atomic
 from common.weights import file_hash
-from learner.checkpoint import MANIFEST, STATE, Manifest, existing
+from learner.checkpoint import MANIFEST, STATE, Manifest
+from learner.checkpoint_folder import CheckpointFolder
 
 _INDEX = "model.safetensors.index.json"
-_PART_DEADLINE_S = 600.0
 _POLL_S = 0.05
 # Pauses between retries on a full disk: the first one, doubled up to the longest.
 _RETRY_PAUSE_S, _MAX_RETRY_PAUSE_S = 1.0, 60.0
@@ -70,6 +71,16 @@ class _Part(TypedDict):
     hashes: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One rank's share of writing one checkpoint."""
+
+    snapshot: TrainingState
+    staging: Path
+    generation: int
+    step: int
+
+
 class CheckpointWriter:
     """Writes checkpoints in the background; all ranks make the same calls.
 
@@ -78,39 +89,52 @@ class CheckpointWriter:
     until there is space.
 
     Args:
-        root: folder of the checkpoints.
+        folder: of the checkpoints.
         model_dir: source of the tokenizer files.
-        keep_states: newest checkpoints that keep their training state.
-        keep_exports: newest checkpoints that are kept at all; None keeps every one.
+        prepare: the queue's, called on rank 0 before a checkpoint gets its name.
+
+    Attributes:
+        waiting: what the pending checkpoint waits for, or empty.
+        is_disk_full: whether it waits for room on the disk.
     """
 
     def __init__(
-        self, root: Path, model_dir: Path, *, keep_states: int, keep_exports: int | None
+        self, folder: CheckpointFolder, model_dir: Path, prepare: Callable[[int, int], None]
     ) -> None:
-        self._root = root
+        self._folder = folder
         self._model_dir = model_dir
-        self._keep_states = keep_states
-        self._keep_exports = keep_exports
+        self._prepare = prepare
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[int] | None = None
-        self._blocked_step: int | None = None
+        self._files: list[Path] = []
+        self.waiting = ""
+        self.is_disk_full = False
 
     @property
-    def waiting(self) -> str:
-        """What the pending checkpoint waits for, or empty."""
-        step = self._blocked_step
-        return "" if step is None else f"disk space for checkpoint step_{step}"
+    def progress(self) -> float:
+        """MiB of the checkpoint that this rank wrote last."""
+        sizes = 0
+        for path in self._files:
+            with contextlib.suppress(FileNotFoundError):
+                sizes += path.stat().st_size
+        return sizes / 2**20
 
-    def begin(self, source: StateSource, step: int) -> None:
-        """Take a snapshot at ``step`` and start to write it; no write may be pending."""
+    def begin(self, source: StateSource, generation: int, step: int) -> None:
+        """Take a snapshot at ``step`` and start to write it; no write may be pending.
+
+        Args:
+            source: the training engine.
+            generation: of this learner in the ledger.
+            step: the last step that the weights have taken.
+        """
         assert self._pending is None
-        staging = self._root / f".step_{step}.partial"
-        snapshot = source.snapshot()
-        if snapshot.rank == 0:
-            shutil.rmtree(staging, ignore_errors=True)
-            (staging / STATE).mkdir(parents=True)
+        write = _Write(source.snapshot(), self._folder.staging(step, generation), generation, step)
+        if write.snapshot.rank == 0:
+            shutil.rmtree(write.staging, ignore_errors=True)
+            (write.staging / STATE).mkdir(parents=True)
         source.barrier()
-        self._pending = self._thread.submit(self._write_with_retries, snapshot, staging, step)
+        self._files = [write.staging / name for name in _own_files(write.snapshot)]
+        self._pending = self._thread.submit(self._write_with_retries, write)
 
     def finished(self) -> int | None:
         """The step whose checkpoint has completed since the last call, else None.
@@ -127,25 +151,39 @@ class CheckpointWriter:
         pending, self._pending = self._pending, None
         return pending.result()
 
-    def _write_with_retries(self, snapshot: TrainingState, staging: Path, step: int) -> int:
+    def retire(self, keep_states: int, keep_exports: int | None) -> None:
+        """Remove in the background what newer checkpoints replace; the newest is committed.
+
+        Args:
+            keep_states: newest checkpoints that keep their training state.
+            keep_exports: newest checkpoints that are kept at all; None keeps every one.
+        """
+        self._thread.submit(self._folder.retire, keep_states, keep_exports)
+
+    def close(self) -> None:
+        """Wait for all work in the background."""
+        self._thread.shutdown()
+
+    def _write_with_retries(self, write: _Write) -> int:
         pause = _RETRY_PAUSE_S
         while True:
             try:
-                self._write(snapshot, staging, step)
-                self._blocked_step = None
-                return step
+                self._write(write)
+                return write.step
             except Exception as error:
                 if not is_disk_full(error):
                     raise
-            self._blocked_step = step
-            for name in _own_files(snapshot):
-                (staging / name).unlink(missing_ok=True)
+            self.waiting = f"disk space for checkpoint step_{write.step}"
+            self.is_disk_full = True
+            for path in self._files:
+                path.unlink(missing_ok=True)
             time.sleep(pause)
             pause = min(2 * pause, _MAX_RETRY_PAUSE_S)
 
-    def _write(self, snapshot: TrainingState, staging: Path, step: int) -> None:
+    def _write(self, write: _Write) -> None:
         from safetensors.torch import save_file
 
+        snapshot, staging = write.snapshot, write.staging
         own = _own_files(snapshot)
         save_file(dict(snapshot.weights), staging / own[0], metadata={"format": "pt"})
         save_file(dict(snapshot.state), staging / own[1])
@@ -159,13 +197,15 @@ class CheckpointWriter:
             "hashes": {name: _durable_sha256(staging / name) for name in own},
         }
         write_atomic(_part_file(staging, snapshot.rank), json.dumps(part))
+        self.waiting, self.is_disk_full = "", False
         if snapshot.rank == 0:
-            self._complete(snapshot, staging, step)
+            self._complete(write)
 
-    def _complete(self, snapshot: TrainingState, staging: Path, step: int) -> None:
+    def _complete(self, write: _Write) -> None:
         """Wait for every rank's part, write the manifest and give the folder its name."""
-        parts = [_await_part(staging, rank) for rank in range(snapshot.world_size)]
-        if snapshot.world_size > 1:
+        staging = write.staging
+        parts = [self._await_part(write, rank) for rank in range(write.snapshot.world_size)]
+        if len(parts) > 1:
             write_atomic(staging / _INDEX, _index(parts))
         hashes = {name: digest for part in parts for name, digest in part["hashes"].items()}
         hashes |= {
@@ -173,18 +213,23 @@ class CheckpointWriter:
             for path in sorted(staging.rglob("*"))
             if path.is_file() and str(path.relative_to(staging)) not in hashes
         }
-        manifest: Manifest = {"step": step, "num_updates": snapshot.num_updates, "files": hashes}
-        write_atomic(staging / MANIFEST, json.dumps(manifest, indent=1))
-        staging.rename(self._root / f"step_{step}")
-        self._retire()
+        manifest = Manifest.of(write.step, write.snapshot.num_updates, hashes)
+        write_atomic(staging / MANIFEST, json.dumps(manifest.to_json(), indent=1))
+        for folder in (staging, *(path for path in staging.rglob("*") if path.is_dir())):
+            durable.sync(folder)
+        self._prepare(write.generation, write.step)
+        self._folder.publish(staging, write.step)
 
-    def _retire(self) -> None:
-        found = existing(self._root)
-        for old in found[self._keep_states :]:
-            shutil.rmtree(old.folder / STATE, ignore_errors=True)
-        if self._keep_exports is not None:
-            for old in found[max(self._keep_exports, self._keep_states) :]:
-                shutil.rmtree(old.folder, ignore_errors=True)
+    def _await_part(self, write: _Write, rank: int) -> _Part:
+        """What ``rank`` has written; without a deadline, since its disk may be full.
+
+        If it died, the controller ends this rank too.
+        """
+        while (part := read_json(_part_file(write.staging, rank))) is None:
+            self.waiting = f"rank {rank}'s part of checkpoint step_{write.step}"
+            time.sleep(_POLL_S)
+        self.waiting = ""
+        return cast("_Part", part)
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
@@ -212,17 +257,6 @@ def _part_file(staging: Path, rank: int) -> Path:
     return staging / STATE / f"rank-{rank}.json"
 
 
-def _await_part(staging: Path, rank: int) -> _Part:
-    deadline = time.monotonic() + _PART_DEADLINE_S
-    while (part := read_json(_part_file(staging, rank))) is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"{staging}: rank {rank} did not write its part within {_PART_DEADLINE_S:g} s"
-            )
-        time.sleep(_POLL_S)
-    return cast("_Part", part)
-
-
 def _index(parts: list[_Part]) -> str:
     """The file of each weight, in the format of Hugging Face loaders."""
     files = {
@@ -234,9 +268,5 @@ def _index(parts: list[_Part]) -> str:
 
 
 def _durable_sha256(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.sync(path)
     return file_hash(path)

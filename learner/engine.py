@@ -143,9 +143,10 @@ class TrainingEngine:
 
         Any number of ranks, at any ZeRO stage, may have written it.
         """
-        manifest = read_manifest(folder)
-        assert manifest is not None, "the caller has verified the checkpoint"
-        parts = [safe_open(p, "pt") for p in sorted((folder / STATE).glob("rank-*.safetensors"))]
+        # By number: as text, rank-10 comes before rank-2.
+        ranks = len([*(folder / STATE).glob("rank-*.safetensors")])
+        names = [f"{STATE}/rank-{rank}.safetensors" for rank in range(ranks)]
+        parts = [safe_open(folder / name, "pt") for name in names]
         where = {key: part for part in parts for key in part.keys()}  # noqa: SIM118
 
         def load(master: str) -> None:
@@ -166,7 +167,7 @@ class TrainingEngine:
             load("average" if has_average else "master")
             self._average = [master.clone() for master in self._backend.masters()]
         load("master")
-        self._backend.num_updates = manifest["num_updates"]
+        self._backend.num_updates = read_manifest(folder).num_updates
         if len(parts) == self.world_size:
             torch.set_rng_state(parts[self.rank].get_tensor("rng"))
 
@@ -188,6 +189,12 @@ class TrainingEngine:
     def barrier(self) -> None:
         """Wait for every rank."""
         distributed.barrier()
+
+    def agree(self, values: tuple[int, ...]) -> tuple[int, ...]:
+        """Rank 0's ``values`` on every rank; all ranks call it."""
+        box = [values]
+        distributed.broadcast_object_list(box)
+        return box[0]
 
     def _owned(self) -> Iterator[tuple[str | None, nn.Parameter]]:
         """Every parameter; its name only on the rank that owns it in checkpoints."""

@@ -1,10 +1,11 @@
 """The training loop of one rank: request a batch, step, write checkpoints, commit.
 
 All ranks request the same step and get the same batch, so they need no broadcast. A
-step becomes final in this order: optimizer step, checkpoint on disk, commit.
-Checkpoints are written in the background; after each step the loop commits one that has
-completed. A learner that dies between any two of these resumes from its newest valid
-checkpoint, and the queue serves the later training examples again.
+step becomes final in this order: optimizer step, checkpoint written, step on disk in the
+ledger, checkpoint named, commit. Checkpoints are written in the background; after each step
+the loop commits one that has completed, and only then may an older one go. A learner that
+dies between any two of these resumes from its newest sound checkpoint, and the queue serves
+the later training examples again.
 
 A step with a non-finite gradient updates nothing. Its batch counts as consumed (the same
 data would give the same gradient) and is logged as skipped.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from common.config.sections import LearnerSettings
 from common.metrics import MetricValues
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
-from learner import checkpoint
+from learner.checkpoint_folder import CheckpointFolder
 from learner.checkpoint_writer import CheckpointWriter
 from learner.interfaces import Batch, BatchSource, Trainer, WeightPublisher
 from learner.packing import rows_of_rank
@@ -72,12 +74,11 @@ class Learner:
         self._stop = threading.Event()
         self._done = 0
         self._waiting = ""
-        self._writer = CheckpointWriter(
-            run.checkpoints,
-            model_dir,
-            keep_states=settings.keep_states,
-            keep_exports=settings.keep_exports,
-        )
+        # Identifies this learner to the ledger, however often its calls arrive.
+        self._token = secrets.token_hex(8)
+        self._generation = 0
+        self._folder = CheckpointFolder(run.checkpoints)
+        self._writer = CheckpointWriter(self._folder, model_dir, source.prepare)
         self._trackers = Trackers(settings, run) if rank == 0 else None
         self._saving_since = 0.0
         self._committed = 0
@@ -93,18 +94,18 @@ class Learner:
 
     @property
     def progress(self) -> float:
-        """Steps and checkpoints done by this process."""
-        return self._done
+        """Steps and checkpoints done by this process, and MiB of checkpoints read or written."""
+        return self._done + self._writer.progress
 
     @property
     def waiting(self) -> str:
         """What the learner waits for, or empty."""
-        return self._waiting or self._writer.waiting
+        return self._writer.waiting or self._waiting
 
     @property
     def is_disk_full(self) -> bool:
         """Whether the disk is too full for a checkpoint; training stops at the next one."""
-        return self._writer.waiting != ""
+        return self._writer.is_disk_full
 
     def drain(self) -> None:
         """Return from :meth:`run` after the step in progress.
@@ -140,41 +141,53 @@ class Learner:
                 begun = step
         if begun != step and not self._stop.is_set():
             self._save(step)
-        self._commit(self._writer.wait())
+        self._commit(self._written())
+        self._writer.close()
         if self._trackers is not None:
             self._trackers.close()
         return self._committed
 
     def _resume(self) -> int:
-        found, problems = checkpoint.newest_valid(self._run.checkpoints, self._source.last_step())
-        # Every rank reads the folder before rank 0 changes it.
-        self._engine.barrier()
-        step = found.step if found else 0
-        if self._rank == 0:
-            for problem in problems:
-                self._log(problem)
-            checkpoint.discard_after(self._run.checkpoints, step)
-            kept = [line for line in read_jsonl(self._run.steps) if line["step"] <= step]
-            write_atomic(self._run.steps, "".join(json.dumps(line) + "\n" for line in kept))
-            self._source.restore(step)
-        if found:
-            self._engine.load_state(found.folder)
+        """Continue from the newest sound checkpoint; the step to continue after."""
+        self._waiting = "the newest checkpoint to be read"
+        # Rank 0 alone chooses: what it moves aside, others could still find.
+        chosen = self._restore() if self._rank == 0 else (0, 0)
+        self._generation, step = self._engine.agree(chosen)
+        if step:
+            self._engine.load_state(self._folder.of(step))
             if self._rank == 0:
                 self._log(f"learner resumes from step {step}")
         self._metrics["mixsd_learner_step"] = step
         self._engine.barrier()
+        self._waiting = ""
         return step
+
+    def _restore(self) -> tuple[int, int]:
+        """Bring checkpoints, ledger and ``steps.jsonl`` to one step; (generation, step)."""
+        generation = self._source.register(self._token)
+        self._folder.sweep()
+        found = self._folder.resume_point(self._source.last_step(), self._made_progress)
+        for folder, reason in found.aside.items():
+            kept = self._folder.set_aside(folder).relative_to(self._run.root)
+            self._log(f"checkpoint {folder.name} is set aside as {kept}: {reason}")
+        lines = [line for line in read_jsonl(self._run.steps) if line["step"] <= found.step]
+        write_atomic(self._run.steps, "".join(json.dumps(line) + "\n" for line in lines))
+        self._source.restore(generation, found.step)
+        return generation, found.step
+
+    def _made_progress(self) -> None:
+        self._done += 1
 
     def _is_over(self, step: int) -> bool:
         """Whether nothing is left to train; then no engine waits for weights either."""
-        batch = self._source.sample(step)
+        batch = self._source.sample(self._generation, step)
         return batch.ready and not batch.items
 
     def _next_batch(self, step: int) -> Batch | None:
         """Wait for the batch of ``step``; None if the learner is drained meanwhile."""
         began = time.monotonic()
         while not self._stop.is_set():
-            batch = self._source.sample(step)
+            batch = self._source.sample(self._generation, step)
             if batch.ready:
                 self._metrics["mixsd_learner_wait_seconds_total"] += time.monotonic() - began
                 self._waiting = ""
@@ -260,11 +273,18 @@ class Learner:
 
     def _save(self, step: int) -> None:
         """Start the checkpoint of ``step``, after the previous one is complete."""
-        self._commit(self._writer.wait())
+        self._commit(self._written())
         self._saving_since = time.monotonic()
-        self._writer.begin(self._engine, step)
+        self._writer.begin(self._engine, self._generation, step)
         stall = time.monotonic() - self._saving_since
         self._metrics["mixsd_learner_checkpoint_stall_seconds"] = stall
+
+    def _written(self) -> int | None:
+        """Wait for the checkpoint that is being written; its step, or None."""
+        self._waiting = "the checkpoint to be written"
+        step = self._writer.wait()
+        self._waiting = ""
+        return step
 
     def _commit(self, step: int | None) -> None:
         """Commit ``step``, whose checkpoint is complete; None does nothing."""
@@ -272,6 +292,7 @@ class Learner:
             return
         self._metrics["mixsd_learner_checkpoint_seconds"] = time.monotonic() - self._saving_since
         if self._rank == 0:
-            self._source.commit(step)
+            self._source.commit(self._generation, step)
+            self._writer.retire(self._settings.keep_states, self._settings.keep_exports)
         self._done += 1
         self._committed = step

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from actors.replay.limiter import (
@@ -45,16 +45,22 @@ class ReplayQueue:
     Args:
         ledger: the run's ledger, owned from now on.
         config: the run's configuration; :meth:`configure` changes its replay section.
+        clock: seconds, monotonic: the time of day may jump, and leases with it.
     """
 
-    def __init__(self, ledger: Ledger, config: RunConfig) -> None:
+    def __init__(
+        self, ledger: Ledger, config: RunConfig, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ledger = ledger
+        self._clock = clock
         self._config = config
         self._epochs = config.exposures_per_rollout
         self._batch_size = config.learner.batch_size
         self._blocked = BlockedTime()
         self._ended = False
         self._lock = threading.Lock()
+        # Deadlines in the ledger are of another clock if the machine was started anew.
+        ledger.renew_leases(clock() + config.replay.lease_s)
 
     @property
     def settings(self) -> ReplaySettings:
@@ -99,7 +105,7 @@ class ReplayQueue:
         ``version``: of the weights that will draw them, where rollouts grow too old.
         """
         with self._lock:
-            now, duration = time.time(), self._config.replay.lease_s
+            now, duration = self._clock(), self._config.replay.lease_s
             self._ledger.heartbeat(owner, holding, now=now, duration=duration)
             counts = self._ledger.counts()
             if self._is_over(counts):
@@ -144,7 +150,14 @@ class ReplayQueue:
 
     # -- learner ------------------------------------------------------------
 
-    def sample(self, step: int) -> tuple[bool, list[tuple[int, bytes]], int | None]:
+    def register(self, token: str) -> int:
+        """Admit a learner, and none before it from now on; gives its generation."""
+        with self._lock:
+            return self._ledger.register(token)
+
+    def sample(
+        self, generation: int, step: int
+    ) -> tuple[bool, list[tuple[int, bytes]], int | None]:
         """The batch of ``step``: (ready, [(epoch, payload)], exposures of the run or None)."""
         with self._lock:
             counts = self._ledger.counts()
@@ -156,7 +169,9 @@ class ReplayQueue:
                     return True, [], counts.trained
                 wait = may_sample(self._config.replay, self._level(counts), self._batch_size)
             if wait is None:
-                exposures = self._ledger.sample(step, self._batch_size, oldest=self._oldest(step))
+                exposures = self._ledger.sample(
+                    generation, step, self._batch_size, oldest=self._oldest(step)
+                )
                 if exposures is None:
                     wait = Wait("batch", "the rollouts that are ready grew too old")
             self._note("sample", wait)
@@ -173,15 +188,20 @@ class ReplayQueue:
         with self._lock:
             return self._ledger.counts().last_step
 
-    def commit(self, step: int) -> None:
+    def prepare(self, generation: int, step: int) -> None:
+        """Put ``step`` on disk, before the checkpoint that contains it gets its name."""
+        with self._lock:
+            self._ledger.prepare(generation, step)
+
+    def commit(self, generation: int, step: int) -> None:
         """The checkpoint that contains ``step`` is safe."""
         with self._lock:
-            self._ledger.commit(step)
+            self._ledger.commit(generation, step)
 
-    def restore(self, step: int) -> None:
+    def restore(self, generation: int, step: int) -> None:
         """The learner continues after ``step``."""
         with self._lock:
-            self._ledger.restore(step)
+            self._ledger.restore(generation, step)
 
     # -- observability ------------------------------------------------------
 
@@ -189,7 +209,7 @@ class ReplayQueue:
         """Counts, settings in force, and who waits for what."""
         with self._lock:
             counts = self._ledger.counts()
-            now = time.time()
+            now = self._clock()
             waits = list(self._blocked.current())
             blocked = self._blocked_seconds(now)
         most = counts.work - counts.lost
@@ -216,7 +236,8 @@ class ReplayQueue:
                 side: f"{wait.detail}, for {now - since:.0f} s" for side, wait, since in waits
             },
             blocked={
-                side: BlockedSide(reason=wait.reason, since=since) for side, wait, since in waits
+                side: BlockedSide(reason=wait.reason, since=time.time() - (now - since))
+                for side, wait, since in waits
             },
             blocked_seconds=blocked,
             settings=self.settings.model_dump(),
@@ -226,7 +247,7 @@ class ReplayQueue:
         """Current metrics."""
         with self._lock:
             counts = self._ledger.counts()
-            blocked = self._blocked_seconds(time.time())
+            blocked = self._blocked_seconds(self._clock())
         return {
             "mixsd_replay_rollouts": counts.accepted,
             "mixsd_replay_waiting": counts.waiting,
@@ -283,7 +304,7 @@ class ReplayQueue:
         )
 
     def _note(self, side: Side, wait: Wait | None) -> None:
-        self._blocked.note(side, wait, time.time())
+        self._blocked.note(side, wait, self._clock())
 
     def _blocked_seconds(self, now: float) -> dict[str, float]:
         return {

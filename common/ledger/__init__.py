@@ -3,10 +3,12 @@
 An *exposure* is one training example: one rollout of a fact, trained in one epoch.
 
 ``view`` reads and ``transitions`` changes the ledger; ``leases`` assigns work to owners,
-``order`` defines the sequence of exposures, and ``schema`` has the tables and opens files.
-None of them uses clocks (callers pass ``now``), processes or models.
+``learners`` admits one learner at a time, ``order`` defines the sequence of exposures, and
+``schema`` has the tables and opens files. None of them uses clocks (callers pass ``now``),
+processes or models.
 """
 
+from common.ledger.learners import StaleLearner
 from common.ledger.schema import LedgerError, LedgerUnavailable
 from common.ledger.transitions import Accepted, Ledger
 from common.ledger.view import Counts, Exposure, LedgerView, open_view
@@ -19,5 +21,6 @@ __all__ = [
     "LedgerError",
     "LedgerUnavailable",
     "LedgerView",
+    "StaleLearner",
     "open_view",
 ]

@@ -2,10 +2,10 @@
 
 Durability. The file is in WAL mode with synchronous=NORMAL: a transaction is acknowledged once
 the operating system has it, without an fsync, so killing processes loses nothing. A power cut
-can lose the newest transactions, but never consistency. Only :meth:`Ledger.commit` waits for
-the disk, once per checkpoint. If a power cut puts the ledger behind the learner's newest
-checkpoint, :attr:`Counts.last_step` shows it, and the learner resumes from an older one. FULL
-would cost 1.3 ms per transaction (measured) to save work that can be drawn again.
+can lose the newest transactions, but never consistency. Two calls wait for the disk:
+:meth:`Ledger.register`, and :meth:`Ledger.prepare` before a checkpoint gets its name, so that a
+power cut cannot put the ledger behind the checkpoints. FULL would cost 1.3 ms per transaction
+(measured) to save work that can be drawn again.
 
 WAL checkpoints are explicit (:func:`checkpoint`) and empty the WAL. Except during one, or after
 one that a reader interrupted, the main file has no frame of the WAL. So a WAL that is lost or
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from common.errors import UserError
 
-VERSION = 3
+VERSION = 4
 _WAL_LIMIT_BYTES = 32 * 2**20
 
 # Totals are kept by triggers, inside the transaction that changes them, so that
@@ -83,6 +83,12 @@ CREATE TABLE steps (
     exposures INTEGER NOT NULL,
     firsts INTEGER NOT NULL,               -- of these, in epoch 0
     first_bytes INTEGER NOT NULL           -- payload bytes of those
+);
+
+CREATE TABLE learners (
+    generation INTEGER PRIMARY KEY,        -- only the newest may move the steps
+    token TEXT NOT NULL UNIQUE,            -- of its own choice, so that it may register twice
+    restored INTEGER                       -- the step from which it continues, once it has asked
 );
 
 CREATE TRIGGER work_added AFTER INSERT ON work BEGIN
@@ -209,7 +215,12 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise UserError(f"{path}: cannot be opened ({error})") from error
     except sqlite3.DatabaseError as error:
-        raise UserError(
-            f"{path}: the ledger is damaged ({error}); restore the file from a copy, or start "
-            "the run under another name"
-        ) from error
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, problem: str) -> UserError:
+    """The error for a file that cannot be trusted."""
+    return UserError(
+        f"{path}: the ledger is damaged ({problem}); put its newest copy in its place and resume "
+        "with --accept-older-ledger, or start the run under another name"
+    )

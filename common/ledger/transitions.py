@@ -6,8 +6,9 @@ Work item    one (fact, draw): pending -> leased -> accepted, exhausted or
 Rollout      the payload accepted for a work item; one each, whatever arrives.
 Exposure     one (work item, epoch); a step is an interval of their sequence.
 
-An exposure is *trained* once its step is committed. The learner commits a step
-after the checkpoint that contains it is safe on disk.
+A learner registers, restores the step of the checkpoint that it resumes from, and
+samples the steps after it, one by one. It prepares a step before the checkpoint that
+contains it gets its name, and commits it after; then its exposures are *trained*.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.ledger import schema
+from common.ledger.learners import Learners
 from common.ledger.leases import Leases
 from common.ledger.order import FirstEpoch, Place
 from common.ledger.schema import LedgerError, LedgerUnavailable
@@ -58,6 +60,11 @@ class Ledger(LedgerView):
         self._path = path
         self._epochs = epochs
         self._leases = Leases(self._db)
+        self._learners = Learners(self._db)
+        counts, recount = self.counts(), self.recount()
+        if counts != recount or counts.committed_step > counts.last_step:
+            self.close()
+            raise schema.damaged(path, f"its totals are {counts}, its tables have {recount}")
 
     # -- work -------------------------------------------------------------
 
@@ -100,6 +107,11 @@ class Ledger(LedgerView):
             self._leases.expire(now)
             self._leases.keep_only(owner, holding)
 
+    def renew_leases(self, deadline: float) -> None:
+        """Move the deadline of all leases, whoever holds them."""
+        with self._transaction():
+            self._leases.renew_all(deadline)
+
     def release(self, owner: str, *, died: bool = False, max_deaths: int = 3) -> int:
         """Return all items of ``owner`` at once; gives their number.
 
@@ -134,14 +146,25 @@ class Ledger(LedgerView):
 
     # -- exposures --------------------------------------------------------
 
-    def sample(self, step: int, count: int, *, oldest: int | None = None) -> list[Exposure] | None:
+    def register(self, token: str) -> int:
+        """Register a learner, durably; gives its generation, which its other calls name.
+
+        From now on all earlier generations are refused. A repeated call changes nothing.
+        """
+        with self._transaction(durable=True):
+            return self._learners.register(token)
+
+    def sample(
+        self, generation: int, step: int, count: int, *, oldest: int | None = None
+    ) -> list[Exposure] | None:
         """Bind exposures to ``step``; repeated calls return the same list.
 
         Later epochs start once all work is settled. The last step of a run may
         have fewer.
 
         Args:
-            step: optimizer step, from 1.
+            generation: of the learner.
+            step: optimizer step: the one after the last, or one that is not committed.
             count: exposures per step.
             oldest: rollouts of an older policy version that have no exposure yet
                 are dropped, and their work is pending again.
@@ -149,18 +172,19 @@ class Ledger(LedgerView):
         Returns:
             None while there is no full batch yet; an empty list if every
             exposure belongs to an earlier step.
+
+        Raises:
+            LedgerError: any other step, or not the newest learner.
         """
         with self._transaction():
+            self._learners.check(generation)
             counts = self.counts()
             if step <= counts.committed_step:
                 raise LedgerError(f"step {step} is committed; it cannot be sampled again")
-            bound = self.of_step(step)
-            if bound:
-                return bound
-            if counts.last_step >= step:
-                raise LedgerError(
-                    f"step {step} was skipped; the last sampled step is {counts.last_step}"
-                )
+            if step <= counts.last_step:
+                return self.of_step(step)
+            if step > counts.last_step + 1:
+                raise LedgerError(f"step {step} cannot come after step {counts.last_step}")
             if not counts.settled and counts.waiting < count:
                 return None
             chosen = self._choose_exposures(step, count, oldest)
@@ -177,9 +201,25 @@ class Ledger(LedgerView):
             )
         return exposures
 
-    def commit(self, step: int) -> None:
-        """Make every exposure up to ``step`` final and durable; earlier steps change nothing."""
+    def prepare(self, generation: int, step: int) -> None:
+        """Put every step up to ``step`` on disk: a checkpoint that contains them gets its name.
+
+        Raises:
+            LedgerError: the ledger has no such step, or not the newest learner.
+        """
         with self._transaction(durable=True):
+            self._check_bound(generation, step)
+            # Only a transaction that writes waits for the disk.
+            self._db.execute("UPDATE totals SET committed_step = committed_step")
+
+    def commit(self, generation: int, step: int) -> None:
+        """Make every exposure up to ``step`` final; earlier steps change nothing.
+
+        Raises:
+            LedgerError: the ledger has no such step, or not the newest learner.
+        """
+        with self._transaction():
+            self._check_bound(generation, step)
             self._db.execute(
                 "UPDATE totals SET committed_step = :step, trained = trained + (SELECT"
                 " coalesce(sum(exposures), 0) FROM steps"
@@ -188,19 +228,21 @@ class Ledger(LedgerView):
                 {"step": step},
             )
 
-    def restore(self, step: int) -> None:
+    def restore(self, generation: int, step: int) -> None:
         """Unbind the exposures of all steps after ``step``, from which the learner continues.
 
+        A repeated call changes nothing, however late.
+
         Raises:
-            LedgerError: ``step`` is unknown because the storage lost the newest
-                transactions; resume from an older checkpoint.
+            LedgerError: the ledger has no such step, or not the newest learner.
         """
         with self._transaction():
             last = self.counts().last_step
             if step > last:
                 raise LedgerError(f"the ledger has steps up to {last}, not step {step}")
-            self._db.execute("DELETE FROM steps WHERE step > ?", (step,))
-            self._db.execute("UPDATE totals SET trained = sampled, committed_step = ?", (step,))
+            if self._learners.is_first_restore(generation, step):
+                self._db.execute("DELETE FROM steps WHERE step > ?", (step,))
+                self._db.execute("UPDATE totals SET trained = sampled, committed_step = ?", (step,))
 
     # -- private ----------------------------------------------------------
 
@@ -218,6 +260,12 @@ class Ledger(LedgerView):
             if durable:
                 self._db.execute("PRAGMA synchronous=NORMAL")
         schema.checkpoint(self._path, self._db)
+
+    def _check_bound(self, generation: int, step: int) -> None:
+        self._learners.check(generation)
+        last = self.counts().last_step
+        if step > last:
+            raise LedgerError(f"the ledger has steps up to {last}, not step {step}")
 
     def _insert(self, rollout: Accepted) -> bool:
         work_id = self._settle(rollout.fact_id, rollout.draw, "accepted", None, rollout.attempts)

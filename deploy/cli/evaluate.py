@@ -127,18 +127,18 @@ def _run_of(checkpoint: str) -> Path | None:
 
 
 def _evaluated_model(checkpoint: str) -> EvaluatedModel:
-    import re
-
     from actors.evaluation.results import EvaluatedModel
     from common import models
-    from common.rundir import read_json
     from common.weights import folder_hash, weights_hash
+    from learner.checkpoint import CheckpointDamaged, read_manifest
 
     folder = models.resolve(checkpoint, say=click.echo)
-    manifest = read_json(folder / "manifest.json")
-    match = re.fullmatch(r"step_(\d+)", folder.name) if manifest is not None else None
-    weights = folder_hash(folder) if manifest is None else weights_hash(manifest["files"])
-    return EvaluatedModel(int(match[1]) if match else 0, folder, weights)
+    try:
+        manifest = read_manifest(folder)
+    except CheckpointDamaged:
+        # Not a checkpoint of a run, or under another name.
+        return EvaluatedModel(0, folder, folder_hash(folder))
+    return EvaluatedModel(manifest.step, folder, weights_hash(manifest.files))
 
 
 def _results(checkpoint: str, out: Path | None) -> Results:

@@ -11,6 +11,7 @@ from actors.evaluation.selection import Selection
 from common.config.run_config import RunConfig
 from common.rundir import RunDir
 from deploy.report.summary import chosen, evaluations
+from learner.checkpoint import existing
 
 
 class EarlyStop:
@@ -38,7 +39,6 @@ class EarlyStop:
     def _measured(self) -> list[StepResults]:
         """Results of the steps before the first checkpoint whose recall was not measured yet."""
         results = [one for one in evaluations(self._run) if "recall" in one.scores]
-        manifests = self._run.checkpoints.glob("step_*/manifest.json")
-        complete = {int(path.parent.name.removeprefix("step_")) for path in manifests}
+        complete = {checkpoint.step for checkpoint in existing(self._run.checkpoints)}
         open_steps = complete - {one.step for one in results}
         return [one for one in results if not open_steps or one.step < min(open_steps)]

@@ -31,10 +31,14 @@ class RemoteQueue(Protocol):
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool: ...
     def release(self, owner: str, died: bool = False) -> int: ...
 
-    def sample(self, step: int) -> tuple[bool, list[tuple[int, bytes]], int | None]: ...
+    def register(self, token: str) -> int: ...
+    def sample(
+        self, generation: int, step: int
+    ) -> tuple[bool, list[tuple[int, bytes]], int | None]: ...
     def last_step(self) -> int: ...
-    def commit(self, step: int) -> None: ...
-    def restore(self, step: int) -> None: ...
+    def prepare(self, generation: int, step: int) -> None: ...
+    def commit(self, generation: int, step: int) -> None: ...
+    def restore(self, generation: int, step: int) -> None: ...
 
     def configure(self, settings: ReplaySettings) -> None: ...
     def end(self) -> None: ...
@@ -64,19 +68,25 @@ class QueueClient:
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
         return self._call(RemoteQueue.exhaust, fact_id, draw, reason, attempts)
 
-    def sample(self, step: int) -> Batch:
+    def register(self, token: str) -> int:
+        return self._call(RemoteQueue.register, token)
+
+    def sample(self, generation: int, step: int) -> Batch:
         from learner.interfaces import Batch
 
-        return Batch(*self._call(RemoteQueue.sample, step))
+        return Batch(*self._call(RemoteQueue.sample, generation, step))
 
     def last_step(self) -> int:
         return self._call(RemoteQueue.last_step)
 
-    def commit(self, step: int) -> None:
-        self._call(RemoteQueue.commit, step)
+    def prepare(self, generation: int, step: int) -> None:
+        self._call(RemoteQueue.prepare, generation, step)
 
-    def restore(self, step: int) -> None:
-        self._call(RemoteQueue.restore, step)
+    def commit(self, generation: int, step: int) -> None:
+        self._call(RemoteQueue.commit, generation, step)
+
+    def restore(self, generation: int, step: int) -> None:
+        self._call(RemoteQueue.restore, generation, step)
 
     def _call(
         self,

@@ -70,17 +70,25 @@ class ReplayRole(Role, RemoteQueue):
     def release(self, owner: str, died: bool = False) -> int:
         return self._queue.release(owner, died)
 
-    def sample(self, step: int) -> tuple[bool, list[tuple[int, bytes]], int | None]:
-        return self._queue.sample(step)
+    def register(self, token: str) -> int:
+        return self._queue.register(token)
+
+    def sample(
+        self, generation: int, step: int
+    ) -> tuple[bool, list[tuple[int, bytes]], int | None]:
+        return self._queue.sample(generation, step)
 
     def last_step(self) -> int:
         return self._queue.last_step()
 
-    def commit(self, step: int) -> None:
-        self._queue.commit(step)
+    def prepare(self, generation: int, step: int) -> None:
+        self._queue.prepare(generation, step)
 
-    def restore(self, step: int) -> None:
-        self._queue.restore(step)
+    def commit(self, generation: int, step: int) -> None:
+        self._queue.commit(generation, step)
+
+    def restore(self, generation: int, step: int) -> None:
+        self._queue.restore(generation, step)
 
     def configure(self, settings: ReplaySettings) -> None:
         self._queue.configure(settings)

@@ -73,16 +73,19 @@ def time_ledger(folder: Path, size: int) -> dict[str, float]:
         arrived += len(work)
     insert_s = (time.perf_counter() - began) / size
 
+    learner = ledger.register("learner")
+    ledger.restore(learner, 0)
     step, sample_s = 0, []
     for steps in (size // BATCH, min(size // BATCH, MOST_STEPS)):
         began = time.perf_counter()
         for _ in range(steps):
             step += 1
-            batch = ledger.sample(step, BATCH)
+            batch = ledger.sample(learner, step, BATCH)
             assert batch is not None
             assert len(batch) == BATCH
         sample_s.append((time.perf_counter() - began) / (steps * BATCH))
-    ledger.commit(step)
+    ledger.prepare(learner, step)
+    ledger.commit(learner, step)
     assert ledger.counts() == ledger.recount()
     ledger.close()
     size_bytes = path.stat().st_size
@@ -111,8 +114,10 @@ class Caller:
 
     def sample_all(self) -> tuple[float, float]:
         """Sample to the end; when it began and ended."""
+        learner = self._queue.register("learner")
+        self._queue.restore(learner, 0)
         began, step = time.time(), 1
-        while self._queue.sample(step).items:
+        while self._queue.sample(learner, step).items:
             step += 1
         return began, time.time()
 

@@ -22,6 +22,7 @@ from torch import distributed
 from common.config.sections import LearnerSettings
 from common.methods import NLL, ContextDistill
 from common.records import Rollout
+from learner.checkpoint_folder import CheckpointFolder
 from learner.checkpoint_writer import CheckpointWriter
 from learner.engine import TrainingEngine
 from learner.packing import Row, rows_of_rank
@@ -76,8 +77,9 @@ def main() -> None:
             save_file(weights, out / f"{case['name']}.safetensors")
             (out / f"{case['name']}.json").write_text(json.dumps(results))
         if "save" in case:
-            writer = CheckpointWriter(Path(case["save"]), model, keep_states=9, keep_exports=None)
-            writer.begin(engine, case["steps"])
+            folder = CheckpointFolder(Path(case["save"]))
+            writer = CheckpointWriter(folder, model, lambda generation, step: None)
+            writer.begin(engine, 1, case["steps"])
             writer.wait()
     # Ends Gloo's threads while Python still runs. A thread that drops its last tensor after that
     # point asks for the interpreter's lock and aborts the process instead (torch 2.13).

@@ -27,10 +27,11 @@ class Source:
 
     def __init__(self, queue: ReplayQueue) -> None:
         self._queue = queue
-        self.commit, self.restore, self.last_step = queue.commit, queue.restore, queue.last_step
+        self.register, self.restore, self.last_step = queue.register, queue.restore, queue.last_step
+        self.prepare, self.commit = queue.prepare, queue.commit
 
-    def sample(self, step: int) -> Batch:
-        return Batch(*self._queue.sample(step))
+    def sample(self, generation: int, step: int) -> Batch:
+        return Batch(*self._queue.sample(generation, step))
 
 
 @pytest.fixture

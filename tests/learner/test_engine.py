@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from common.config.sections import LearnerSettings
 from common.methods import NLL
 from learner.checkpoint import existing
+from learner.checkpoint_folder import CheckpointFolder
 from learner.checkpoint_writer import CheckpointWriter
 from learner.engine import TrainingEngine
 from learner.packing import pack
@@ -98,8 +99,10 @@ def test_masters_keep_what_bfloat16_weights_round_away(tiny_llama):
 def test_a_resumed_engine_continues_exactly(tiny_llama, tmp_path, dtype):
     engine = engine_of(tiny_llama, dtype=dtype, average=0.9)
     step(engine)
-    writer = CheckpointWriter(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
-    writer.begin(engine, 1)
+    writer = CheckpointWriter(
+        CheckpointFolder(tmp_path / "runs"), tiny_llama, lambda generation, step: None
+    )
+    writer.begin(engine, 1, 1)
     writer.wait()
     expected = step(engine)
     resumed = engine_of(tiny_llama, dtype=dtype, average=0.9)
@@ -112,8 +115,10 @@ def test_a_resumed_engine_continues_exactly(tiny_llama, tmp_path, dtype):
 def test_the_exported_folder_loads_and_computes_like_the_trained_model(tiny_llama, tmp_path):
     engine = engine_of(tiny_llama)
     step(engine)
-    writer = CheckpointWriter(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
-    writer.begin(engine, 1)
+    writer = CheckpointWriter(
+        CheckpointFolder(tmp_path / "runs"), tiny_llama, lambda generation, step: None
+    )
+    writer.begin(engine, 1, 1)
     writer.wait()
     (found,) = existing(tmp_path / "runs")
     model = AutoModelForCausalLM.from_pretrained(found.folder, dtype=torch.float32)
@@ -156,8 +161,10 @@ def test_only_adapters_are_trained_and_exported_both_merged_and_alone(tiny_llama
         step(engine)
     for name, weight in frozen.items():
         torch.testing.assert_close(weights(engine)[name], weight, rtol=0, atol=0)
-    writer = CheckpointWriter(tmp_path / "runs", tiny_llama, keep_states=1, keep_exports=None)
-    writer.begin(engine, 2)
+    writer = CheckpointWriter(
+        CheckpointFolder(tmp_path / "runs"), tiny_llama, lambda generation, step: None
+    )
+    writer.begin(engine, 1, 2)
     writer.wait()
     folder = tmp_path / "runs/step_2"
     ids = torch.tensor([[1, 2, 3, 4]])

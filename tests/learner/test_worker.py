@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 
 import pytest
 import torch
 
+from common import durable
 from common.config.sections import LearnerSettings
+from common.errors import UserError
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir
 from learner.checkpoint import existing
@@ -23,18 +26,35 @@ class Queue:
     def __init__(self, run: RunDir, steps: int) -> None:
         self._run, self._steps = run, steps
         self.committed: list[int] = []
+        self.prepared: list[int] = []
         self.restored: list[int] = []
+        self.tokens: list[str] = []
 
-    def sample(self, step: int) -> Batch:
+    def register(self, token: str) -> int:
+        self.tokens.append(token)
+        return len(self.tokens)
+
+    def sample(self, generation: int, step: int) -> Batch:
+        assert generation == len(self.tokens)
         if step > self._steps:
             return Batch(True, [], None)
         return Batch(True, [(0, payload(f"f{step}-{n}")) for n in range(2)], 2 * self._steps)
 
-    def commit(self, step: int) -> None:
-        assert step in {found.step for found in existing(self._run.checkpoints)}
+    def prepare(self, generation: int, step: int) -> None:
+        assert generation == len(self.tokens)
+        assert step not in {found.step for found in existing(self._run.checkpoints)}
+        self.prepared.append(step)
+
+    def commit(self, generation: int, step: int) -> None:
+        assert generation == len(self.tokens)
+        found = {found.step: found for found in existing(self._run.checkpoints)}
+        assert step in found
+        # The one before may go only when this one is safe.
+        assert not self.committed or found[self.committed[-1]].resumable
         self.committed.append(step)
 
-    def restore(self, step: int) -> None:
+    def restore(self, generation: int, step: int) -> None:
+        assert generation == len(self.tokens)
         self.restored.append(step)
 
     def last_step(self) -> int:
@@ -63,6 +83,9 @@ class Engine:
     def barrier(self) -> None:
         pass
 
+    def agree(self, values):
+        return values
+
 
 def payload(fact_id: str) -> bytes:
     return pack_rollout(Rollout(fact_id, 0, 0, [1, 2], [3, 4], [], [], [], [], None, 0, "", True))
@@ -83,7 +106,7 @@ def learner(
 def test_steps_are_committed_after_their_checkpoint_is_complete(tmp_path):
     worker, queue, _, run, _ = learner(tmp_path, [1.0] * 5)
     assert worker.run() == 5
-    assert queue.committed == [2, 4, 5]
+    assert queue.committed == queue.prepared == [2, 4, 5]
     lines = [json.loads(line) for line in run.steps.read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert lines[0]["exposures"] == [["f1-0", 0, 0], ["f1-1", 0, 0]]
@@ -119,13 +142,53 @@ def test_too_many_skipped_steps_in_a_row_end_the_run_and_a_good_one_resets_the_c
         worker.run()
 
 
-def test_a_failed_background_write_stops_the_loop_before_any_commit(tmp_path):
-    worker, queue, _, run, _ = learner(tmp_path, [1.0] * 4)
-    (run.checkpoints / "step_2").mkdir()
-    (run.checkpoints / "step_2/in the way").touch()
-    with pytest.raises(OSError, match="not empty"):
+def test_a_failed_background_write_stops_the_loop_before_any_commit(tmp_path, monkeypatch):
+    worker, queue, *_ = learner(tmp_path, [1.0] * 4)
+    rename = durable.rename
+
+    def broken(source, target):
+        if target.name == "step_2":
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(durable, "rename", broken)
+    with pytest.raises(OSError, match="Input/output error"):
         worker.run()
     assert queue.committed == []
+
+
+def test_the_only_state_goes_after_the_next_one_is_committed(tmp_path):
+    """One state is kept; the fake queue above checks it in every commit."""
+    worker, queue, _, run, _ = learner(tmp_path, [1.0] * 6, keep_states=1)
+    assert worker.run() == 6
+    assert queue.committed == [2, 4, 6]
+    assert [(c.step, c.resumable) for c in existing(run.checkpoints)] == [
+        *((6, True), (4, False), (2, False))
+    ]
+
+
+def test_a_learner_behind_whose_checkpoints_the_ledger_is_changes_nothing(tmp_path):
+    learner(tmp_path, [1.0] * 4)[0].run()
+    worker, queue, _, run, _ = learner(tmp_path, [1.0] * 3)
+    before = sorted(run.root.rglob("*"))
+    with pytest.raises(UserError, match=r"ends at step 3, before step_4; .*accept-older-ledger"):
+        worker.run()
+    assert (queue.restored, sorted(run.root.rglob("*"))) == ([], before)
+
+
+def test_a_damaged_checkpoint_is_set_aside_said_and_trained_again(tmp_path):
+    learner(tmp_path, [1.0] * 4)[0].run()
+    run = RunDir(tmp_path / "run")
+    (run.checkpoints / "step_4/manifest.json").write_text("{}")
+    worker, queue, engine, _, lines = learner(tmp_path, [1.0] * 4)
+    assert worker.run() == 4
+    assert (queue.restored, engine.loaded) == ([2], ["step_2"])
+    assert lines == [
+        "checkpoint step_4 is set aside as checkpoints/.superseded/step_4: "
+        "manifest.json is not one",
+        "learner resumes from step 2",
+    ]
+    assert [c.step for c in existing(run.checkpoints)] == [4, 2]
 
 
 class Publisher:
@@ -135,9 +198,9 @@ class Publisher:
         self.calls: list[str] = []
         sample = queue.sample
 
-        def noted(step: int) -> Batch:
+        def noted(generation: int, step: int) -> Batch:
             self.calls.append(f"batch {step}")
-            return sample(step)
+            return sample(generation, step)
 
         queue.sample = noted
 

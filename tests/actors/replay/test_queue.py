@@ -8,6 +8,9 @@ from common.errors import UserError
 from common.ledger import Ledger
 from common.records import Rollout, WireError, pack_rollout
 
+# The generation of a queue's first learner.
+LEARNER = 1
+
 
 def make(path, facts=8, *, epochs=2, batch=4, train=True, **replay):
     config = parse(
@@ -26,6 +29,7 @@ def make(path, facts=8, *, epochs=2, batch=4, train=True, **replay):
     )
     queue = ReplayQueue(ledger, config)
     queue.add_work((str(fact), 0) for fact in range(facts))
+    queue.restore(queue.register("learner"), 0)
     return queue
 
 
@@ -50,7 +54,7 @@ def test_work_goes_out_comes_back_and_is_over(tmp_path):
     queue.exhaust("7", 0, "wrong", 3)
     assert queue.lease("x", 5, []) == queue.lease("y", 0, [])
     assert queue.lease("x", 5, []).over
-    steps = [queue.sample(step) for step in (1, 2, 3, 4, 5)]
+    steps = [queue.sample(LEARNER, step) for step in (1, 2, 3, 4, 5)]
     assert [len(items) for _, items, _ in steps] == [4, 4, 4, 2, 0]
     assert steps[0][2] == 14
 
@@ -80,7 +84,7 @@ def test_a_bad_payload_among_good_ones_accepts_none(tmp_path):
 
 def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
     queue = make(tmp_path, samples_per_insert=1)
-    assert not queue.sample(1)[0]
+    assert not queue.sample(LEARNER, 1)[0]
     work = queue.lease("x", 9, []).work
     assert len(work) == 4
     assert queue.lease("y", 9, []).work == []
@@ -94,7 +98,7 @@ def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
     assert set(seconds) == {"sample,batch", "insert,ratio"}
     assert all(value > 0 for value in seconds.values())
     insert(queue, work)
-    queue.sample(1)
+    queue.sample(LEARNER, 1)
     assert len(queue.lease("y", 9, []).work) == 4
     assert queue.status().waiting == {}
 
@@ -110,12 +114,12 @@ def test_an_actor_that_is_full_does_not_count_as_waiting(tmp_path):
 def test_values_change_on_a_live_queue(tmp_path):
     queue = make(tmp_path, min_size=6)
     insert(queue, queue.lease("x", 5, []).work)
-    assert not queue.sample(1)[0]
+    assert not queue.sample(LEARNER, 1)[0]
     configure(queue, min_size=5)
-    assert queue.sample(1)[0]
+    assert queue.sample(LEARNER, 1)[0]
     # A step that was given out is the same under any limits.
     configure(queue, min_size=8)
-    assert queue.sample(1)[0]
+    assert queue.sample(LEARNER, 1)[0]
 
 
 def configure(queue, **changes):
@@ -132,21 +136,19 @@ def test_what_is_fixed_from_the_beginning_cannot_change(tmp_path):
 
 
 def test_rollouts_over_the_lag_are_drawn_again_and_actors_stay_for_it(tmp_path):
-    queue = make(tmp_path, 8, epochs=1, max_lag=1)
-    insert(queue, queue.lease("x", 8, []).work, version=0)
-    assert not queue.lease("x", 8, []).over
-    assert [queue.sample(step)[0] for step in (1, 2)] == [True, True]
-    queue.restore(1)
-    queue.commit(1)
+    queue = make(tmp_path, 12, epochs=1, max_lag=1)
+    insert(queue, queue.lease("x", 12, []).work, version=0)
+    assert not queue.lease("x", 12, []).over
+    assert [queue.sample(LEARNER, step)[0] for step in (1, 2)] == [True, True]
     # Step 3 is taken by weights of two steps: version 0 is one too many behind.
-    assert not queue.sample(3)[0]
-    again = queue.lease("x", 8, []).work
-    assert [work.fact_id for work in again] == ["4", "5", "6", "7"]
+    assert not queue.sample(LEARNER, 3)[0]
+    again = queue.lease("x", 12, []).work
+    assert [work.fact_id for work in again] == ["8", "9", "10", "11"]
     insert(queue, again, version=2)
-    assert len(queue.sample(3)[1]) == 4
-    assert not queue.lease("x", 8, []).over
-    queue.commit(3)
-    assert queue.lease("x", 8, []).over
+    assert len(queue.sample(LEARNER, 3)[1]) == 4
+    assert not queue.lease("x", 12, []).over
+    queue.commit(LEARNER, 3)
+    assert queue.lease("x", 12, []).over
     assert queue.status().stale == 4
 
 
@@ -198,13 +200,13 @@ def test_whatever_the_limits_the_run_comes_to_its_end(
             items = [(payload(work.fact_id, step, 30_000), 1) for work in held[owner][:1]]
             assert queue.insert_many(items) == [True]
             del held[owner][:1]
-        ready, items, _ = queue.sample(step + 1)
+        ready, items, _ = queue.sample(LEARNER, step + 1)
         if ready and not items:
             over = True
             break
         if ready:
             step += 1
-            queue.commit(step)
+            queue.commit(LEARNER, step)
     assert over
     assert queue.status().exposures_trained == facts * epochs
 
@@ -213,15 +215,15 @@ def test_an_ended_queue_repeats_the_step_that_was_begun_and_begins_no_other(tmp_
     queue = make(tmp_path, facts=8)
     works = queue.lease("x", 6, []).work
     insert(queue, works[:5])
-    begun = queue.sample(1)
+    begun = queue.sample(LEARNER, 1)
     queue.end()
     assert queue.lease("x", 5, [work.id for work in works[5:]]).over
     # A rank that requests a batch after its peer gets the same batch.
-    assert queue.sample(1) == begun
-    assert queue.sample(2) == (True, [], 0)
-    queue.commit(1)
+    assert queue.sample(LEARNER, 1) == begun
+    assert queue.sample(LEARNER, 2) == (True, [], 0)
+    queue.commit(LEARNER, 1)
     assert insert(queue, works[5:]) == [True]
-    assert queue.sample(2) == (True, [], 4)
+    assert queue.sample(LEARNER, 2) == (True, [], 4)
     assert (queue.status().ended, queue.status().exposures_trained) == (True, 4)
 
 

@@ -25,6 +25,7 @@ def on_policy(path, facts=3, *, samples=2, epochs=2, batch=4, first_epoch="arriv
     )
     queue = ReplayQueue(ledger, config)
     queue.add_facts([str(fact) for fact in range(facts)])
+    queue.restore(queue.register("0"), 0)
     return queue, config
 
 
@@ -59,17 +60,17 @@ def test_the_student_draws_each_fact_anew_in_every_epoch_in_another_order(tmp_pa
 
 def test_strictly_on_policy_weights_draw_one_batch_and_wait_for_the_next_version(tmp_path):
     queue, _ = on_policy(tmp_path)
-    assert queue.sample(1) == (False, [], 12)
+    assert queue.sample(1, 1) == (False, [], 12)
     first = queue.lease("x", 9, [], 0).work
     assert len(first) == 4
     assert queue.lease("y", 9, [], 0).work == []
     assert queue.status().blocked["insert"].reason == "lag"
     draw(queue, first, 0)
-    assert queue.sample(1)[0]
+    assert queue.sample(1, 1)[0]
     # The batch is out: these weights are too old now, for every actor.
     assert queue.lease("y", 9, [], 0).work == []
     assert "too old for step 2" in queue.status().waiting["insert"]
-    assert not queue.sample(2)[0]
+    assert not queue.sample(1, 2)[0]
     assert len(queue.lease("y", 9, [], 1).work) == 4
 
 
@@ -106,7 +107,7 @@ def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allow
     every = data.draw(st.integers(1, max_lag + 1), "publish.every")
     assert config.exposures_per_rollout == 1
     held, version = {"x": [], "y": []}, {"x": None, "y": None}
-    step = published = committed = 0
+    learner, step, published, committed = 1, 0, 0, 0
     trained = {}
     chance = data.draw(st.randoms(use_true_random=False), "events")
     for turn in range(400):
@@ -127,12 +128,13 @@ def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allow
             queue.release("x", died=False)
         elif event == "k":
             step = published = committed
-            queue.restore(step)
+            learner = queue.register(str(learner))
+            queue.restore(learner, step)
             trained = {at: of for at, of in trained.items() if at <= step}
         else:
-            ready, items, _ = queue.sample(step + 1)
+            ready, items, _ = queue.sample(learner, step + 1)
             if ready and not items:
-                queue.commit(step)
+                queue.commit(learner, step)
                 break
             if ready:
                 step += 1
@@ -142,7 +144,7 @@ def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allow
                 if step % every == 0:
                     published = step
                 if chance.random() < 0.5:
-                    queue.commit(step)
+                    queue.commit(learner, step)
                     committed = step
     else:
         raise AssertionError(f"nothing moves: {queue.status()}")

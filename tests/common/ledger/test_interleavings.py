@@ -1,5 +1,6 @@
 """The ledger under random interleavings of everything that can happen to it."""
 
+import contextlib
 import shutil
 import tempfile
 from collections import Counter
@@ -9,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.ledger import Accepted, Ledger
+from common.ledger import Accepted, Ledger, LedgerError
 
 OWNERS = st.sampled_from(["x", "y", "z"])
 FACTS = st.integers(1, 7)  # also the work ids
@@ -36,6 +37,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.options = {"epochs": epochs, "seed": 1, "first_epoch": first_epoch}
         self.ledger = self.open()
         self.ledger.add_work((str(fact), 0) for fact in range(1, 8))
+        self.learner = self.ledger.register("0")
+        self.ledger.restore(self.learner, 0)
+        self.calls = []  # of every learner, to be repeated late
 
     def open(self):
         return Ledger(self.folder / f"{self.files}.db", **self.options)
@@ -108,7 +112,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.train(oldest)
 
     def train(self, oldest=None):
-        batch = self.ledger.sample(self.step + 1, self.batch, oldest=oldest)
+        batch = self.ledger.sample(self.learner, self.step + 1, self.batch, oldest=oldest)
         exposed = {fact for step in self.steps.values() for fact, _ in step}
         arrived = {int(payload) for payload in self.ledger.payloads()}
         for fact in set(self.accepted) - arrived:
@@ -127,20 +131,32 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def sample_again(self, data):
         step = data.draw(st.integers(self.committed + 1, self.step))
-        again = self.ledger.sample(step, self.batch + 1, oldest=9)
+        again = self.ledger.sample(self.learner, step, self.batch + 1, oldest=9)
         assert [(int(item.payload), item.epoch) for item in again] == self.steps[step]
 
     @rule()
     def commit(self):
-        self.ledger.commit(self.step)
+        self.ledger.prepare(self.learner, self.step)
+        self.ledger.commit(self.learner, self.step)
+        self.calls.append(("commit", self.learner, self.step))
         self.committed = self.step
 
     @rule(data=st.data())
     def restore(self, data):
         """From the last checkpoint, or from one before it if that is damaged."""
         self.step = self.committed = data.draw(st.integers(0, self.committed))
-        self.ledger.restore(self.step)
+        self.learner = self.ledger.register(str(self.learner))
+        self.ledger.restore(self.learner, self.step)
+        self.calls.append(("restore", self.learner, self.step))
         self.steps = {step: of for step, of in self.steps.items() if step <= self.step}
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def a_call_arrives_again(self, data):
+        """Whenever it comes and whoever sent it, the invariants below see no change."""
+        method, learner, step = data.draw(st.sampled_from(self.calls))
+        with contextlib.suppress(LedgerError):
+            getattr(self.ledger, method)(learner, step)
 
     @rule()
     def crash(self):

@@ -28,13 +28,15 @@ def history(tmp_path_factory):
         states.append(ledger.counts())
 
     then(ledger.add_work((str(fact), 0) for fact in range(30)))
+    learner = ledger.register("learner")
+    then(ledger.restore(learner, 0))
     for turn in range(10):
         held = ledger.lease("x", 3, now=turn, duration=10)
         then(held)
         then(ledger.insert_many([Accepted(w.fact_id, 0, bytes(900), 1) for w in held]))
-        then(ledger.sample(turn + 1, 2))
+        then(ledger.sample(learner, turn + 1, 2))
         if turn % 3 == 2:
-            then(ledger.commit(turn + 1))
+            then(ledger.commit(learner, turn + 1))
     main, wal = (folder / "ledger.db").read_bytes(), (folder / "ledger.db-wal").read_bytes()
     ledger.close()
     return main, wal, states
@@ -81,8 +83,23 @@ def test_a_lost_wal_leaves_the_state_of_the_last_opening(tmp_path, history):
 )
 def test_a_damaged_main_file_is_refused_with_a_remedy(tmp_path, history, start, junk):
     main, _, _ = history
-    with pytest.raises(UserError, match=r"ledger\.db: the ledger is damaged .*; restore the file"):
+    with pytest.raises(
+        UserError, match=r"ledger\.db: the ledger is damaged .*; put its newest copy"
+    ):
         reopen(tmp_path / "junk", main[:start] + junk + main[start + len(junk) :], None)
+
+
+def test_totals_that_differ_from_the_tables_are_refused(tmp_path):
+    """SQLite's own check cannot know: 3 of 10 facts would never be drawn."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path, **OPTIONS)
+    ledger.add_work((str(fact), 0) for fact in range(10))
+    ledger.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE totals SET work = 7")
+    connection.close()
+    with pytest.raises(UserError, match=r"damaged \(its totals .*work=7.*its tables .*work=10"):
+        Ledger(path, **OPTIONS)
 
 
 def test_a_main_file_cut_short_is_refused(tmp_path, history):
@@ -92,7 +109,7 @@ def test_a_main_file_cut_short_is_refused(tmp_path, history):
 
 def test_another_database_and_another_run_are_refused(tmp_path):
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE work (id)").connection.close()
-    with pytest.raises(UserError, match=r"other\.db: a ledger of format 0, not 3"):
+    with pytest.raises(UserError, match=r"other\.db: a ledger of format 0, not 4"):
         Ledger(tmp_path / "other.db", **OPTIONS)
     Ledger(tmp_path / "mine.db", **OPTIONS).close()
     with pytest.raises(

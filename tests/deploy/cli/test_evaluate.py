@@ -12,6 +12,7 @@ from actors.evaluation.results import EvaluatedModel, Results
 from actors.evaluation.scores import BenchmarkScore, Response, Scores, Unmeasured
 from common.weights import folder_hash, weights_hash
 from deploy.cli.main import main
+from learner.checkpoint import Manifest
 
 
 @pytest.fixture
@@ -23,8 +24,8 @@ def checkpoint(tmp_path: Path) -> Path:
     (run / "config.yaml").write_text("name: one\n")
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"weights")
-    manifest = {"step": 4, "files": {"model.safetensors": _sha(b"weights"), "config.json": "x"}}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = Manifest.of(4, 4, {"model.safetensors": _sha(b"weights"), "config.json": "x"})
+    (folder / "manifest.json").write_text(json.dumps(manifest.to_json()))
     (run / "eval").mkdir()
     return folder
 

@@ -15,6 +15,7 @@ from common.rundir import RunDir
 from deploy.control.early_stop import EarlyStop
 from deploy.report.files import write_report
 from deploy.report.summary import summary
+from learner.checkpoint import Manifest
 
 
 def config(**changes) -> RunConfig:
@@ -50,7 +51,7 @@ def checkpoint(run: RunDir, *steps: int) -> None:
     for step in steps:
         folder = run.checkpoints / f"step_{step}"
         folder.mkdir()
-        (folder / "manifest.json").write_text("{}")
+        (folder / "manifest.json").write_text(json.dumps(Manifest.of(step, step, {}).to_json()))
 
 
 def test_training_ends_once_as_many_steps_as_patience_says_are_no_better(run):
@@ -117,13 +118,15 @@ def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
     for work in queue.lease("x", 2, []).work:
         rollout = Rollout(work.fact_id, 0, 0, [1], [2], [], [], [-1.0], [-2.0], None, 0, "", True)
         queue.insert_many([(pack_rollout(rollout), 1)])
+    learner = queue.register("learner")
+    queue.restore(learner, 0)
     watch = EarlyStop(run, chosen)
     recall, step = {1: 0.5, 2: 1.0, 3: 1.0, 4: 0.5}, 0
-    while (batch := queue.sample(step + 1))[1]:
+    while (batch := queue.sample(learner, step + 1))[1]:
         step += 1
         assert batch[0]
         checkpoint(run, step)
-        queue.commit(step)
+        queue.commit(learner, step)
         measure(run, step, {"value": recall[step], "low": 0.0, "high": 1.0, "n": 2})
         if watch.peak() is not None:
             queue.end()

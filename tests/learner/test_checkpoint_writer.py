@@ -9,8 +9,10 @@ import time
 import pytest
 import torch
 
+from common.ledger import StaleLearner
 from learner import checkpoint_writer
-from learner.checkpoint import discard_after, existing, newest_valid
+from learner.checkpoint import existing
+from learner.checkpoint_folder import CheckpointFolder
 from learner.checkpoint_writer import CheckpointWriter, TrainingState
 
 
@@ -43,47 +45,32 @@ def model_dir(tmp_path):
     return folder
 
 
-def writer(tmp_path, model_dir, **settings) -> CheckpointWriter:
-    return CheckpointWriter(
-        tmp_path / "runs", model_dir, **{"keep_states": 2, "keep_exports": None, **settings}
-    )
+def writer(tmp_path, model_dir, prepare=lambda generation, step: None) -> CheckpointWriter:
+    return CheckpointWriter(CheckpointFolder(tmp_path / "runs"), model_dir, prepare)
 
 
 def test_a_checkpoint_is_complete_and_hashed(tmp_path, model_dir):
     writing = writer(tmp_path, model_dir)
-    writing.begin(Rank(), 3)
+    writing.begin(Rank(), 1, 3)
     assert writing.wait() == 3
     (found,) = existing(tmp_path / "runs")
-    assert set(found.manifest["files"]) == {
+    assert set(found.manifest.files) == {
         "config.json",
         "model.safetensors",
         "tokenizer.json",
         "state/rank-0.json",
         "state/rank-0.safetensors",
     }
-    assert found.manifest["num_updates"] == 7
-    assert found.damage() is None
-
-
-def test_a_changed_byte_is_noticed_and_the_previous_checkpoint_is_used(tmp_path, model_dir):
-    writing = writer(tmp_path, model_dir)
-    for step in (1, 2):
-        writing.begin(Rank(), step)
-        writing.wait()
-    with (tmp_path / "runs/step_2/model.safetensors").open("r+b") as file:
-        file.seek(-1, 2)
-        file.write(b"\x01")
-    found, problems = newest_valid(tmp_path / "runs", last_step=2)
-    assert found.step == 1
-    assert problems == ["checkpoint step_2 is skipped: model.safetensors does not match its hash"]
+    assert found.manifest.num_updates == 7
+    found.verify()
 
 
 def test_it_gets_its_name_only_after_every_rank_has_written_its_part(tmp_path, model_dir):
     first, second = (writer(tmp_path, model_dir) for _ in range(2))
-    first.begin(Rank(0, 2), 5)
+    first.begin(Rank(0, 2), 1, 5)
     assert first.finished() is None
     assert existing(tmp_path / "runs") == []
-    second.begin(Rank(1, 2), 5)
+    second.begin(Rank(1, 2), 1, 5)
     assert (first.wait(), second.wait()) == (5, 5)
     (found,) = existing(tmp_path / "runs")
     index = json.loads((found.folder / "model.safetensors.index.json").read_text())
@@ -100,55 +87,46 @@ def test_training_goes_on_while_it_is_written(tmp_path, model_dir, monkeypatch):
         checkpoint_writer, "_durable_sha256", lambda path: (slow_disk.wait(10), hash_file(path))[1]
     )
     writing = writer(tmp_path, model_dir)
-    writing.begin(Rank(), 1)
+    writing.begin(Rank(), 1, 1)
     assert writing.finished() is None
     slow_disk.set()
     assert writing.wait() == 1
     assert writing.finished() is None
 
 
-def test_a_failure_in_the_background_surfaces_in_the_loop(tmp_path, model_dir):
-    writing = writer(tmp_path, model_dir)
-    (tmp_path / "runs/step_4").mkdir(parents=True)
-    (tmp_path / "runs/step_4/in the way").touch()
-    writing.begin(Rank(), 4)
-    with pytest.raises(OSError, match="not empty"):
+def test_the_ledger_is_asked_before_the_name_is_given(tmp_path, model_dir):
+    asked = []
+
+    def prepare(generation, step):
+        assert existing(tmp_path / "runs") == []
+        asked.append((generation, step))
+
+    writing = writer(tmp_path, model_dir, prepare)
+    writing.begin(Rank(), 4, 8)
+    writing.wait()
+    assert asked == [(4, 8)]
+
+
+def test_a_learner_that_the_ledger_refuses_names_nothing(tmp_path, model_dir):
+    def refuse(generation, step):
+        raise StaleLearner("learner 1 has a successor, learner 2")
+
+    writing = writer(tmp_path, model_dir, refuse)
+    writing.begin(Rank(), 1, 8)
+    with pytest.raises(StaleLearner):
         writing.wait()
+    assert existing(tmp_path / "runs") == []
 
 
-def test_older_checkpoints_lose_their_state_then_everything(tmp_path, model_dir):
-    writing = writer(tmp_path, model_dir, keep_states=1, keep_exports=2)
-    for step in (1, 2, 3):
-        writing.begin(Rank(), step)
-        writing.wait()
-    found = existing(tmp_path / "runs")
-    assert [(each.step, each.resumable) for each in found] == [(3, True), (2, False)]
-
-
-def test_unfinished_checkpoints_are_removed_on_resuming(tmp_path, model_dir):
-    writing = writer(tmp_path, model_dir)
-    for step in (1, 2):
-        writing.begin(Rank(), step)
-        writing.wait()
-    (tmp_path / "runs/.step_3.partial").mkdir()
-    discard_after(tmp_path / "runs", 1)
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["step_1"]
-
-
-def test_a_checkpoint_ahead_of_the_queue_is_skipped_with_a_reason(tmp_path, model_dir):
-    """Its exposures are not in the ledger: resuming from it would train some of them twice."""
-    writing = writer(tmp_path, model_dir)
-    for step in (10, 20):
-        writing.begin(Rank(), step)
-        writing.wait()
-    root = tmp_path / "runs"
-    assert newest_valid(root, last_step=20)[0].step == 20
-    found, problems = newest_valid(root, last_step=19)
-    assert found.step == 10
-    assert problems == [
-        "checkpoint step_20 is skipped: the queue's file was cut short and has steps up to 19 only"
-    ]
-    assert newest_valid(root, last_step=0)[0] is None
+def test_a_rank_that_is_slow_is_named_and_waited_for(tmp_path, model_dir):
+    first, second = (writer(tmp_path, model_dir) for _ in range(2))
+    first.begin(Rank(0, 2), 1, 5)
+    while not first.waiting:
+        time.sleep(0.01)
+    assert first.waiting == "rank 1's part of checkpoint step_5"
+    assert not first.is_disk_full
+    second.begin(Rank(1, 2), 1, 5)
+    assert (first.wait(), first.waiting) == (5, "")
 
 
 def test_a_checkpoint_that_does_not_fit_waits_for_room(tmp_path, model_dir, monkeypatch):
@@ -164,15 +142,15 @@ def test_a_checkpoint_that_does_not_fit_waits_for_room(tmp_path, model_dir, monk
     monkeypatch.setattr(checkpoint_writer, "_durable_sha256", broken)
     monkeypatch.setattr(checkpoint_writer, "_RETRY_PAUSE_S", 0.01)
     writing = writer(tmp_path, model_dir)
-    writing.begin(Rank(), 1)
+    writing.begin(Rank(), 1, 1)
     while not writing.waiting:
         time.sleep(0.01)
-    assert writing.waiting == "disk space for checkpoint step_1"
+    assert (writing.waiting, writing.is_disk_full) == ("disk space for checkpoint step_1", True)
     assert writing.finished() is None
     full.clear()
     assert writing.wait() == 1
-    assert writing.waiting == ""
-    assert existing(tmp_path / "runs")[0].damage() is None
+    assert (writing.waiting, writing.is_disk_full) == ("", False)
+    existing(tmp_path / "runs")[0].verify()
 
 
 def test_any_other_error_of_a_checkpoint_is_raised(tmp_path, model_dir, monkeypatch):
@@ -181,6 +159,6 @@ def test_any_other_error_of_a_checkpoint_is_raised(tmp_path, model_dir, monkeypa
 
     monkeypatch.setattr(checkpoint_writer, "_durable_sha256", broken)
     writing = writer(tmp_path, model_dir)
-    writing.begin(Rank(), 1)
+    writing.begin(Rank(), 1, 1)
     with pytest.raises(RuntimeError, match="write failed"):
         writing.wait()
