@@ -1,8 +1,10 @@
 """The run folder: its files, and how they are replaced.
 
 ``config.yaml``    resolved configuration
+``identity.json``  hashes of what the run is made of besides
 ``replay.sqlite``  the ledger
-``checkpoints/``   ``step_N/``, immutable, complete once ``manifest.json`` is there
+``checkpoints/``   ``step_N/``, immutable, complete once ``manifest.json`` is there; in
+                   ``.superseded/`` what recovery has moved aside
 ``eval/``          results by step, weights and suite (``actors.evaluation.results``)
 ``metrics.jsonl``  one line a second while the run goes
 ``steps.jsonl``    one line a training step
@@ -38,6 +40,7 @@ class RunDir:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.config = root / "config.yaml"
+        self.identity = root / "identity.json"
         self.ledger = root / "replay.sqlite"
         self.checkpoints = root / "checkpoints"
         self.eval = root / "eval"

@@ -15,10 +15,20 @@ from deploy.cli.options import RUNS, find_run, reported
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--detach", is_flag=True, help="Return once the run has started.")
 @click.option("--address", help="Join this Ray cluster instead of starting one.")
+@click.option(
+    "--accept-older-ledger",
+    is_flag=True,
+    help="Resume with a ledger that is behind its checkpoints; those are moved aside.",
+)
 @RUNS
 @reported
 def up(
-    config: Path, overrides: tuple[str, ...], detach: bool, address: str | None, runs: Path
+    config: Path,
+    overrides: tuple[str, ...],
+    detach: bool,
+    address: str | None,
+    accept_older_ledger: bool,
+    runs: Path,
 ) -> None:
     """Start the run of CONFIG, or resume it, and follow it to its end."""
     from common.config import run_config
@@ -37,7 +47,7 @@ def up(
         return
     click.echo(f"{'starting' if state == 'new' else 'resuming'} run {run.name} in {run.root}")
     with Stages() as say:
-        launch.start(settings, run, say)
+        launch.start(settings, run, say, accept_older_ledger=accept_older_ledger)
     if not detach and view.follow(run):
         launch.leave(run)
 

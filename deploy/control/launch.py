@@ -6,19 +6,22 @@ import contextlib
 import fcntl
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from common.config import run_config
 from common.config.run_config import RunConfig
 from common.errors import RunError, UserError
+from common.ledger import open_view
 from common.rundir import RunDir, read_json, write_atomic
 from common.weight_sync.store import WeightStore
 from deploy.cluster import ray_cluster
 from deploy.control import desired_state
+from deploy.control.identity import Identity, check_identity, identify, record_identity
 from deploy.observability import status as view
 from deploy.observability.prometheus import targets
+from learner.checkpoint_folder import CheckpointFolder
 
 _STOP_S = 30.0
 _LEAVE_S = 10.0
@@ -53,11 +56,54 @@ def check_folder(config: RunConfig, run: RunDir) -> str:
     return "finished" if status is not None and status["state"] == "finished" else "resume"
 
 
-def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
-    """Validate data and model, write the run folder, start cluster and controller."""
+def start(
+    config: RunConfig, run: RunDir, say: Callable[[str], None], *, accept_older_ledger: bool = False
+) -> None:
+    """Validate data and model, write the run folder, start cluster and controller.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        say: receives a line for each stage.
+        accept_older_ledger: resume although checkpoints are ahead of the ledger; they are
+            moved aside.
+
+    Raises:
+        UserError: an input is invalid, or the folder's content does not fit to it.
+        RunError: Ray or the controller did not start.
+    """
+    folder, identity = _check_inputs(config, say)
+    run.create()
+    with _starting(run):
+        # Another command may have started or ended the run since this one looked.
+        state = check_folder(config, run)
+        if state == "finished":
+            raise UserError(f"run {run.name} has been finished by another command")
+        ray_cluster.stop_local(run)
+        if state == "resume":
+            for remark in check_identity(run, identity):
+                say(f"note: {remark}")
+            for remark in fit_ledger(run, accept_older_ledger):
+                say(f"note: {remark}")
+        else:
+            record_identity(run, identity)
+        write_atomic(run.config, run_config.dump(config))
+        desired_state.reset(run)
+        _announce(run)
+        if config.cluster.address is None:
+            say("starting Ray …")
+            ray_cluster.start_local(run, config.cluster)
+            say("Ray started on loopback, token authentication on")
+        say("starting the controller …")
+        url = _start_controller(config, run, folder)
+    say(f"status page {url.removesuffix('metrics')} (for Prometheus: {url})")
+
+
+def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, Identity]:
+    """Read facts and model and check that they fit; (the model's folder, their identity)."""
     from actors.evaluation.evaluator import check_retrieval
     from common import corpora, models
-    from common.prompts import check_answers, check_lengths, check_tokens
+    from common.prompts import check_answers, check_lengths, check_tokens, preset
 
     say("reading facts and model …")
     corpus = corpora.load(config.data)
@@ -86,23 +132,41 @@ def start(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
         f"roles: {config.rollout.actors} rollout, {learner}, "
         f"{config.evaluator.actors} evaluator, device {config.engine.resolved_device}"
     )
-    run.create()
+    return folder, identify(corpus.facts, preset(config.prompts), model)
+
+
+@contextlib.contextmanager
+def _starting(run: RunDir) -> Iterator[None]:
+    """Only one command at a time starts a run."""
     with (run.root / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"run {run.name} is being started by another command") from error
-        write_atomic(run.config, run_config.dump(config))
-        ray_cluster.stop_local(run)
-        desired_state.reset(run)
-        _announce(run)
-        if config.cluster.address is None:
-            say("starting Ray …")
-            ray_cluster.start_local(run, config.cluster)
-            say("Ray started on loopback, token authentication on")
-        say("starting the controller …")
-        url = _start_controller(config, run, folder)
-    say(f"status page {url.removesuffix('metrics')} (for Prometheus: {url})")
+        yield
+
+
+def fit_ledger(run: RunDir, accept_older: bool) -> list[str]:
+    """Check that no checkpoint is ahead of the ledger; with ``accept_older`` move such aside.
+
+    Returns:
+        One line for each that was moved.
+
+    Raises:
+        UserError: the ledger is damaged, or behind a checkpoint that may not be moved.
+    """
+    last_step = 0
+    if run.ledger.exists():
+        with contextlib.closing(open_view(run.ledger)) as ledger:
+            last_step = ledger.counts().last_step
+    checkpoints = CheckpointFolder(run.checkpoints)
+    if not accept_older:
+        checkpoints.check_ledger(last_step)
+    return [
+        f"checkpoint {folder.name} is ahead of the ledger and moves to "
+        f"{checkpoints.set_aside(folder)}"
+        for folder in checkpoints.ahead_of(last_step)
+    ]
 
 
 def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
