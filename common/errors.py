@@ -6,9 +6,10 @@ import errno
 
 
 class UserError(ValueError):
-    """Invalid input from the user. The message names the input, the bound and the remedy.
+    """Only a person can mend it. The message names the input, the bound and the remedy.
 
-    The command line prints only the message and exits with 2.
+    The command line prints only the message and exits with 2. A role that fails with it is
+    not started again; one that fails with any other error is.
     """
 
 

@@ -12,9 +12,10 @@ import math
 import reprlib
 import struct
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import msgpack
+import numpy as np
 
 WIRE_VERSION = 5
 MAX_PAYLOAD_BYTES = 16 * 2**20
@@ -160,6 +161,37 @@ def pack_rollout(rollout: Rollout) -> bytes:
     return payload
 
 
+class PackedRollout(NamedTuple):
+    """A rollout on its way to the queue, which knows whose it is even if it cannot be read.
+
+    ``attempts`` is the number of attempts it took.
+    """
+
+    fact_id: str
+    draw: int
+    payload: bytes
+    attempts: int
+
+    @classmethod
+    def of(cls, rollout: Rollout, attempts: int) -> Self:
+        """Pack a rollout."""
+        return cls(rollout.fact_id, rollout.draw, pack_rollout(rollout), attempts)
+
+    def unpack(self) -> Rollout:
+        """The rollout.
+
+        Raises:
+            WireError: see :func:`unpack_rollout`; or it is another work item's.
+        """
+        rollout = unpack_rollout(self.payload)
+        if (rollout.fact_id, rollout.draw) != (self.fact_id, self.draw):
+            raise WireError(
+                f"a rollout of fact {rollout.fact_id!r}, draw {rollout.draw}, came for fact "
+                f"{self.fact_id!r}, draw {self.draw}"
+            )
+        return rollout
+
+
 def unpack_rollout(payload: bytes) -> Rollout:
     """Parse and check one rollout.
 
@@ -212,6 +244,8 @@ def _check_rollout(named: dict[str, Any]) -> None:
     scores = named["teacher_scores"]
     if not isinstance(scores, bytes) or len(scores) % (8 * len(named["target_ids"])):
         raise WireError("teacher_scores: as many 8-byte pairs at every target token are expected")
+    if not np.isfinite(np.frombuffer(scores[len(scores) // 2 :], "<f4")).all():
+        raise WireError("teacher_scores: finite log-probabilities are expected")
 
 
 def _is_count(value: object) -> bool:

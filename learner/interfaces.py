@@ -19,11 +19,13 @@ class Batch:
     ``ready``  false: wait and request it again; true without ``items``: training is over
     ``items``  (epoch, packed rollout) pairs
     ``total``  training examples of the whole run, once they are known
+    ``left``   how many of these come after this batch
     """
 
     ready: bool
     items: list[tuple[int, bytes]]
     total: int | None
+    left: int | None
 
 
 class BatchSource(Protocol):
@@ -33,6 +35,7 @@ class BatchSource(Protocol):
     def last_step(self) -> int: ...
     def restore(self, generation: int, step: int) -> None: ...
     def sample(self, generation: int, step: int) -> Batch: ...
+    def note_trained(self, generation: int, step: int) -> None: ...
     def prepare(self, generation: int, step: int) -> None: ...
     def commit(self, generation: int, step: int) -> None: ...
 

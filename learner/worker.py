@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.sections import LearnerSettings
+from common.errors import UserError
 from common.metrics import MetricValues
 from common.records import Rollout, unpack_rollout
 from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
@@ -132,7 +133,9 @@ class Learner:
                 break
             step += 1
             self._train(step, batch)
-            if not batch.total or step * self._settings.batch_size < batch.total:
+            if self._rank == 0:
+                self._source.note_trained(self._generation, step)
+            if batch.left != 0:
                 # No rollout uses the last weights.
                 self._publish(step)
             self._commit(self._writer.finished())
@@ -249,7 +252,7 @@ class Learner:
         if self._rank == 0:
             self._log(f"step {step} is skipped: its gradient is not finite")
         if self._skipped_in_a_row > self._settings.max_skipped:
-            raise FloatingPointError(
+            raise UserError(
                 f"the gradient is not finite in {self._skipped_in_a_row} steps in a row, up to "
                 f"step {step} (learner.max_skipped={self._settings.max_skipped}); "
                 f"lower learner.lr (now {lr:g}) or check the data of these steps"

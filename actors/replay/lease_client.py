@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from actors.replay.queue import Grant
-from common.records import Rollout, pack_rollout
+from common.records import PackedRollout, Rollout
 
 _HEARTBEAT_S = 5.0
 
@@ -46,7 +46,7 @@ class LeasePoller:
 class Receiver(Protocol):
     """The part of the queue that receives rollouts."""
 
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
+    def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]: ...
 
 
 class Outbox:
@@ -54,11 +54,11 @@ class Outbox:
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._items: list[tuple[bytes, int]] = []
+        self._items: list[PackedRollout] = []
 
     def put(self, rollout: Rollout, attempts: int) -> None:
         """Add a rollout."""
-        self._items.append((pack_rollout(rollout), attempts))
+        self._items.append(PackedRollout.of(rollout, attempts))
 
     def send(self) -> int:
         """Send everything; returns how many rollouts the queue did not have yet."""

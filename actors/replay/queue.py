@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from actors.replay.limiter import (
     UNBOUNDED,
@@ -25,10 +26,10 @@ from actors.replay.limiter import (
 from actors.replay.status import BlockedSide, QueueStatus
 from common.config.run_config import RunConfig, live_change
 from common.config.sections import ReplaySettings
-from common.ledger import Accepted, Counts, Exposure, Ledger
+from common.ledger import Accepted, Counts, Exposure, Ledger, Quarantined
 from common.ledger.order import epoch_order
 from common.metrics import MetricValues
-from common.records import Work, unpack_rollout
+from common.records import PackedRollout, WireError, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,21 @@ class Grant:
 
     work: list[Work]
     over: bool
+
+
+class Sampled(NamedTuple):
+    """Reply to a request for the batch of a step.
+
+    ``ready``  false: wait and request it again; true without ``items``: training is over
+    ``items``  (epoch, packed rollout) pairs
+    ``total``  exposures of the whole run, once they are known
+    ``left``   how many of these come after this batch
+    """
+
+    ready: bool
+    items: list[tuple[int, bytes]]
+    total: int | None
+    left: int | None
 
 
 class ReplayQueue:
@@ -126,22 +142,14 @@ class ReplayQueue:
                 owner, died=died, max_deaths=self._config.replay.poison_after
             )
 
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
-        """Accept (packed rollout, attempts) pairs, all or none, in one transaction.
+    def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]:
+        """Accept rollouts, in one transaction; one that is invalid is quarantined alone.
 
-        False for a rollout whose work item was settled before.
-
-        Raises:
-            WireError: a payload is not a rollout.
+        False for a rollout that is invalid, or whose work item was settled before.
         """
-        accepted = []
-        for payload, attempts in items:
-            rollout = unpack_rollout(payload)
-            accepted.append(
-                Accepted(rollout.fact_id, rollout.draw, payload, attempts, rollout.policy_version)
-            )
+        results = [_result(item) for item in items]
         with self._lock:
-            return self._ledger.insert_many(accepted)
+            return self._ledger.settle_many(results)
 
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
         """Give a work item up."""
@@ -155,10 +163,8 @@ class ReplayQueue:
         with self._lock:
             return self._ledger.register(token)
 
-    def sample(
-        self, generation: int, step: int
-    ) -> tuple[bool, list[tuple[int, bytes]], int | None]:
-        """The batch of ``step``: (ready, [(epoch, payload)], exposures of the run or None)."""
+    def sample(self, generation: int, step: int) -> Sampled:
+        """The batch of ``step``."""
         with self._lock:
             counts = self._ledger.counts()
             exposures: list[Exposure] | None = None
@@ -166,7 +172,7 @@ class ReplayQueue:
             # A step that was bound before the limits changed is still the same.
             if step > counts.last_step:
                 if self._ended:
-                    return True, [], counts.trained
+                    return Sampled(True, [], counts.trained, 0)
                 wait = may_sample(self._config.replay, self._level(counts), self._batch_size)
             if wait is None:
                 exposures = self._ledger.sample(
@@ -178,15 +184,21 @@ class ReplayQueue:
             total = None
             if counts.settled or self._config.student is not None:
                 # The student's rollouts are trained whatever they are, so their number is known.
-                total = (counts.work - counts.lost) * self._epochs
+                total = counts.exposures(self._epochs)
             if exposures is None:
-                return False, [], total
-            return True, [(item.epoch, item.payload) for item in exposures], total
+                return Sampled(False, [], total, None)
+            left = None if total is None else total - self._ledger.sampled_up_to(step)
+            return Sampled(True, [(item.epoch, item.payload) for item in exposures], total, left)
 
     def last_step(self) -> int:
         """The last step that was sampled; no checkpoint after it can be resumed from."""
         with self._lock:
             return self._ledger.counts().last_step
+
+    def note_trained(self, generation: int, step: int) -> None:
+        """The learner has taken ``step``: if it dies now, the batch is not the cause."""
+        with self._lock:
+            self._ledger.note_trained(generation, step)
 
     def prepare(self, generation: int, step: int) -> None:
         """Put ``step`` on disk, before the checkpoint that contains it gets its name."""
@@ -201,7 +213,7 @@ class ReplayQueue:
     def restore(self, generation: int, step: int) -> None:
         """The learner continues after ``step``."""
         with self._lock:
-            self._ledger.restore(generation, step)
+            self._ledger.restore(generation, step, max_deaths=self._config.replay.poison_after)
 
     # -- observability ------------------------------------------------------
 
@@ -212,12 +224,15 @@ class ReplayQueue:
             now = self._clock()
             waits = list(self._blocked.current())
             blocked = self._blocked_seconds(now)
-        most = counts.work - counts.lost
+            suspects = self._ledger.num_suspects()
+        expected = counts.exposures(self._epochs)
         return QueueStatus(
             facts=counts.work,
             accepted=counts.accepted,
             exhausted=counts.exhausted,
             quarantined=counts.quarantined,
+            poisoned=counts.poisoned,
+            suspects=suspects,
             stale=counts.stale,
             attempts=counts.attempts,
             leased=counts.leased,
@@ -225,12 +240,12 @@ class ReplayQueue:
             depth_bytes=counts.waiting_bytes,
             settled=counts.settled,
             ended=self._ended,
-            exposures_expected=most * self._epochs,
+            exposures_expected=expected,
             exposures_sampled=counts.sampled,
             exposures_trained=counts.trained,
             sampled_step=counts.last_step,
             committed_step=counts.committed_step,
-            total_steps=math.ceil(most * self._epochs / self._batch_size),
+            total_steps=math.ceil(expected / self._batch_size),
             first_attempt_accepted=counts.first_attempt,
             waiting={
                 side: f"{wait.detail}, for {now - since:.0f} s" for side, wait, since in waits
@@ -255,7 +270,7 @@ class ReplayQueue:
             "mixsd_replay_leased": counts.leased,
             "mixsd_replay_sampled_total": counts.sampled,
             "mixsd_replay_trained": counts.trained,
-            "mixsd_replay_quarantined": counts.quarantined,
+            "mixsd_replay_quarantined": counts.quarantined + counts.poisoned,
             "mixsd_replay_stale": counts.stale,
             "mixsd_replay_committed_step": counts.committed_step,
             "mixsd_replay_blocked_seconds_total": blocked,
@@ -269,7 +284,7 @@ class ReplayQueue:
             return True
         if self._config.replay.max_lag is None:
             return counts.settled
-        return counts.settled and counts.trained == counts.accepted * self._epochs
+        return counts.settled and counts.trained == counts.exposures(self._epochs)
 
     def _oldest(self, step: int) -> int | None:
         # Policy versions are optimizer steps: the weights that take ``step`` have taken step - 1.
@@ -311,6 +326,15 @@ class ReplayQueue:
             f"{side},{reason}": seconds
             for (side, reason), seconds in self._blocked.totals(now).items()
         }
+
+
+def _result(item: PackedRollout) -> Accepted | Quarantined:
+    try:
+        version = item.unpack().policy_version
+    except WireError as error:
+        reason = f"its rollout is invalid: {error}"
+        return Quarantined(item.fact_id, item.draw, reason, item.attempts)
+    return Accepted(item.fact_id, item.draw, item.payload, item.attempts, version)
 
 
 def work_items(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, int]]:

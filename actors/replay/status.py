@@ -21,12 +21,16 @@ class QueueStatus(JsonModel):
     ``blocked``         the same for programs
     ``blocked_seconds`` total by ``side,reason``
     ``settings``        the replay section in force
+    ``poisoned``        rollouts that kill the learner and are left out
+    ``suspects``        exposures among which such a one is being searched
     """
 
     facts: int = 0
     accepted: int = 0
     exhausted: int = 0
     quarantined: int = 0
+    poisoned: int = 0
+    suspects: int = 0
     stale: int = 0
     attempts: int = 0
     leased: int = 0
@@ -49,4 +53,4 @@ class QueueStatus(JsonModel):
     @property
     def dropped(self) -> int:
         """Facts that get no target."""
-        return self.exhausted + self.quarantined
+        return self.exhausted + self.quarantined + self.poisoned

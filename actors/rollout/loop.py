@@ -21,7 +21,7 @@ from common.config.sections import RolloutSettings
 from common.methods import Method
 from common.metrics import MetricValues
 from common.prompts import Prompts
-from common.records import Fact, Rollout, Work
+from common.records import Fact, PackedRollout, Rollout, Work
 
 
 class WorkSource(Protocol):
@@ -30,7 +30,7 @@ class WorkSource(Protocol):
     def lease(
         self, owner: str, count: int, holding: Sequence[int], version: int | None
     ) -> Grant: ...
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
+    def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]: ...
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool: ...
 
 

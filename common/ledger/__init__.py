@@ -10,7 +10,7 @@ processes or models.
 
 from common.ledger.learners import StaleLearner
 from common.ledger.schema import LedgerError, LedgerUnavailable
-from common.ledger.transitions import Accepted, Ledger
+from common.ledger.transitions import Accepted, Ledger, Quarantined
 from common.ledger.view import Counts, Exposure, LedgerView, open_view
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "LedgerError",
     "LedgerUnavailable",
     "LedgerView",
+    "Quarantined",
     "StaleLearner",
     "open_view",
 ]

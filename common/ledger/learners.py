@@ -38,6 +38,28 @@ class Learners:
         if self._restored(generation) is None:
             raise LedgerError(f"learner {generation} has not restored a step yet")
 
+    def gets(self, generation: int, step: int) -> None:
+        """Note that a learner has the batch of ``step``."""
+        self._db.execute(
+            "UPDATE learners SET got = max(got, ?) WHERE generation = ?", (step, generation)
+        )
+
+    def has_trained(self, generation: int, step: int) -> None:
+        """Note that a learner has taken ``step``: if it dies now, its batch is not the cause."""
+        self._db.execute(
+            "UPDATE learners SET trained = max(trained, ?) WHERE generation = ?",
+            (step, generation),
+        )
+
+    def died_in(self, generation: int) -> int:
+        """The step that the predecessor of a learner was taking, or 0."""
+        row = self._db.execute(
+            "SELECT got, trained FROM learners WHERE generation < ? AND restored IS NOT NULL"
+            " ORDER BY generation DESC LIMIT 1",
+            (generation,),
+        ).fetchone() or (0, 0)
+        return int(row[0]) if row[0] > row[1] else 0
+
     def is_first_restore(self, generation: int, step: int) -> bool:
         """Note the step from which a learner continues; False if this is a repeated call.
 

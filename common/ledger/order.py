@@ -3,6 +3,7 @@
 Epoch 0 streams, in order of arrival or in order of the work items. The latter waits for every
 item in turn, so it is the same after any delay or restart. Later epochs are permutations of
 the work items that depend only on the seed and the epoch; items without a rollout are skipped.
+Exposures of a rollout that kills the learner are left out from a place on (see suspects.py).
 The sequence is computed, not stored, and any place in it is reached in constant time.
 """
 
@@ -83,6 +84,18 @@ class EpochSequence:
             epochs: end of the sequence; 1 while work is open.
             chunk: records per query; about as many as the caller takes.
         """
+        # Few or none: each had to kill several learners.
+        poison = {
+            work_id: since
+            for work_id, *since in self._db.execute("SELECT work_id, epoch, place FROM poison")
+        }
+        for found in self._all_after(epoch, place, size, epochs, chunk):
+            if found.work_id not in poison or [*found[:2]] < poison[found.work_id]:
+                yield found
+
+    def _all_after(
+        self, epoch: int, place: int, size: int, epochs: int, chunk: int
+    ) -> Iterator[Place]:
         if epoch == 0:
             after = self._by_arrival if self.first_epoch == "arrival" else self._by_work
             yield from after(place, chunk)

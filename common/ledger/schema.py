@@ -41,6 +41,8 @@ CREATE TABLE totals (
     sampled INTEGER NOT NULL DEFAULT 0,
     trained INTEGER NOT NULL DEFAULT 0,
     stale INTEGER NOT NULL DEFAULT 0,
+    poisoned INTEGER NOT NULL DEFAULT 0,
+    skipped INTEGER NOT NULL DEFAULT 0,
     committed_step INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO totals (id) VALUES (0);
@@ -88,7 +90,29 @@ CREATE TABLE steps (
 CREATE TABLE learners (
     generation INTEGER PRIMARY KEY,        -- only the newest may move the steps
     token TEXT NOT NULL UNIQUE,            -- of its own choice, so that it may register twice
-    restored INTEGER                       -- the step from which it continues, once it has asked
+    restored INTEGER,                      -- the step from which it continues, once it has asked
+    got INTEGER NOT NULL DEFAULT 0,        -- the last step whose batch it has
+    trained INTEGER NOT NULL DEFAULT 0     -- the last step that it has taken
+);
+
+-- The exposures among which one may kill the learner; at most one row (see suspects.py).
+CREATE TABLE suspects (
+    first_epoch INTEGER NOT NULL,
+    first_place INTEGER NOT NULL,
+    last_epoch INTEGER NOT NULL,
+    last_place INTEGER NOT NULL,
+    exposures INTEGER NOT NULL,
+    deaths INTEGER NOT NULL,               -- of learners that trained exactly these
+    is_split INTEGER NOT NULL
+);
+
+CREATE TABLE poison (
+    work_id INTEGER PRIMARY KEY REFERENCES work (id),
+    epoch INTEGER NOT NULL,                -- its first exposure that is left out
+    place INTEGER NOT NULL,
+    skipped INTEGER NOT NULL,              -- how many of its exposures are left out
+    reason TEXT NOT NULL,
+    is_confirmed INTEGER NOT NULL          -- a step was trained since
 );
 
 CREATE TRIGGER work_added AFTER INSERT ON work BEGIN
@@ -114,6 +138,13 @@ CREATE TRIGGER rollout_dropped AFTER DELETE ON rollouts BEGIN
     UPDATE totals SET
         waiting = waiting - 1, waiting_bytes = waiting_bytes - length(OLD.payload),
         stale = stale + 1;
+END;
+CREATE TRIGGER rollout_left_out AFTER INSERT ON poison BEGIN
+    UPDATE totals SET
+        poisoned = poisoned + 1, skipped = skipped + NEW.skipped,
+        waiting = waiting - (NEW.epoch = 0),
+        waiting_bytes = waiting_bytes - (NEW.epoch = 0)
+            * (SELECT length(payload) FROM rollouts WHERE work_id = NEW.work_id);
 END;
 CREATE TRIGGER step_added AFTER INSERT ON steps BEGIN
     UPDATE totals SET

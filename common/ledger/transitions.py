@@ -25,6 +25,7 @@ from common.ledger.learners import Learners
 from common.ledger.leases import Leases
 from common.ledger.order import FirstEpoch, Place
 from common.ledger.schema import LedgerError, LedgerUnavailable
+from common.ledger.suspects import Suspects
 from common.ledger.view import Exposure, LedgerView
 from common.records import Work
 
@@ -38,6 +39,16 @@ class Accepted:
     payload: bytes
     attempts: int
     policy_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A work item to close because its rollout cannot be trained; ``reason`` says why."""
+
+    fact_id: str
+    draw: int
+    reason: str
+    attempts: int
 
 
 class Ledger(LedgerView):
@@ -61,6 +72,7 @@ class Ledger(LedgerView):
         self._epochs = epochs
         self._leases = Leases(self._db)
         self._learners = Learners(self._db)
+        self._suspects = Suspects(self._db, epochs)
         counts, recount = self.counts(), self.recount()
         if counts != recount or counts.committed_step > counts.last_step:
             self.close()
@@ -129,7 +141,13 @@ class Ledger(LedgerView):
         return self.insert_many([Accepted(fact_id, draw, payload, attempts)])[0]
 
     def insert_many(self, rollouts: Sequence[Accepted]) -> list[bool]:
-        """Accept rollouts, all or none; False for each whose work item has an outcome.
+        """Accept rollouts; see :meth:`settle_many`."""
+        return self.settle_many(rollouts)
+
+    def settle_many(self, results: Sequence[Accepted | Quarantined]) -> list[bool]:
+        """Take results of work items, all or none; False for each that leaves no rollout.
+
+        That is a quarantined one, or one whose work item has an outcome.
 
         Late results are accepted; a later result of another owner then gets False.
 
@@ -137,7 +155,7 @@ class Ledger(LedgerView):
             LedgerError: a rollout belongs to an unknown work item.
         """
         with self._transaction():
-            return [self._insert(rollout) for rollout in rollouts]
+            return [self._insert(result) for result in results]
 
     def exhaust(self, fact_id: str, draw: int, reason: str, *, attempts: int) -> bool:
         """Close a work item without a rollout; False if it has an outcome."""
@@ -182,6 +200,7 @@ class Ledger(LedgerView):
             if step <= counts.committed_step:
                 raise LedgerError(f"step {step} is committed; it cannot be sampled again")
             if step <= counts.last_step:
+                self._learners.gets(generation, step)
                 return self.of_step(step)
             if step > counts.last_step + 1:
                 raise LedgerError(f"step {step} cannot come after step {counts.last_step}")
@@ -199,7 +218,19 @@ class Ledger(LedgerView):
                 "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?)",
                 (step, *chosen[-1][:2], len(chosen), len(firsts), sum(firsts)),
             )
+            self._learners.gets(generation, step)
         return exposures
+
+    def note_trained(self, generation: int, step: int) -> None:
+        """The learner has taken ``step``; its death from now on does not count against the batch.
+
+        Raises:
+            LedgerError: the ledger has no such step, or not the newest learner.
+        """
+        with self._transaction():
+            self._check_bound(generation, step)
+            self._learners.has_trained(generation, step)
+            self._suspects.trained_a_step()
 
     def prepare(self, generation: int, step: int) -> None:
         """Put every step up to ``step`` on disk: a checkpoint that contains them gets its name.
@@ -227,11 +258,18 @@ class Ledger(LedgerView):
                 ") WHERE committed_step < :step",
                 {"step": step},
             )
+            self._suspects.passed(*self._end_of(step))
 
-    def restore(self, generation: int, step: int) -> None:
+    def restore(self, generation: int, step: int, *, max_deaths: int = 3) -> None:
         """Unbind the exposures of all steps after ``step``, from which the learner continues.
 
-        A repeated call changes nothing, however late.
+        If its predecessor died in one of them, that counts against its exposures. A repeated
+        call changes nothing, however late.
+
+        Args:
+            generation: of the learner.
+            step: that of its checkpoint; 0 for the base model.
+            max_deaths: deaths of learners on the same exposures after which they are suspects.
 
         Raises:
             LedgerError: the ledger has no such step, or not the newest learner.
@@ -241,8 +279,16 @@ class Ledger(LedgerView):
             if step > last:
                 raise LedgerError(f"the ledger has steps up to {last}, not step {step}")
             if self._learners.is_first_restore(generation, step):
+                died_in = self._learners.died_in(generation)
+                places = self._places_of(died_in) if step < died_in <= last else []
                 self._db.execute("DELETE FROM steps WHERE step > ?", (step,))
                 self._db.execute("UPDATE totals SET trained = sampled, committed_step = ?", (step,))
+                if places:
+                    self._suspects.note_death(places, max_deaths)
+
+    def num_suspects(self) -> int:
+        """Exposures among which one that kills the learner is being searched."""
+        return self._suspects.count()
 
     # -- private ----------------------------------------------------------
 
@@ -267,8 +313,12 @@ class Ledger(LedgerView):
         if step > last:
             raise LedgerError(f"the ledger has steps up to {last}, not step {step}")
 
-    def _insert(self, rollout: Accepted) -> bool:
-        work_id = self._settle(rollout.fact_id, rollout.draw, "accepted", None, rollout.attempts)
+    def _insert(self, rollout: Accepted | Quarantined) -> bool:
+        fact_id, draw, attempts = rollout.fact_id, rollout.draw, rollout.attempts
+        if isinstance(rollout, Quarantined):
+            self._settle(fact_id, draw, "quarantined", rollout.reason, attempts)
+            return False
+        work_id = self._settle(fact_id, draw, "accepted", None, attempts)
         if work_id is None:
             return False
         self._db.execute(
@@ -309,7 +359,7 @@ class Ledger(LedgerView):
                 dropped = True
             else:
                 chosen.append(found)
-        return chosen
+        return chosen[: self._suspects.limit(chosen)] if chosen else chosen
 
     def _drop(self, work_id: int, oldest: int) -> bool:
         dropped = self._db.execute(

@@ -30,6 +30,7 @@ class Counts:
     ``leased`` includes expired leases that were not given to another owner yet;
     ``waiting`` rollouts have had no exposure yet; ``stale`` counts rollouts that
     became too old before their first; ``last_step`` is the last sampled step.
+    ``poisoned`` rollouts kill the learner, and ``skipped`` exposures of them are left out.
     """
 
     work: int
@@ -44,6 +45,8 @@ class Counts:
     sampled: int
     trained: int
     stale: int
+    poisoned: int
+    skipped: int
     committed_step: int
     last_step: int
 
@@ -57,14 +60,20 @@ class Counts:
         """Whether every work item has an outcome."""
         return self.accepted + self.lost == self.work
 
+    def exposures(self, epochs: int) -> int:
+        """Exposures of the whole run, as far as is known: all open work may yet be accepted."""
+        return (self.work - self.lost) * epochs - self.skipped
+
 
 _TOTALS = ", ".join(name for name in Counts.__slots__ if name != "last_step")
 _LAST_STEP = "coalesce((SELECT max(step) FROM steps), 0)"
 
 # The same counts from the tables themselves; the totals must never differ.
 _RECOUNT = f"""
-SELECT work.*, rollouts.arrived - steps.firsts, rollouts.bytes - steps.first_bytes,
-    steps.sampled, steps.trained, stale, committed_step, {_LAST_STEP} FROM
+SELECT work.*, rollouts.arrived - steps.firsts - poison.firsts,
+    rollouts.bytes - steps.first_bytes - poison.first_bytes,
+    steps.sampled, steps.trained, stale, poison.poisoned, poison.skipped, committed_step,
+    {_LAST_STEP} FROM
     (SELECT count(*), count(owner), total(outcome = 'accepted'),
         total(outcome = 'accepted' AND attempts = 1), total(outcome = 'exhausted'),
         total(outcome = 'quarantined'), total(attempts) FROM work) AS work,
@@ -73,6 +82,9 @@ SELECT work.*, rollouts.arrived - steps.firsts, rollouts.bytes - steps.first_byt
         total(first_bytes) AS first_bytes,
         total(exposures * (step <= (SELECT committed_step FROM totals))) AS trained FROM steps)
         AS steps,
+    (SELECT count(*) AS poisoned, total(skipped) AS skipped, total(epoch = 0) AS firsts,
+        total((epoch = 0) * length(payload)) AS first_bytes
+        FROM poison JOIN rollouts USING (work_id)) AS poison,
     totals
 """
 # Records per query in a full scan.
@@ -121,10 +133,13 @@ class LedgerView:
             yield row[0]
 
     def lost(self) -> list[tuple[str, str, str]]:
-        """(fact id, outcome, reason) of every work item that ended without a rollout."""
+        """(fact id, outcome, reason) of every work item that is not trained, or not to the end."""
         return self._db.execute(
-            "SELECT fact_id, outcome, reason FROM work"
-            " WHERE outcome IN ('exhausted', 'quarantined') ORDER BY id"
+            "SELECT fact_id, outcome, reason FROM ("
+            "SELECT id, fact_id, outcome, reason FROM work"
+            " WHERE outcome IN ('exhausted', 'quarantined')"
+            " UNION ALL SELECT id, fact_id, 'quarantined', poison.reason"
+            " FROM poison JOIN work ON id = work_id) ORDER BY id"
         ).fetchall()
 
     def ready(self, counts: Counts, most: int) -> int:
@@ -136,19 +151,32 @@ class LedgerView:
 
     def of_step(self, step: int) -> list[Exposure]:
         """The exposures bound to ``step``, in order."""
+        return self._exposures(self._places_of(step))
+
+    def sampled_up_to(self, step: int) -> int:
+        """Exposures of all steps up to ``step``."""
+        later = self._db.execute("SELECT total(exposures) FROM steps WHERE step > ?", (step,))
+        return self.counts().sampled - int(later.fetchone()[0])
+
+    def _places_of(self, step: int) -> list[Place]:
         row = self._db.execute("SELECT exposures FROM steps WHERE step = ?", (step,)).fetchone()
         if row is None:
             return []
         walk = self._after_step(step - 1, self.counts().work, chunk=row[0])
-        return self._exposures(list(islice(walk, row[0])))
+        return list(islice(walk, row[0]))
+
+    def _end_of(self, step: int) -> tuple[int, int]:
+        """Epoch and place of the last exposure of ``step``, or of the last step before it."""
+        row: tuple[int, int] | None = self._db.execute(
+            "SELECT epoch, place FROM steps WHERE step <= ? ORDER BY step DESC LIMIT 1", (step,)
+        ).fetchone()
+        return row or (0, 0)
 
     def _after_step(
         self, step: int, size: int, *, chunk: int, epochs: int = sys.maxsize
     ) -> Iterator[Place]:
         """The sequence from the end of ``step``, or of the last sampled step before it."""
-        epoch, place = self._db.execute(
-            "SELECT epoch, place FROM steps WHERE step <= ? ORDER BY step DESC LIMIT 1", (step,)
-        ).fetchone() or (0, 0)
+        epoch, place = self._end_of(step)
         return self._sequence.after(epoch, place, size=size, epochs=epochs, chunk=chunk)
 
     def _exposures(self, places: list[Place]) -> list[Exposure]:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from actors.replay.queue import Grant
+from actors.replay.queue import Grant, Sampled
 from common.config.sections import ReplaySettings
 from common.ledger import LedgerUnavailable
+from common.records import PackedRollout
 from deploy.control.role_kind import REPLAY_ACTOR
 
 if TYPE_CHECKING:
@@ -27,15 +28,14 @@ class RemoteQueue(Protocol):
     def lease(
         self, owner: str, count: int, holding: Sequence[int], version: int | None = None
     ) -> Grant: ...
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]: ...
+    def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]: ...
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool: ...
     def release(self, owner: str, died: bool = False) -> int: ...
 
     def register(self, token: str) -> int: ...
-    def sample(
-        self, generation: int, step: int
-    ) -> tuple[bool, list[tuple[int, bytes]], int | None]: ...
+    def sample(self, generation: int, step: int) -> Sampled: ...
     def last_step(self) -> int: ...
+    def note_trained(self, generation: int, step: int) -> None: ...
     def prepare(self, generation: int, step: int) -> None: ...
     def commit(self, generation: int, step: int) -> None: ...
     def restore(self, generation: int, step: int) -> None: ...
@@ -62,7 +62,7 @@ class QueueClient:
     ) -> Grant:
         return self._call(RemoteQueue.lease, owner, count, holding, version)
 
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+    def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]:
         return self._call(RemoteQueue.insert_many, items)
 
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
@@ -78,6 +78,9 @@ class QueueClient:
 
     def last_step(self) -> int:
         return self._call(RemoteQueue.last_step)
+
+    def note_trained(self, generation: int, step: int) -> None:
+        self._call(RemoteQueue.note_trained, generation, step)
 
     def prepare(self, generation: int, step: int) -> None:
         self._call(RemoteQueue.prepare, generation, step)

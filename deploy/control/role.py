@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from common.config import run_config
 from common.config.run_config import RunConfig
-from common.errors import first_line, is_disk_full
+from common.errors import UserError, first_line, is_disk_full
 from common.metrics import MetricValues
 from common.rundir import RunDir
 from deploy.control.health import Report, State
@@ -83,8 +83,9 @@ class Role:
             progress=worker.progress if worker else 0.0,
             waiting=worker.waiting if worker else "",
             cause=first_line(failure) if failure else "",
-            # Invalid input and numbers that diverge fail again in every retry.
-            permanent=isinstance(failure, (ValueError, ArithmeticError)),
+            # Only what was raised for people to act on fails again in every retry. A plain
+            # ValueError may pass: vLLM raises one while a killed engine still holds memory.
+            permanent=isinstance(failure, UserError),
             disk_full=is_disk_full(failure),
             metrics={**worker.metrics(), **engine} if worker else None,
         )

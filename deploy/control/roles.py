@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from actors.replay.queue import Grant, ReplayQueue
+from actors.replay.queue import Grant, ReplayQueue, Sampled
 from common import corpora, models
 from common.config.sections import ReplaySettings
 from common.ledger import Ledger, open_view
-from common.records import Rollout, unpack_rollout
+from common.records import PackedRollout, Rollout, unpack_rollout
 from common.weight_sync.nccl_receiver import NcclWeightReceiver
 from deploy.control.health import Report
 from deploy.control.queue_client import QueueClient, RemoteQueue
@@ -61,7 +61,7 @@ class ReplayRole(Role, RemoteQueue):
     ) -> Grant:
         return self._queue.lease(owner, count, holding, version)
 
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+    def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]:
         return self._queue.insert_many(items)
 
     def exhaust(self, fact_id: str, draw: int, reason: str, attempts: int) -> bool:
@@ -73,13 +73,14 @@ class ReplayRole(Role, RemoteQueue):
     def register(self, token: str) -> int:
         return self._queue.register(token)
 
-    def sample(
-        self, generation: int, step: int
-    ) -> tuple[bool, list[tuple[int, bytes]], int | None]:
+    def sample(self, generation: int, step: int) -> Sampled:
         return self._queue.sample(generation, step)
 
     def last_step(self) -> int:
         return self._queue.last_step()
+
+    def note_trained(self, generation: int, step: int) -> None:
+        self._queue.note_trained(generation, step)
 
     def prepare(self, generation: int, step: int) -> None:
         self._queue.prepare(generation, step)

@@ -131,12 +131,12 @@ def summary(run: RunDir) -> RunSummary:
         accepted=counts.accepted,
         exhausted=lost,
         attempts=counts.attempts,
-        exposures_expected=counts.accepted * config.exposures_per_rollout,
+        exposures_expected=counts.accepted * config.exposures_per_rollout - counts.skipped,
         exposures_trained=counts.trained,
         stopped_early=config.learner.early_stop
         and selection is not None
         and selection.settled
-        and counts.trained < (counts.work - counts.lost) * config.exposures_per_rollout,
+        and counts.trained < counts.exposures(config.exposures_per_rollout),
         step=counts.committed_step,
         checkpoint=str(run.checkpoints / f"step_{step}"),
         chosen=step,

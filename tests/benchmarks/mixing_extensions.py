@@ -23,7 +23,7 @@ from common.corpora.kgfact import KGFactSpec, build
 from common.estimates import Score, mean_nll
 from common.methods import MixSD
 from common.prompts import PRESETS, Prompts
-from common.records import Rollout, Work, unpack_rollout
+from common.records import PackedRollout, Rollout, Work
 
 RATES = (0.1, 0.3, 0.5)
 NUM_FACTS = 24
@@ -48,8 +48,8 @@ class Queue:
         granted, self._work = self._work[:count], self._work[count:]
         return Grant(granted, over=not granted and not holding)
 
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
-        rollouts = [unpack_rollout(payload) for payload, _ in items]
+    def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]:
+        rollouts = [item.unpack() for item in items]
         self.rollouts |= {rollout.fact_id: rollout for rollout in rollouts}
         return [True] * len(items)
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from common.config import run_config as configuration
 from common.config.run_config import RunConfig
 from common.ledger import Accepted, Ledger
-from common.records import Rollout, pack_rollout
+from common.records import PackedRollout, Rollout, pack_rollout
 from common.rundir import RunDir
 from deploy.cluster import ray_cluster as cluster
 from deploy.control import roles
@@ -109,7 +109,12 @@ class Caller:
         """Roll out until nothing is left; when it began and ended."""
         began = time.time()
         while work := self._queue.lease(name, CHUNK, []).work:
-            self._queue.insert_many([(self._payloads[item.fact_id], 1) for item in work])
+            self._queue.insert_many(
+                [
+                    PackedRollout(item.fact_id, item.draw, self._payloads[item.fact_id], 1)
+                    for item in work
+                ]
+            )
         return began, time.time()
 
     def sample_all(self) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from actors.rollout.mixed import MixedRolloutActor
 from common.config.sections import EngineSettings, RolloutSettings
 from common.methods import MixSD
 from common.prompts import Prompts
-from common.records import Fact, Work
+from common.records import Fact, PackedRollout, Work
 from common.verification.verifier import accepts
 
 MIX_RATE = 0.3
@@ -178,7 +178,7 @@ class _Source:
             return Grant([], over=True)
         return Grant([self._work.popleft() for _ in range(min(count, len(self._work)))], over=False)
 
-    def insert_many(self, items: Sequence[tuple[bytes, int]]) -> list[bool]:
+    def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]:
         self._open -= len(items)
         self.accepted += len(items)
         return [True] * len(items)

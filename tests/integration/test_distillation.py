@@ -10,7 +10,7 @@ from actors.rollout.target_builder import TargetBuilder
 from common import corpora, models
 from common.config import run_config
 from common.ledger import Ledger
-from common.records import pack_rollout
+from common.records import PackedRollout
 from common.rundir import RunDir, read_jsonl
 from deploy.factories import prompts_for, teacher_inputs_for
 from deploy.report.summary import summary
@@ -28,6 +28,7 @@ class Source:
     def __init__(self, queue: ReplayQueue) -> None:
         self._queue = queue
         self.register, self.restore, self.last_step = queue.register, queue.restore, queue.last_step
+        self.note_trained = queue.note_trained
         self.prepare, self.commit = queue.prepare, queue.commit
 
     def sample(self, generation: int, step: int) -> Batch:
@@ -65,7 +66,8 @@ def test_a_student_learns_the_references_answers_given_the_fact(tmp_path, config
     queue.add_work([(fact_id, 0) for fact_id in facts])
     targets = TargetBuilder(prompts_for(config, model), config.method, config.rollout, config.seed)
     for work in queue.lease("actor", len(facts), []).work:
-        queue.insert_many([(pack_rollout(targets.canonical(work, facts[work.fact_id], 0)), 0)])
+        rollout = targets.canonical(work, facts[work.fact_id], 0)
+        queue.insert_many([PackedRollout.of(rollout, 0)])
     store = distributed.FileStore(str(tmp_path / "store"), 1)
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:

@@ -15,7 +15,7 @@ from common.config.sections import EngineSettings, RolloutSettings
 from common.corpora.kgfact import KGFactSpec, build
 from common.methods import MixSD
 from common.prompts import PRESETS, Prompts
-from common.records import Work, unpack_rollout
+from common.records import Work
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,7 +37,7 @@ class Queue:
         return Grant(granted, over=not granted and not holding)
 
     def insert_many(self, items):
-        rollouts = [unpack_rollout(payload) for payload, _ in items]
+        rollouts = [item.unpack() for item in items]
         self.rollouts |= {rollout.fact_id: rollout for rollout in rollouts}
         return [True] * len(items)
 

@@ -27,6 +27,7 @@ class Queue:
         self._run, self._steps = run, steps
         self.committed: list[int] = []
         self.prepared: list[int] = []
+        self.trained: list[int] = []
         self.restored: list[int] = []
         self.tokens: list[str] = []
 
@@ -37,8 +38,13 @@ class Queue:
     def sample(self, generation: int, step: int) -> Batch:
         assert generation == len(self.tokens)
         if step > self._steps:
-            return Batch(True, [], None)
-        return Batch(True, [(0, payload(f"f{step}-{n}")) for n in range(2)], 2 * self._steps)
+            return Batch(True, [], None, None)
+        items = [(0, payload(f"f{step}-{n}")) for n in range(2)]
+        return Batch(True, items, 2 * self._steps, 2 * (self._steps - step))
+
+    def note_trained(self, generation: int, step: int) -> None:
+        assert generation == len(self.tokens)
+        self.trained.append(step)
 
     def prepare(self, generation: int, step: int) -> None:
         assert generation == len(self.tokens)
@@ -138,7 +144,7 @@ def test_a_step_with_a_non_finite_gradient_is_consumed_and_logged_as_skipped(tmp
 def test_too_many_skipped_steps_in_a_row_end_the_run_and_a_good_one_resets_the_count(tmp_path):
     norms = [math.inf, 1.0, math.inf, math.inf]
     worker, *_ = learner(tmp_path, norms, max_skipped=1)
-    with pytest.raises(FloatingPointError, match=r"2 steps in a row, up to step 4"):
+    with pytest.raises(UserError, match=r"2 steps in a row, up to step 4"):
         worker.run()
 
 

@@ -1,7 +1,7 @@
 """Rollouts that finish together are sent together."""
 
 from actors.replay.lease_client import Outbox
-from common.records import Rollout, unpack_rollout
+from common.records import Rollout
 
 
 class Queue:
@@ -11,9 +11,7 @@ class Queue:
         self.calls = []
 
     def insert_many(self, items):
-        self.calls.append(
-            [(unpack_rollout(payload).fact_id, attempts) for payload, attempts in items]
-        )
+        self.calls.append([(item.unpack().fact_id, item.attempts) for item in items])
         return [fact != "b" for fact, _ in self.calls[-1]]
 
 

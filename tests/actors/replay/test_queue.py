@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -6,7 +8,7 @@ from actors.replay.queue import ReplayQueue
 from common.config.run_config import parse
 from common.errors import UserError
 from common.ledger import Ledger
-from common.records import Rollout, WireError, pack_rollout
+from common.records import PackedRollout, Rollout
 
 # The generation of a queue's first learner.
 LEARNER = 1
@@ -33,15 +35,16 @@ def make(path, facts=8, *, epochs=2, batch=4, train=True, **replay):
     return queue
 
 
-def payload(fact_id, version=0, tokens=2):
+def packed(fact_id, version=0, tokens=2, logprobs=()):
     ids = [1] * tokens
-    return pack_rollout(
-        Rollout(fact_id, 0, 0, [1], ids, [], [], [], [], None, 0, "", True, version)
+    rollout = Rollout(
+        fact_id, 0, 0, [1], ids, [], list(logprobs), [], [], None, 0, "", True, version
     )
+    return PackedRollout.of(rollout, 1)
 
 
 def insert(queue, works, version=0):
-    return queue.insert_many([(payload(work.fact_id, version), 1) for work in works])
+    return queue.insert_many([packed(work.fact_id, version) for work in works])
 
 
 def test_work_goes_out_comes_back_and_is_over(tmp_path):
@@ -55,8 +58,10 @@ def test_work_goes_out_comes_back_and_is_over(tmp_path):
     assert queue.lease("x", 5, []) == queue.lease("y", 0, [])
     assert queue.lease("x", 5, []).over
     steps = [queue.sample(LEARNER, step) for step in (1, 2, 3, 4, 5)]
-    assert [len(items) for _, items, _ in steps] == [4, 4, 4, 2, 0]
-    assert steps[0][2] == 14
+    assert [len(sampled.items) for sampled in steps] == [4, 4, 4, 2, 0]
+    assert [(sampled.total, sampled.left) for sampled in steps[:4]] == [
+        *((14, 10), (14, 6), (14, 2), (14, 0))
+    ]
 
 
 def test_without_a_learner_no_actor_waits_for_it_and_all_is_over_once_drawn(tmp_path):
@@ -65,21 +70,34 @@ def test_without_a_learner_no_actor_waits_for_it_and_all_is_over_once_drawn(tmp_
     grant = queue.lease("x", 8, [])
     assert len(grant.work) == 8
     # More bytes than a queue before a learner may hold.
-    items = [(payload(work.fact_id, tokens=30_000), 1) for work in grant.work]
+    items = [packed(work.fact_id, tokens=30_000) for work in grant.work]
     assert queue.insert_many(items[:7]) == [True] * 7
     assert queue.release("x") == 1
     assert not queue.status().settled
     (last,) = queue.lease("x", 8, []).work
-    queue.insert_many([(payload(last.fact_id), 1)])
+    queue.insert_many([packed(last.fact_id)])
     assert queue.lease("x", 8, []).over
     assert (queue.status().settled, queue.status().exposures_expected) == (True, 0)
 
 
-def test_a_bad_payload_among_good_ones_accepts_none(tmp_path):
-    queue = make(tmp_path)
-    with pytest.raises(WireError):
-        queue.insert_many([(payload("0"), 1), (b"junk", 1)])
-    assert queue.status().accepted == 0
+def test_a_bad_rollout_among_good_ones_is_quarantined_alone(tmp_path):
+    queue = make(tmp_path, facts=5)
+    nan = packed("1", logprobs=[-1.0, math.nan])
+    junk = PackedRollout("2", 0, b"junk", 1)
+    swapped = PackedRollout("3", 0, packed("4").payload, 1)
+    assert queue.insert_many([packed("0"), nan, junk, swapped, packed("4")]) == [
+        *(True, False, False, False, True)
+    ]
+    status = queue.status()
+    assert (status.accepted, status.quarantined, status.settled) == (2, 3, True)
+    assert [(fact, reason) for fact, _, reason in queue._ledger.lost()] == [
+        ("1", "its rollout is invalid: logprobs: finite floats are expected"),
+        ("2", "its rollout is invalid: payload is not msgpack: unpack(b) received extra data."),
+        ("3", "its rollout is invalid: a rollout of fact '4', draw 0, came for fact '3', draw 0"),
+    ]
+    # A repeated call, or a good rollout that comes later, changes nothing.
+    assert queue.insert_many([nan, packed("1")]) == [False, False]
+    assert queue.status().quarantined == 3
 
 
 def test_status_and_metrics_say_who_waits_why_and_for_how_long(tmp_path):
@@ -197,10 +215,10 @@ def test_whatever_the_limits_the_run_comes_to_its_end(
         held[owner] += grant.work
         if held[owner]:
             # Large: three of these fill the queue.
-            items = [(payload(work.fact_id, step, 30_000), 1) for work in held[owner][:1]]
+            items = [packed(work.fact_id, step, 30_000) for work in held[owner][:1]]
             assert queue.insert_many(items) == [True]
             del held[owner][:1]
-        ready, items, _ = queue.sample(LEARNER, step + 1)
+        ready, items, *_ = queue.sample(LEARNER, step + 1)
         if ready and not items:
             over = True
             break
@@ -220,10 +238,10 @@ def test_an_ended_queue_repeats_the_step_that_was_begun_and_begins_no_other(tmp_
     assert queue.lease("x", 5, [work.id for work in works[5:]]).over
     # A rank that requests a batch after its peer gets the same batch.
     assert queue.sample(LEARNER, 1) == begun
-    assert queue.sample(LEARNER, 2) == (True, [], 0)
+    assert queue.sample(LEARNER, 2) == (True, [], 0, 0)
     queue.commit(LEARNER, 1)
     assert insert(queue, works[5:]) == [True]
-    assert queue.sample(LEARNER, 2) == (True, [], 4)
+    assert queue.sample(LEARNER, 2) == (True, [], 4, 0)
     assert (queue.status().ended, queue.status().exposures_trained) == (True, 4)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from actors.replay.queue import ReplayQueue, work_items
 from common.config.run_config import parse
 from common.ledger import Ledger
-from common.records import Rollout, pack_rollout, unpack_rollout
+from common.records import PackedRollout, Rollout, unpack_rollout
 
 
 def on_policy(path, facts=3, *, samples=2, epochs=2, batch=4, first_epoch="arrival", **replay):
@@ -30,19 +30,14 @@ def on_policy(path, facts=3, *, samples=2, epochs=2, batch=4, first_epoch="arriv
 
 
 def draw(queue, works, version):
-    items = [
-        (
-            pack_rollout(
-                Rollout(
-                    *(work.fact_id, work.draw, 0, [1], [1, 1], [], [], [], [], None, 0, "", True),
-                    policy_version=version,
-                )
-            ),
-            1,
+    rollouts = [
+        Rollout(
+            *(work.fact_id, work.draw, 0, [1], [1, 1], [], [], [], [], None, 0, "", True),
+            policy_version=version,
         )
         for work in works
     ]
-    return queue.insert_many(items)
+    return queue.insert_many([PackedRollout.of(rollout, 1) for rollout in rollouts])
 
 
 def test_the_student_draws_each_fact_anew_in_every_epoch_in_another_order(tmp_path):
@@ -60,7 +55,7 @@ def test_the_student_draws_each_fact_anew_in_every_epoch_in_another_order(tmp_pa
 
 def test_strictly_on_policy_weights_draw_one_batch_and_wait_for_the_next_version(tmp_path):
     queue, _ = on_policy(tmp_path)
-    assert queue.sample(1, 1) == (False, [], 12)
+    assert queue.sample(1, 1) == (False, [], 12, None)
     first = queue.lease("x", 9, [], 0).work
     assert len(first) == 4
     assert queue.lease("y", 9, [], 0).work == []
@@ -132,7 +127,7 @@ def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allow
             queue.restore(learner, step)
             trained = {at: of for at, of in trained.items() if at <= step}
         else:
-            ready, items, _ = queue.sample(learner, step + 1)
+            ready, items, *_ = queue.sample(learner, step + 1)
             if ready and not items:
                 queue.commit(learner, step)
                 break

@@ -15,7 +15,7 @@ from actors.rollout.mixed import MixedRolloutActor
 from common.config.sections import RolloutSettings
 from common.methods import SFT, ContextDistill, MixSD
 from common.prompts import Preset, Prompts
-from common.records import Fact, Work, unpack_rollout
+from common.records import Fact, Work
 from common.verification.verifier import accepts, is_inside_answer
 
 LETTERS = ".ab c"  # token 0 stops
@@ -112,10 +112,10 @@ class Queue:
         return Grant(granted, over=not (self._work or granted or holding))
 
     def insert_many(self, items):
-        for payload, attempts in items:
-            key = (rollout := unpack_rollout(payload)).fact_id
-            assert key not in self.rollouts | self.exhausted
-            self.rollouts[key], self.attempts[key] = rollout, attempts
+        for item in items:
+            assert item.fact_id not in self.rollouts | self.exhausted
+            self.rollouts[item.fact_id] = item.unpack()
+            self.attempts[item.fact_id] = item.attempts
         return [True] * len(items)
 
     def exhaust(self, fact_id, draw, reason, attempts):

@@ -11,7 +11,7 @@ from actors.replay.queue import Grant
 from actors.rollout.student import StudentRolloutActor
 from common.config.sections import RolloutSettings
 from common.methods import OPSD
-from common.records import Work, unpack_rollout
+from common.records import Work
 from common.verification.verifier import accepts
 from tests.actors.rollout.test_mixed import (
     FACTS,
@@ -68,7 +68,7 @@ class Queue:
         return Grant(granted, over=not self._work and not granted and not holding)
 
     def insert_many(self, items):
-        self.rollouts += [unpack_rollout(payload) for payload, _ in items]
+        self.rollouts += [item.unpack() for item in items]
         return [True] * len(items)
 
 

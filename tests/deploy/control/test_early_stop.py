@@ -10,7 +10,7 @@ from actors.replay.queue import ReplayQueue
 from common.config.run_config import RunConfig, dump, parse
 from common.errors import UserError
 from common.ledger import Ledger
-from common.records import Rollout, pack_rollout
+from common.records import PackedRollout, Rollout
 from common.rundir import RunDir
 from deploy.control.early_stop import EarlyStop
 from deploy.report.files import write_report
@@ -117,14 +117,14 @@ def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
     queue.add_work([("a", 0), ("b", 0)])
     for work in queue.lease("x", 2, []).work:
         rollout = Rollout(work.fact_id, 0, 0, [1], [2], [], [], [-1.0], [-2.0], None, 0, "", True)
-        queue.insert_many([(pack_rollout(rollout), 1)])
+        queue.insert_many([PackedRollout.of(rollout, 1)])
     learner = queue.register("learner")
     queue.restore(learner, 0)
     watch = EarlyStop(run, chosen)
     recall, step = {1: 0.5, 2: 1.0, 3: 1.0, 4: 0.5}, 0
-    while (batch := queue.sample(learner, step + 1))[1]:
+    while (batch := queue.sample(learner, step + 1)).items:
         step += 1
-        assert batch[0]
+        assert batch.ready
         checkpoint(run, step)
         queue.commit(learner, step)
         measure(run, step, {"value": recall[step], "low": 0.0, "high": 1.0, "n": 2})
