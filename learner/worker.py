@@ -99,6 +99,11 @@ class Learner:
         return self._done + self._writer.progress
 
     @property
+    def milestone(self) -> float:
+        """The last step that was taken; a resumed learner takes some again."""
+        return self._metrics["mixsd_learner_step"]
+
+    @property
     def waiting(self) -> str:
         """What the learner waits for, or empty."""
         return self._writer.waiting or self._waiting
@@ -175,7 +180,9 @@ class Learner:
             self._log(f"checkpoint {folder.name} is set aside as {kept}: {reason}")
         lines = [line for line in read_jsonl(self._run.steps) if line["step"] <= found.step]
         write_atomic(self._run.steps, "".join(json.dumps(line) + "\n" for line in lines))
-        self._source.restore(generation, found.step)
+        remark = self._source.restore(generation, found.step)
+        if remark:
+            self._log(remark)
         return generation, found.step
 
     def _made_progress(self) -> None:

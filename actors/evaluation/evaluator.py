@@ -78,7 +78,7 @@ class Evaluator:
         self._suites: list[Suite] | None = None
         self.analyses: list[Analysis] = []
         self._draining = threading.Event()
-        self._items = 0
+        self._items = self._num_results = 0
         self._waiting = ""
         self._metrics: dict[str, float] = {"mixsd_eval_seconds_total": 0.0}
         self._runner = EvaluationRunner(engine, materials, self.count)
@@ -87,6 +87,11 @@ class Evaluator:
     def progress(self) -> float:
         """Items measured by this process."""
         return self._items
+
+    @property
+    def milestone(self) -> float:
+        """Results of this process, each of a whole suite or a piece of an analysis."""
+        return self._num_results
 
     @property
     def waiting(self) -> str:
@@ -142,6 +147,7 @@ class Evaluator:
                             self._measure(model, suite)
                         else:
                             self._copy(model, suite, twin)
+                        self._num_results += 1
                         return True, held_elsewhere
         return False, held_elsewhere
 
@@ -152,6 +158,7 @@ class Evaluator:
             worked, held = analysis.advance(models, final)
             held_elsewhere |= held
             if worked:
+                self._num_results += 1
                 self._metrics["mixsd_eval_seconds_total"] += time.monotonic() - began
                 return True, held_elsewhere
         return False, held_elsewhere

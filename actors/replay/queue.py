@@ -210,10 +210,12 @@ class ReplayQueue:
         with self._lock:
             self._ledger.commit(generation, step)
 
-    def restore(self, generation: int, step: int) -> None:
-        """The learner continues after ``step``."""
+    def restore(self, generation: int, step: int) -> str:
+        """The learner continues after ``step``; returns what people should know, or nothing."""
         with self._lock:
-            self._ledger.restore(generation, step, max_deaths=self._config.replay.poison_after)
+            return self._ledger.restore(
+                generation, step, max_deaths=self._config.replay.poison_after
+            )
 
     # -- observability ------------------------------------------------------
 

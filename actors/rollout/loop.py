@@ -118,6 +118,11 @@ class RolloutLoop(ABC, Generic[JobT]):
         )
 
     @property
+    def milestone(self) -> float:
+        """Rollouts accepted."""
+        return self._metrics["mixsd_rollouts_accepted_total"]
+
+    @property
     def waiting(self) -> str:
         """What the actor waits for, or empty."""
         return self._waiting

@@ -67,6 +67,11 @@ class MixedRolloutActor(RolloutLoop[_Job]):
         """Also grows with each attempt that was verified."""
         return super().progress + self._metrics["mixsd_attempts_total"]
 
+    @property
+    def milestone(self) -> float:
+        """Also grows with each work item that is given up."""
+        return super().milestone + self._metrics["mixsd_rollouts_exhausted_total"]
+
     # -- attempts ---------------------------------------------------------
 
     def _begin(self, key: str, work: Work) -> None:

@@ -25,8 +25,8 @@ class Suspects:
         self._db = connection
         self._epochs = epochs
 
-    def note_death(self, places: Sequence[Place], max_deaths: int) -> None:
-        """A learner died in a step with the exposures ``places``."""
+    def note_death(self, places: Sequence[Place], max_deaths: int) -> str:
+        """A learner died in a step with the exposures ``places``; returns what follows, if new."""
         first, last, size = places[0][:2], places[-1][:2], len(places)
         deaths, is_split = 1, False
         for *edges, exposures, before, split in self._db.execute("SELECT * FROM suspects"):
@@ -35,12 +35,14 @@ class Suspects:
         is_split = is_split or deaths >= max_deaths
         self._db.execute("DELETE FROM suspects")
         if size == 1 and deaths >= max_deaths and self._may_leave_out():
-            self._leave_out(places[0], deaths)
-            return
+            return self._leave_out(places[0], deaths)
         self._db.execute(
             "INSERT INTO suspects VALUES (?, ?, ?, ?, ?, ?, ?)",
             (*first, *last, size, deaths, is_split),
         )
+        if not is_split:
+            return ""
+        return f"learners die in a step with {size} rollout(s); it is cut to find the cause"
 
     def limit(self, chosen: Sequence[Place]) -> int:
         """How many of ``chosen`` the next step may have: the suspects in it are divided."""
@@ -48,10 +50,10 @@ class Suspects:
         if row is None:
             return len(chosen)
         first, last, exposures = row[:2], row[2:4], int(row[4])
-        before = sum(place[:2] < first for place in chosen)
+        before = len([place for place in chosen if place[:2] < first])
         if before or chosen[0][:2] > last:
             return before or len(chosen)
-        return min((exposures + 1) // 2, sum(place[:2] <= last for place in chosen))
+        return min((exposures + 1) // 2, len([place for place in chosen if place[:2] <= last]))
 
     def count(self) -> int:
         """Exposures among which the one that kills is being searched; 0 if none is."""
@@ -71,9 +73,13 @@ class Suspects:
     def _may_leave_out(self) -> bool:
         return not self._db.execute("SELECT 1 FROM poison WHERE NOT is_confirmed").fetchone()
 
-    def _leave_out(self, place: Place, deaths: int) -> None:
+    def _leave_out(self, place: Place, deaths: int) -> str:
         reason = f"{deaths} learners died while they trained nothing else"
         self._db.execute(
             "INSERT INTO poison VALUES (?, ?, ?, ?, ?, FALSE)",
             (place.work_id, place.epoch, place.place, self._epochs - place.epoch, reason),
         )
+        fact_id, draw = self._db.execute(
+            "SELECT fact_id, draw FROM work WHERE id = ?", (place.work_id,)
+        ).fetchone()
+        return f"fact {fact_id}, draw {draw}, is left out from epoch {place.epoch + 1} on: {reason}"

@@ -260,7 +260,7 @@ class Ledger(LedgerView):
             )
             self._suspects.passed(*self._end_of(step))
 
-    def restore(self, generation: int, step: int, *, max_deaths: int = 3) -> None:
+    def restore(self, generation: int, step: int, *, max_deaths: int = 3) -> str:
         """Unbind the exposures of all steps after ``step``, from which the learner continues.
 
         If its predecessor died in one of them, that counts against its exposures. A repeated
@@ -270,6 +270,9 @@ class Ledger(LedgerView):
             generation: of the learner.
             step: that of its checkpoint; 0 for the base model.
             max_deaths: deaths of learners on the same exposures after which they are suspects.
+
+        Returns:
+            What follows from the predecessor's death, if people should know; else empty.
 
         Raises:
             LedgerError: the ledger has no such step, or not the newest learner.
@@ -284,7 +287,8 @@ class Ledger(LedgerView):
                 self._db.execute("DELETE FROM steps WHERE step > ?", (step,))
                 self._db.execute("UPDATE totals SET trained = sampled, committed_step = ?", (step,))
                 if places:
-                    self._suspects.note_death(places, max_deaths)
+                    return self._suspects.note_death(places, max_deaths)
+        return ""
 
     def num_suspects(self) -> int:
         """Exposures among which one that kills the learner is being searched."""

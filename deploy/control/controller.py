@@ -30,7 +30,7 @@ from deploy.control.health import DeadlockDetector, Report
 from deploy.control.journal import Journal
 from deploy.control.queue_client import QueueControl
 from deploy.control.role import prepare_process
-from deploy.control.role_kind import REPLAY_ACTOR, RoleKind
+from deploy.control.role_kind import REPLAY_ACTOR, RoleKind, lease_owner
 from deploy.observability.run_status import RunStatus
 
 NAME = "controller"
@@ -189,6 +189,8 @@ class Controller:
         ready, _ = ray.wait(polls, num_returns=len(polls), timeout=1.0)
         for group in self._groups.values():
             death = group.collect(set(ready))
+            for note in group.new_notes():
+                self._journal.note(note)
             if death:
                 self._restart(group, death)
 
@@ -222,20 +224,33 @@ class Controller:
         Raises:
             RunFailed: the error is permanent, or the restarts in a row are used up.
         """
-        group.end()
-        if group.kind.leases_work:
-            self._queue.release(group.name, died=True)
+        self._end_group(group, died=True)
         if group.draining_since is not None:
             return
         if is_full(self._run.root) and not permanent:
             self._restart_when_disk_has_room(group)
             return
-        pause = None if permanent else group.budget.next_pause()
+        suspects = self._suspects(group)
+        pause = None if permanent else group.budget.next_pause(counts=not suspects)
         if pause is None:
             tried = "" if permanent else f" (after {group.budget.failures} restarts in a row)"
             raise RunFailed(f"{why}{tried}; see {self._run.logs / group.spec.members[0]}.log")
         group.retry_at = time.monotonic() + pause
-        self._journal.event(f"{why}; {group.name} is restarted in {pause:.0f} s")
+        purpose = f", to find which of {suspects} rollouts it dies of" if suspects else ""
+        self._journal.event(f"{why}; {group.name} is restarted in {pause:.0f} s{purpose}")
+
+    def _suspects(self, group: ActorGroup) -> int:
+        """Rollouts among which the queue searches one that kills the learner; else 0."""
+        queue = self._queue_status()
+        return queue.suspects if group.kind is RoleKind.LEARNER and queue is not None else 0
+
+    def _end_group(self, group: ActorGroup, *, died: bool) -> None:
+        """End a group; its leases return at once. ``died``: by itself."""
+        reports = group.reports
+        group.end()
+        if group.kind.leases_work:
+            for name, report in reports.items():
+                self._queue.release(lease_owner(name, report.node, report.pid), died=died)
 
     def _restart_when_disk_has_room(self, group: ActorGroup) -> None:
         """End a group that failed on a full disk; its restarts do not count."""
@@ -256,9 +271,7 @@ class Controller:
                 if group.kind.drains_after_training and self._is_trained():
                     group.call("drain")
             elif now - group.draining_since > self._config.cluster.drain_s or group.done:
-                group.end()
-                if group.kind.leases_work:
-                    self._queue.release(group.name, died=False)
+                self._end_group(group, died=False)
             else:
                 group.call("drain")
 

@@ -45,6 +45,7 @@ class ActorGroup:
         self._health: dict[str, Health] = {}
         self._polls: dict[str, Any] = {}
         self._started = False
+        self._offset = 0.0
         self._last: dict[str, MetricValues] = {}
         self._last_until = 0.0
 
@@ -173,9 +174,15 @@ class ActorGroup:
                 continue
             except ray.exceptions.RayError as error:
                 return f"{name} died ({first_line(getattr(error, 'cause', error))})"
-            if self._health[name].answered(report, now):
-                self.budget.progressed()
+            has_lasted = self._health[name].answered(report, now)
+            self.budget.reached(self._offset + report.milestone)
+            if has_lasted and not self.kind.resumes:
+                self.budget.forgive()
         return ""
+
+    def new_notes(self) -> list[str]:
+        """What the members have to tell since the last call."""
+        return [note for health in self._health.values() for note in health.new_notes()]
 
     def stuck(self) -> dict[str, str]:
         """Stuck members and the reasons."""
@@ -226,6 +233,8 @@ class ActorGroup:
     def _watch(self, actors: dict[str, Any]) -> None:
         now, settings = time.monotonic(), self._settings
         self._actors = actors
+        # A member that does not resume counts its milestones from zero.
+        self._offset = 0.0 if self.kind.resumes else self.budget.furthest
         self._health = {
             name: Health(settings.start_timeout_s, settings.stall_s, now) for name in actors
         }

@@ -8,7 +8,7 @@ role must make progress (see :class:`DeadlockDetector`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,10 +24,12 @@ class Report:
 
     ``state``     ``idle``: constructed, not started
     ``progress``  grows with all work the role completes; in units of its own
+    ``milestone`` of that, what a restart does not repeat: results, or the learner's step
     ``waiting``   what it waits for, or empty
     ``queue``     of the queue: its status
     ``cause``     why it failed; ``permanent`` if a retry would fail too
     ``disk_full`` it failed, or waits, because the disk is full
+    ``notes``     the last events that it has to tell, and ``noted`` how many there were in all
     """
 
     state: State
@@ -35,12 +37,15 @@ class Report:
     node: str
     address: tuple[str, int]
     progress: float = 0.0
+    milestone: float = 0.0
     waiting: str = ""
     cause: str = ""
     permanent: bool = False
     disk_full: bool = False
     metrics: MetricValues | None = None
     queue: QueueStatus | None = None
+    notes: tuple[str, ...] = ()
+    noted: int = 0
 
 
 class Health:
@@ -59,13 +64,13 @@ class Health:
         self._moved = now
         self._created = now
         self._ready = math.inf
+        self._noted = 0
         self.report: Report | None = None
 
     def answered(self, report: Report, now: float) -> bool:
-        """Take a report; True if the role is healthy, so that past failures no longer count.
+        """Take a report; True once the role has worked for ``stall_s``.
 
-        It is healthy if it made progress since the last report, or has worked for
-        ``stall_s``: an evaluator may wait for days.
+        An evaluator, say, may wait for days; its failures before no longer count then.
         """
         before, self.report = self.report, report
         self._answered = now
@@ -75,7 +80,15 @@ class Health:
             self._ready = now
         if progressed or first or report.waiting:
             self._moved = now
-        return progressed or now - self._ready >= self._stall_s
+        return now - self._ready >= self._stall_s
+
+    def new_notes(self) -> Sequence[str]:
+        """What the last report has to tell and no report before it had."""
+        if self.report is None or self.report.noted == self._noted:
+            return ()
+        new = self.report.noted - self._noted
+        self._noted = self.report.noted
+        return self.report.notes[-new:]
 
     def stall_reason(self, now: float) -> str:
         """Why the member is stuck; empty if it is not."""
@@ -94,7 +107,10 @@ _ROOM_PAUSE_S, _LONGEST_ROOM_PAUSE_S = 5.0, 60.0
 
 
 class Budget:
-    """Restarts with growing pauses; it ends after ``most`` failures without progress.
+    """Restarts with growing pauses; it ends after ``most`` failures without a new milestone.
+
+    A role that repeats old work and then fails again gets no further. So what counts is the
+    furthest it has ever come, and not that it moves.
 
     Args:
         most: restarts in a row before giving up.
@@ -104,10 +120,17 @@ class Budget:
         self._most = most
         self.restarts = restarts
         self.failures = 0
+        self.furthest = 0.0
         self._room_pause = _ROOM_PAUSE_S
 
-    def progressed(self) -> None:
-        """The role made progress: past failures no longer count."""
+    def reached(self, milestone: float) -> None:
+        """Take note of a milestone; a new one makes past failures no longer count."""
+        if milestone > self.furthest:
+            self.furthest = milestone
+            self.forgive()
+
+    def forgive(self) -> None:
+        """Past failures no longer count."""
         self.failures = 0
         self._room_pause = _ROOM_PAUSE_S
 
@@ -117,8 +140,16 @@ class Budget:
         self._room_pause = min(2 * pause, _LONGEST_ROOM_PAUSE_S)
         return pause
 
-    def next_pause(self) -> float | None:
-        """Count a failure; seconds to wait before the restart, or None to give up."""
+    def next_pause(self, *, counts: bool = True) -> float | None:
+        """Seconds to wait before the restart, or None to give up.
+
+        Args:
+            counts: whether this failure counts. One that helps to find a rollout that kills
+                the learner does not: that search ends by itself.
+        """
+        if not counts:
+            self.restarts += 1
+            return 1.0
         if self.failures >= self._most:
             return None
         pause = 2.0**self.failures

@@ -27,6 +27,8 @@ from deploy.observability.run_status import (
 
 # Some 3,500 lines while a run gets ten times as old; every sample in the first twelve minutes.
 _LINES_PER_AGE = 1500.0
+# A new controller hears the notes of its predecessor's roles again.
+_NOTED_LINES = 200
 
 
 class Journal:
@@ -69,6 +71,11 @@ class Journal:
         with contextlib.suppress(OSError):
             print(time.strftime("%H:%M:%S"), text, flush=True)
             append_jsonl(self._run.events, {"time": time.time(), "text": text})
+
+    def note(self, text: str) -> None:
+        """Record what a role tells, unless a controller before this one has done so."""
+        if all(line["text"] != text for line in read_jsonl(self._run.events, _NOTED_LINES)):
+            self.event(text)
 
     def write(self, state: str, cause: str, groups: Mapping[str, ActorGroup]) -> None:
         """Write the status and the metrics of every role.

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 import traceback
+from collections import deque
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,12 +25,16 @@ from common.metrics import MetricValues
 from common.rundir import RunDir
 from deploy.control.health import Report, State
 
+_MOST_NOTES = 20
+
 
 class Worker(Protocol):
     """The work of a role."""
 
     @property
     def progress(self) -> float: ...
+    @property
+    def milestone(self) -> float: ...
     @property
     def waiting(self) -> str: ...
     def run(self) -> int: ...
@@ -60,6 +65,8 @@ class Role:
         self._state: State = "idle"
         self._failure: Exception | None = None
         self._draining = False
+        self._notes: deque[str] = deque(maxlen=_MOST_NOTES)
+        self._noted = 0
         self._identity = _identity(self.config)
 
     def start(self, index: int, rendezvous: tuple[str, int]) -> None:
@@ -81,6 +88,7 @@ class Role:
             self._state,
             *self._identity,
             progress=worker.progress if worker else 0.0,
+            milestone=worker.milestone if worker else 0.0,
             waiting=worker.waiting if worker else "",
             cause=first_line(failure) if failure else "",
             # Only what was raised for people to act on fails again in every retry. A plain
@@ -88,6 +96,8 @@ class Role:
             permanent=isinstance(failure, UserError),
             disk_full=is_disk_full(failure),
             metrics={**worker.metrics(), **engine} if worker else None,
+            notes=tuple(self._notes),
+            noted=self._noted,
         )
 
     def drain(self) -> None:
@@ -100,6 +110,12 @@ class Role:
         """Write a line to the role's log, unless the disk is full."""
         with contextlib.suppress(OSError):
             print(time.strftime("%H:%M:%S"), self.name, line, flush=True)
+
+    def note(self, line: str) -> None:
+        """Write a line to the role's log, and tell the controller, which records it."""
+        self.say(line)
+        self._notes.append(line)
+        self._noted += 1
 
     def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
         """Build the worker; engines start here."""

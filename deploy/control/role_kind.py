@@ -9,6 +9,14 @@ REPLAY_ACTOR = "replay"
 FIRST_LEARNER = "learner-0"
 
 
+def lease_owner(name: str, node: str, pid: int) -> str:
+    """The owner of an actor's leases: this process of it, not the one that comes after it.
+
+    So a message about its death, however late, takes nothing from its successor.
+    """
+    return f"{name}@{node[:8]}:{pid}"
+
+
 class RoleKind(StrEnum):
     """What the actors of a group do. The value also prefixes names and dedicated resources."""
 
@@ -30,6 +38,11 @@ class RoleKind(StrEnum):
     def leases_work(self) -> bool:
         """Its actors hold leases, which return to the queue when the group ends or fails."""
         return self is RoleKind.ROLLOUT
+
+    @property
+    def resumes(self) -> bool:
+        """A restarted actor goes on where its predecessor was, by files of the run."""
+        return self in (RoleKind.REPLAY, RoleKind.LEARNER)
 
     @property
     def drains_after_training(self) -> bool:

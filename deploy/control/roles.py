@@ -17,6 +17,7 @@ from common.weight_sync.nccl_receiver import NcclWeightReceiver
 from deploy.control.health import Report
 from deploy.control.queue_client import QueueClient, RemoteQueue
 from deploy.control.role import Role, Worker
+from deploy.control.role_kind import lease_owner
 from deploy.factories import prompts_for, teacher_inputs_for, weight_store_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class ReplayRole(Role, RemoteQueue):
             "working",
             *self._identity,
             # A learner that resumes takes samples back; what follows is progress again.
-            progress=status.accepted + status.exhausted + status.exposures_sampled,
+            progress=(done := status.accepted + status.exhausted + status.exposures_sampled),
+            milestone=done,
             waiting="requests",
             metrics=self._queue.metrics(),
             queue=status,
@@ -88,8 +90,8 @@ class ReplayRole(Role, RemoteQueue):
     def commit(self, generation: int, step: int) -> None:
         self._queue.commit(generation, step)
 
-    def restore(self, generation: int, step: int) -> None:
-        self._queue.restore(generation, step)
+    def restore(self, generation: int, step: int) -> str:
+        return self._queue.restore(generation, step)
 
     def configure(self, settings: ReplaySettings) -> None:
         self._queue.configure(settings)
@@ -116,6 +118,8 @@ class RolloutRole(Role):
             model, shared=has_teacher, receives=has_student and config.publish.transport == "nccl"
         )
         self._engine = engine
+        pid, node, _ = self._identity
+        owner = lease_owner(self.name, node, pid)
         rest = (
             prompts_for(config, model),
             config.method,
@@ -125,10 +129,10 @@ class RolloutRole(Role):
             config.seed,
         )
         if not has_student:
-            return MixedRolloutActor(self.name, decoder, *rest)
+            return MixedRolloutActor(owner, decoder, *rest)
         weights = self._weight_receiver(engine)
         teacher = self._decoder(model, shared=True)[0] if has_teacher else None
-        return StudentRolloutActor(self.name, decoder, weights, *rest, teacher)
+        return StudentRolloutActor(owner, decoder, weights, *rest, teacher)
 
     def _decoder(
         self, model: models.Model, *, shared: bool, receives: bool = False
@@ -198,7 +202,7 @@ class LearnerRole(Role):
             self.run_dir,
             self.model_dir,
             index,
-            self.say,
+            self.note,
             build_teacher_inputs,
             self._publisher(index) if self.config.student is not None else None,
         )

@@ -59,9 +59,10 @@ class Queue:
         assert not self.committed or found[self.committed[-1]].resumable
         self.committed.append(step)
 
-    def restore(self, generation: int, step: int) -> None:
+    def restore(self, generation: int, step: int) -> str:
         assert generation == len(self.tokens)
         self.restored.append(step)
+        return ""
 
     def last_step(self) -> int:
         return self._steps

@@ -24,7 +24,7 @@ class Learners:
     def __init__(self, ledger, kills, checkpoint_every=3):
         self.ledger, self.kills, self.every = ledger, kills, checkpoint_every
         self.saved = self.deaths = 0
-        self.batches = []
+        self.batches, self.remarks = [], []
 
     def run(self, most=200):
         """Until the run is over; gives the exposures trained, by step."""
@@ -37,7 +37,8 @@ class Learners:
     def _one(self):
         ledger = self.ledger
         learner, step = ledger.register(f"{self.deaths}"), self.saved
-        ledger.restore(learner, step, max_deaths=DEATHS)
+        remark = ledger.restore(learner, step, max_deaths=DEATHS)
+        self.remarks += [remark] if remark else []
         self.trained = {s: of for s, of in getattr(self, "trained", {}).items() if s <= step}
         while batch := ledger.sample(learner, step + 1, BATCH):
             seen = [(int(one.payload), one.epoch) for one in batch]
@@ -68,6 +69,13 @@ def test_the_one_is_alone_after_as_many_deaths_as_halvings(tmp_path):
         *[[(4, 0), (5, 0), (6, 0), (7, 0)]] * 2,
         *[[(6, 0), (7, 0)]],
         *[[(6, 0)]] * 2,
+    ]
+    assert learners.remarks == [
+        "learners die in a step with 4 rollout(s); it is cut to find the cause",
+        "learners die in a step with 2 rollout(s); it is cut to find the cause",
+        "learners die in a step with 1 rollout(s); it is cut to find the cause",
+        "fact 6, draw 0, is left out from epoch 1 on: "
+        "2 learners died while they trained nothing else",
     ]
     seen = [one for of in trained.values() for one in of]
     assert sorted(seen) == [(fact, 0) for fact in range(12) if fact != 6]

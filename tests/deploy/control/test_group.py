@@ -35,3 +35,23 @@ def test_counts_of_a_group_that_died_are_gone_at_once(monkeypatch):
     group = _done_group(monkeypatch)
     group.end()
     assert group.metrics == {}
+
+
+def _steps(group, *milestones):
+    """The group's member answers with these milestones, one after the other."""
+    for milestone in milestones:
+        group.budget.reached(group._offset + milestone)
+
+
+def test_a_learner_gets_on_by_its_step_and_an_actor_by_what_it_adds():
+    settings = ClusterSettings(max_restarts=9)
+    for kind, failures in ((RoleKind.LEARNER, 1), (RoleKind.ROLLOUT, 0)):
+        spec = GroupSpec(kind, kind.group_name(), object, ("member",), 1, 0, ())
+        group = ActorGroup(spec, settings)
+        group._watch({"member": object()})
+        _steps(group, 1, 5)
+        group.budget.next_pause()
+        # The learner takes steps again; three rollouts are three more.
+        group._watch({"member": object()})
+        _steps(group, 3)
+        assert group.budget.failures == failures

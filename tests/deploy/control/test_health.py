@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from deploy.control.health import Budget, DeadlockDetector, Health, Report
 
 
@@ -35,12 +37,16 @@ def test_work_without_progress_is_stuck_and_waiting_is_not():
     assert idle.stall_reason(now=12) == ""
 
 
-def test_only_growth_counts_as_progress():
+def test_each_note_is_told_once_and_the_newest_where_many_came_at_once():
     health = Health(60, 10, now=0)
-    assert [health.answered(_report(progress=p), now=p) for p in (1, 1, 2)] == [False, False, True]
+    told = []
+    for notes, noted in (((), 0), (("a",), 1), (("a",), 1), (("d", "e"), 5)):
+        health.answered(replace(_report(), notes=notes, noted=noted), now=1)
+        told.append(list(health.new_notes()))
+    assert told == [[], ["a"], [], ["d", "e"]]
 
 
-def test_a_role_that_waited_for_long_enough_is_well():
+def test_a_role_that_has_worked_for_long_enough_is_well():
     health = Health(60, 10, now=0)
     health.answered(_report("starting"), now=5)
     reports = [health.answered(_report(waiting="a checkpoint"), now) for now in (6, 15, 16)]
@@ -57,17 +63,35 @@ def test_tries_for_room_on_the_disk_are_not_counted_and_become_rare():
     budget = Budget(most=1)
     assert [budget.room_pause() for _ in range(6)] == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
     assert budget.restarts == 0
-    budget.progressed()
+    budget.reached(1)
     assert budget.room_pause() == 5.0
 
 
-def test_progress_forgives_failures_but_restarts_are_still_counted():
+def test_a_new_milestone_forgives_failures_but_restarts_are_still_counted():
     budget = Budget(most=1)
     assert budget.next_pause() == 1.0
-    budget.progressed()
+    budget.reached(1)
     assert budget.next_pause() == 1.0
     assert budget.next_pause() is None
     assert budget.restarts == 2
+
+
+def test_a_learner_that_always_dies_at_the_same_step_is_not_restarted_for_ever():
+    """It takes steps 4 and 5 again each time: movement, but no progress."""
+    budget, lives = Budget(most=3), 0
+    while True:
+        lives += 1
+        for step in (3, 4, 5):
+            budget.reached(step)
+        if budget.next_pause() is None:
+            break
+    assert lives == 4
+
+
+def test_a_death_that_narrows_a_search_does_not_count():
+    budget = Budget(most=1)
+    assert [budget.next_pause(counts=False) for _ in range(3)] == [1.0, 1.0, 1.0]
+    assert (budget.failures, budget.restarts) == (0, 3)
 
 
 def test_a_deadlock_names_what_each_role_waits_for():
