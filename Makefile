@@ -6,17 +6,22 @@ PYTHON ?= $(or $(shell for name in python3.11 python3.12; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Every package by hash, and none that a lock file does not list.
+INSTALL := install --quiet --no-deps --no-build-isolation
+LOCKED := $(INSTALL) --require-hashes
 # One thread a process: on few cores more threads are many times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare demo-opsd check test-fast coverage test test-all soak generated clean
+.PHONY: setup demo demo-compare demo-opsd check test-fast coverage test test-all soak generated lock clean
 
 setup: $(STAMP)
 
-$(STAMP): requirements/cpu.txt requirements/dev.txt pyproject.toml
+# First what builds: packages without a wheel, and this one.
+$(STAMP): $(addprefix requirements/,build.txt torch.txt cpu.txt dev.txt) pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-deps -r requirements/cpu.txt -r requirements/dev.txt
-	$(BIN)/pip install --quiet --no-deps --editable .
+	$(BIN)/pip $(LOCKED) -r requirements/build.txt
+	$(BIN)/pip $(LOCKED) -r requirements/torch.txt -r requirements/cpu.txt -r requirements/dev.txt
+	$(BIN)/pip $(INSTALL) --editable .
 	touch $@
 
 demo: setup
@@ -90,9 +95,26 @@ generated: setup
 	$(BIN)/python -m deploy.observability.grafana.panels deploy/observability/grafana/dashboards
 	$(BIN)/python -m deploy.kuberay.folder
 
+# Rewrites requirements/*.txt from requirements/*.in, all but torch.txt. Versions that a lock file
+# has stay, unless its .in asks for others.
+UV := $(VENV)/lock/bin/uv
+COMPILE := $(UV) pip compile --quiet --no-header --no-annotate --generate-hashes \
+	--no-python-downloads --python-version 3.11 --build-constraints requirements/build.txt
+
+lock: $(UV)
+	for name in build cpu dev bench lock; do $(COMPILE) --no-deps --universal \
+		requirements/$$name.in --output-file requirements/$$name.txt || exit; done
+	$(COMPILE) --python-platform x86_64-manylinux_2_28 \
+		pyproject.toml --extra gpu requirements/gpu.in --output-file requirements/gpu.txt
+
+$(UV): requirements/lock.txt
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip $(LOCKED) -r requirements/lock.txt
+	touch $@
+
 # Measures the learner against TRL and plain PyTorch: about six minutes on one core.
 bench-learner: setup
-	$(BIN)/pip install --quiet --no-deps -r requirements/bench.txt
+	$(BIN)/pip $(LOCKED) -r requirements/bench.txt
 	$(BIN)/python -m tests.benchmarks.learner
 
 clean:

@@ -65,7 +65,7 @@ def test_the_image_is_built_from_what_is_there():
         for source in line.split():
             assert (ROOT / source).exists(), source
     ignored = (ROOT / ".dockerignore").read_text()
-    for package in ("common", "actors", "learner", "deploy"):
+    for package in ("requirements", "common", "actors", "learner", "deploy"):
         assert f"COPY {package} {package}" in text
         assert f"!{package}" in ignored
 
