@@ -20,7 +20,12 @@ def render() -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder to write; k8s/NAME if not given."
 )
-@click.option("--image", default="mixsd-cluster:0.1.0", show_default=True)
+@click.option(
+    "--image",
+    default="mixsd-cluster:0.1.0",
+    show_default=True,
+    help="Image of all pods; NAME@sha256:… is the same one on every node.",
+)
 @click.option("--gpus-per-node", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--cpus-per-gpu", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--memory-per-gpu", default=96, show_default=True, type=click.IntRange(1), help="GiB")
@@ -46,5 +51,11 @@ def k8s(
     out = out or Path("k8s") / settings.name
     folder.write(settings, site, out)
     gpus, nodes = num_gpus(settings, site)
+    if "@sha256:" not in image:
+        click.echo(
+            f"warning: --image {image} has no digest: nodes may run different images of that name; "
+            "push it and give NAME@sha256:…",
+            err=True,
+        )
     click.echo(f"{out}: {gpus} GPUs, {nodes} node(s) of {gpus_per_node}")
     click.echo(f"kubectl apply -k {out / 'run'}")

@@ -212,6 +212,7 @@ def test_render_writes_a_folder_and_prints_what_it_needs(tmp_path):
     result = CliRunner().invoke(main, ["render", "k8s", str(source), "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert "6 GPUs, 1 node(s) of 8" in result.output
+    assert "--image mixsd-cluster:0.1.0 has no digest" in result.stderr
     assert (out / "base" / "kustomization.yaml").exists()
     written = load(out / "run" / "config.yaml")
     assert written.rollout.actors == 3
@@ -246,3 +247,16 @@ def _strict(schema: Any) -> Any:
     ):
         strict.setdefault("additionalProperties", False)
     return strict
+
+
+def test_an_image_with_a_digest_is_not_warned_of_and_is_in_every_pod(tmp_path):
+    source = tmp_path / "run.yaml"
+    source.write_text(dump(_config()))
+    image = f"registry.example/mixsd-cluster@sha256:{'0' * 64}"
+    options = ["--out", str(tmp_path / "k8s"), "--image", image]
+    result = CliRunner().invoke(main, ["render", "k8s", str(source), *options])
+    assert result.stderr == ""
+    job = (tmp_path / "k8s" / "run" / "job.yaml").read_text()
+    # The head, three worker groups and the submitter.
+    assert job.count(f"image: {image}") == 5
+    assert job.count("image:") == 5
