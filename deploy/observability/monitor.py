@@ -1,14 +1,15 @@
 """Prometheus, and Grafana if it is installed, for the runs of one folder.
 
 All files are in ``RUNS/.prometheus/``: a copy of the shipped configuration, the list
-of live runs, the data and the logs. Both servers listen on loopback and run until
-``monitor down``. Independent of runs and of Ray.
+of live runs, the data, the logs and the password of Grafana's administrator. Both servers
+listen on loopback and run until ``monitor down``. Independent of runs and of Ray.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -28,6 +29,19 @@ _SHIPPED = Path(__file__).parent
 _GRAFANA_HOMES = tuple(
     map(Path, ("/usr/share/grafana", "/opt/grafana", "/usr/local/share/grafana"))
 )
+# Whoever is not signed in can look and no more; nobody makes an account, and Grafana sends and
+# fetches nothing. compose.yaml has the same, and values.yaml for the Helm chart, without anonymous.
+GRAFANA = {
+    "GF_AUTH_ANONYMOUS_ENABLED": "true",
+    "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
+    "GF_USERS_ALLOW_SIGN_UP": "false",
+    "GF_USERS_ALLOW_ORG_CREATE": "false",
+    "GF_SNAPSHOTS_EXTERNAL_ENABLED": "false",
+    "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+    "GF_ANALYTICS_REPORTING_ENABLED": "false",
+    "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+    "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+}
 
 
 def install(runs: Path) -> Path:
@@ -63,6 +77,7 @@ def up(runs: Path, prometheus_port: int, grafana_port: int, say: Callable[[str],
         )
     else:
         say(f"Grafana    {start_grafana(folder, grafana, grafana_port, url)}")
+        say(f"           administrator: admin, password in {_password(folder)}")
 
 
 def start_prometheus(folder: Path, port: int) -> str:
@@ -94,14 +109,16 @@ def start_grafana(folder: Path, binary: str, port: int, prometheus: str) -> str:
         "grafana",
         [binary, "server", f"--homepath={home}"],
         {
+            **GRAFANA,
+            # Grafana reads the file itself, so that no environment shows the password.
+            "GF_SECURITY_ADMIN_PASSWORD": f"$__file{{{_password(folder)}}}",
             "GF_SERVER_HTTP_ADDR": "127.0.0.1",
             "GF_SERVER_HTTP_PORT": str(port),
-            "GF_PATHS_DATA": str(folder / "grafana"),
+            # Grafana sets the password when it makes its database. One in the folder itself is
+            # older than the password, so it is left alone.
+            "GF_PATHS_DATA": str(folder / "grafana" / "data"),
             "GF_PATHS_LOGS": str(folder / "grafana" / "logs"),
             "GF_PATHS_PROVISIONING": str(grafana / "provisioning"),
-            "GF_AUTH_ANONYMOUS_ENABLED": "true",
-            "GF_ANALYTICS_REPORTING_ENABLED": "false",
-            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             "MIXSD_PROMETHEUS_URL": prometheus,
             "MIXSD_DASHBOARDS": str(grafana / "dashboards"),
         },
@@ -121,6 +138,14 @@ def down(runs: Path) -> list[str]:
                 stopped.append(name)
             (folder / f"{name}.json").unlink()
     return stopped
+
+
+def _password(folder: Path) -> Path:
+    """The private file with the password of Grafana's administrator; made once per folder."""
+    path = folder / "grafana.password"
+    if not path.exists():
+        write_atomic(path, secrets.token_urlsafe(24), mode=0o600)
+    return path
 
 
 def _serve(

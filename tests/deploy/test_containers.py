@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ import pytest
 import yaml
 
 from common.config import run_config as configuration
+from deploy.observability import monitor
 
 ROOT = Path(__file__).parents[2]
 DOCKER, SLURM = ROOT / "deploy" / "docker", ROOT / "deploy" / "slurm" / "run.sbatch"
 COMPOSE = DOCKER / "compose.yaml"
+VALUES = ROOT / "deploy" / "observability" / "grafana" / "values.yaml"
 # Images without a digest, and why.
 UNPINNED = {"mixsd-cluster:0.1.0": "built from this tree: it has a digest once it is pushed"}
 
@@ -25,19 +28,46 @@ def services():
 
 
 def test_every_image_has_a_digest(services):
+    chart = yaml.safe_load(VALUES.read_text())["image"]
     overlays = ROOT.glob("deploy/kuberay/**/*.yaml")
     images = [
         *re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE),
         *(service["image"] for service in services.values()),
+        f"grafana/grafana:{chart['tag']}@sha256:{chart['sha']}",
         *re.findall(r"\bimage: (\S+)", "".join(path.read_text() for path in overlays)),
     ]
     assert images[0] == images[1]
+    assert images.count(services["grafana"]["image"]) == 2
     open_ones = {
         image
         for image in images
         if not re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image)
     }
     assert open_ones == set(UNPINNED)
+
+
+def test_grafana_in_compose_is_closed_as_under_monitor_and_requires_a_password(services):
+    environment = services["grafana"]["environment"]
+    assert monitor.GRAFANA.items() <= environment.items()
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"].startswith("${MIXSD_GRAFANA_PASSWORD:?")
+    assert "deploy/docker/.env" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "**/.env" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_grafana_on_kubernetes_takes_its_password_from_a_secret_and_lets_nobody_else_in():
+    values = yaml.safe_load(VALUES.read_text())
+    assert values["admin"]["existingSecret"] == "mixsd-grafana"
+    assert "adminPassword" not in values
+    ini = values["grafana.ini"]
+    # The settings of the other two deployments, in the chart's spelling.
+    settings = {
+        f"GF_{section.upper().replace('.', '_')}_{key.upper()}": str(value).lower()
+        for section, keys in ini.items()
+        for key, value in keys.items()
+    }
+    anonymous = {name for name in monitor.GRAFANA if name.startswith("GF_AUTH_ANONYMOUS")}
+    expected = {name: value for name, value in monitor.GRAFANA.items() if name not in anonymous}
+    assert settings == {**expected, "GF_AUTH_ANONYMOUS_ENABLED": "false"}
 
 
 def test_what_compose_mounts_is_there(services):
@@ -96,4 +126,8 @@ def test_the_slurm_script_is_sound_bash():
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is missing")
 def test_docker_compose_accepts_the_file():
-    subprocess.run(["docker-compose", "-f", COMPOSE, "config", "-q"], check=True)
+    command = ["docker-compose", "-f", COMPOSE, "config", "-q"]
+    open_one = {name: value for name, value in os.environ.items() if "GRAFANA" not in name}
+    refused = subprocess.run(command, env=open_one, capture_output=True, text=True)
+    assert "MIXSD_GRAFANA_PASSWORD is missing a value" in refused.stderr
+    subprocess.run(command, env={**open_one, "MIXSD_GRAFANA_PASSWORD": "secret"}, check=True)
