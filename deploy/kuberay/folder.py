@@ -13,6 +13,13 @@ from deploy.kuberay.sizing import Site, resolve
 
 _SHIPPED = Path(__file__).parent
 _RULES = _SHIPPED.parent / "observability" / "prometheus" / "rules"
+# The shipped overlays are one configuration, changed as little as their GPUs need, so that none
+# keeps a value which the configuration has given up.
+CONFIG = _SHIPPED.parents[1] / "configs" / "8b.yaml"
+OVERLAYS = {
+    "8gpu": ("name=kgfact-8b-8gpu",),
+    "32gpu": ("name=kgfact-8b-32gpu", "rollout.actors=15", "learner.ranks=16"),
+}
 
 
 def write(config: RunConfig, site: Site, out: Path) -> None:
@@ -52,8 +59,6 @@ def _text(manifest: dict[str, object]) -> str:
 
 
 if __name__ == "__main__":
-    # The shipped overlays, each from its own config.yaml.
-    for shipped in (_SHIPPED / "overlays").iterdir():
-        run = load(shipped / "config.yaml")
-        for name, text in overlay(run, Site(), "../../base").items():
-            (shipped / name).write_text(text, encoding="utf-8")
+    for gpus, changes in OVERLAYS.items():
+        for file, content in overlay(load(CONFIG, changes), Site(), "../../base").items():
+            (_SHIPPED / "overlays" / gpus / file).write_text(content, encoding="utf-8")

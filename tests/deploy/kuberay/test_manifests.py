@@ -125,11 +125,49 @@ def test_what_cannot_fit_is_refused(config, site, message):
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_the_shipped_overlays_are_what_render_writes(overlay):
-    config = load(overlay / "config.yaml")
+    config = load(folder.CONFIG, folder.OVERLAYS[overlay.name])
     expected = folder.overlay(config, Site(), "../../base")
     assert {path.name: path.read_text() for path in overlay.iterdir()} == expected
     gpus, nodes = sizing.num_gpus(config, Site())
     assert (f"{gpus}gpu", nodes) == (overlay.name, gpus // 8)
+
+
+# What "render k8s" sets: the cluster and the metrics of Kubernetes.
+SET_BY_RENDER = {"cluster.address", "cluster.dedicated", "metrics.host", "metrics.port"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_a_shipped_overlay_changes_only_what_it_names(overlay):
+    source, shipped = load(folder.CONFIG), load(overlay / "config.yaml")
+    named = {change.partition("=")[0] for change in folder.OVERLAYS[overlay.name]}
+    assert _changes(source, shipped) == named | SET_BY_RENDER
+    assert shipped.cluster.start_timeout_s == source.cluster.start_timeout_s == 600
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_render_keeps_every_setting_but_those_of_kubernetes(path):
+    config = load(path)
+    rendered = parse(
+        yaml.safe_load(folder.overlay(config, Site(), "../base")["config.yaml"]), "test"
+    )
+    # A device that is not set is a GPU there.
+    assert _changes(config, rendered) - {"engine.device", "learner.device"} == SET_BY_RENDER
+
+
+def _changes(before: RunConfig, after: RunConfig) -> set[str]:
+    """Dotted names of the settings that differ."""
+
+    def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        found = {}
+        for key, value in settings.items():
+            nested = isinstance(value, dict)
+            found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+        return found
+
+    old, new = (flat(config.model_dump(mode="json")) for config in (before, after))
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
