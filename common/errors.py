@@ -20,6 +20,10 @@ class RunError(RuntimeError):
     """
 
 
+class RunInterrupted(RunError):
+    """Nobody works on a run any more, though it has not ended."""
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or one that caused it, means that a disk is full.
 

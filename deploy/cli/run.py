@@ -35,7 +35,7 @@ def up(
     from common.rundir import RunDir
     from deploy.cli.terminal import Stages
     from deploy.control import launch
-    from deploy.observability import status as view
+    from deploy.control.attend import attend
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
@@ -48,8 +48,8 @@ def up(
     click.echo(f"{'starting' if state == 'new' else 'resuming'} run {run.name} in {run.root}")
     with Stages() as say:
         launch.start(settings, run, say, accept_older_ledger=accept_older_ledger)
-    if not detach and view.follow(run):
-        launch.leave(run)
+    if not detach:
+        attend(settings, run, click.echo)
 
 
 @click.command()

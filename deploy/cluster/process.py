@@ -45,6 +45,18 @@ def is_alive(pid: int, started: int) -> bool:
     return start_time(pid) == started
 
 
+def find(argument: str) -> tuple[int, int] | None:
+    """Process id and start time of a process with this command-line argument; None if gone."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if argument.encode() in path.read_bytes().split(b"\0"):
+                pid = int(path.parent.name)
+                started = start_time(pid)
+                if started is not None:
+                    return pid, started
+    return None
+
+
 def end(pid: int, started: int, patience_s: float = 20.0) -> bool:
     """SIGTERM it, after ``patience_s`` SIGKILL its group; False if it was gone already."""
     if not is_alive(pid, started):

@@ -45,6 +45,8 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
     write_atomic(run.token, secrets.token_hex(32))
     # Paths of Unix sockets have at most 107 characters, so the folder is not the run's.
     temp_dir = Path(tempfile.mkdtemp(prefix="mixsd-"))
+    # First of all, so that a command killed from here on leaves nothing that is not known.
+    _describe(run, temp_dir)
     log = run.logs / "ray.log"
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
@@ -56,18 +58,19 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
     head = process.spawn(
         command, log, {**_ray_environment(run), "OMP_NUM_THREADS": str(settings.threads)}
     )
+    _describe(run, temp_dir, head.pid)
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not (head_address := _head_address(temp_dir, log)):
         if head.poll() is not None or time.monotonic() > deadline:
             head.kill()
             raise RunError(f"Ray did not start; its output is in {log}")
         time.sleep(0.1)
-    description = {
-        "address": head_address,
-        "pid": head.pid,
-        "started": process.start_time(head.pid),
-        "temp_dir": str(temp_dir),
-    }
+    _describe(run, temp_dir, head.pid, head_address)
+
+
+def _describe(run: RunDir, temp_dir: Path, pid: int | None = None, address: str = "") -> None:
+    started = None if pid is None else process.start_time(pid)
+    description = {"address": address, "pid": pid, "started": started, "temp_dir": str(temp_dir)}
     write_atomic(run.cluster, json.dumps(description, indent=1))
 
 
@@ -76,7 +79,8 @@ def stop_local(run: RunDir) -> bool:
     description = read_json(run.cluster)
     if description is None:
         return False
-    ended = process.end(int(description["pid"]), description["started"])
+    head = _head(description)
+    ended = head is not None and process.end(*head)
     shutil.rmtree(description["temp_dir"], ignore_errors=True)
     run.cluster.unlink(missing_ok=True)
     run.token.unlink(missing_ok=True)
@@ -86,16 +90,21 @@ def stop_local(run: RunDir) -> bool:
 def head_pid(run: RunDir) -> int | None:
     """Process id of the run's own head, if exactly this process is alive."""
     description = read_json(run.cluster)
-    if description is None:
-        return None
-    pid = int(description["pid"])
-    return pid if process.is_alive(pid, description["started"]) else None
+    head = None if description is None else _head(description)
+    return head[0] if head is not None and process.is_alive(*head) else None
 
 
 def address(run: RunDir) -> str | None:
     """Address of the run's own cluster, if it has one."""
     description = read_json(run.cluster)
-    return None if description is None else str(description["address"])
+    return None if description is None else str(description["address"]) or None
+
+
+def _head(description: dict[str, Any]) -> tuple[int, int] | None:
+    """Process id and start time of a head, even if the command died before it noted them."""
+    if description["pid"] is not None:
+        return int(description["pid"]), description["started"] or 0
+    return process.find(f"--temp-dir={description['temp_dir']}")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ each iteration, so a change survives the controller and needs no Ray.
 
 from __future__ import annotations
 
-import fcntl
 import json
 from typing import Any
 
@@ -17,6 +16,7 @@ from common.config.sections import ReplaySettings
 from common.errors import UserError
 from common.rundir import RunDir, read_json, write_atomic
 from common.settings import Settings
+from deploy.cluster.run_lock import DESIRED, RunLock
 
 
 class Desired(Settings):
@@ -40,8 +40,9 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
     Raises:
         UserError: no such key, or a value out of range.
     """
-    with (run.root / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = RunLock(run, DESIRED)
+    lock.acquire()
+    try:
         raw = read(run, config).model_dump(mode="json")
         for key, value in changes.items():
             section, _, leaf = key.rpartition(".")
@@ -61,6 +62,8 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
             raise UserError(f"{key}: {first['msg']}, not {first['input']!r}") from error
         live_change(config, desired.replay)
         write_atomic(run.desired, json.dumps(desired.model_dump(mode="json")))
+    finally:
+        lock.release()
     return desired
 
 

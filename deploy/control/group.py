@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from common.config.sections import ClusterSettings
 from common.errors import first_line
 from common.metrics import MetricValues
+from common.rundir import RunDir
+from deploy.control import stack_dump
 from deploy.control.group_spec import GroupSpec
 from deploy.control.health import Budget, Health, Report
 from deploy.control.role_kind import RoleKind
@@ -86,6 +89,17 @@ class ActorGroup:
         """Every member works or is done."""
         states = [report.state for report in self.reports.values()]
         return len(states) == len(self.spec.members) and set(states) <= {"working", "done"}
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for; empty while it starts or works."""
+        if self.working:
+            return next((report.waiting for report in self.reports.values()), "")
+        if self._placement is None or self._actors:
+            return ""
+        spec = self.spec
+        each = f"{spec.cpus:g} CPU" + (f" and {spec.gpus:g} GPU" if spec.gpus else "")
+        return f"resources ({len(spec.members)} x {each})"
 
     @property
     def reports(self) -> dict[str, Report]:
@@ -190,6 +204,12 @@ class ActorGroup:
         found = {name: health.stall_reason(now) for name, health in self._health.items()}
         return {name: stall_reason for name, stall_reason in found.items() if stall_reason}
 
+    def dump_stacks(self, run: RunDir, members: Iterable[str]) -> None:
+        """Save what these members are doing, before they are killed."""
+        reports = self.reports
+        for name in members:
+            stack_dump.save(run, name, reports.get(name))
+
     # -- private -----------------------------------------------------------
 
     def _place(self) -> None:
@@ -249,3 +269,16 @@ class ActorGroup:
         rendezvous = reports[self.spec.members[0]].address
         for index, name in enumerate(self.spec.members):
             self._actors[name].start.remote(index, rendezvous)
+
+
+def poll_groups(groups: Iterable[ActorGroup]) -> dict[str, str]:
+    """Poll all members and take the answers of a second; why one died, by group."""
+    import ray
+
+    groups = list(groups)
+    polls = [poll for group in groups for poll in group.poll()]
+    if not polls:
+        return {}
+    ready, _ = ray.wait(polls, num_returns=len(polls), timeout=1.0)
+    deaths = {group.name: group.collect(set(ready)) for group in groups}
+    return {name: why for name, why in deaths.items() if why}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +16,12 @@ from common.ledger import open_view
 from common.rundir import RunDir, read_json, write_atomic
 from common.weight_sync.store import WeightStore
 from deploy.cluster import ray_cluster
+from deploy.cluster.run_lock import STARTING, RunLock
 from deploy.control import desired_state
 from deploy.control.identity import Identity, check_identity, identify, record_identity
-from deploy.observability import status as view
+from deploy.observability.liveness import has_controller
 from deploy.observability.prometheus import targets
+from deploy.observability.run_status import RunStatus
 from learner.checkpoint_folder import CheckpointFolder
 
 _STOP_S = 30.0
@@ -29,7 +30,8 @@ _LEAVE_S = 10.0
 
 def is_live(run: RunDir) -> bool:
     """Whether a controller still works on the run."""
-    return run.status.exists() and view.read(run).live
+    status = RunStatus.load(run)
+    return status is not None and status.live and has_controller(run, status.updated)
 
 
 def check_folder(config: RunConfig, run: RunDir) -> str:
@@ -138,12 +140,13 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
 @contextlib.contextmanager
 def _starting(run: RunDir) -> Iterator[None]:
     """Only one command at a time starts a run."""
-    with (run.root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"run {run.name} is being started by another command") from error
+    lock = RunLock(run, STARTING)
+    if not lock.acquire(wait=False):
+        raise UserError(f"run {run.name} is being started by another command")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def fit_ledger(run: RunDir, accept_older: bool) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Literal
 
 from actors.evaluation.scores import BenchmarkScore, Scores
 from actors.replay.status import QueueStatus
-from common.errors import RunError
+from common.errors import RunError, RunInterrupted
 from common.rundir import RunDir, is_full
+from deploy.observability.liveness import is_attended
 from deploy.observability.run_status import (
     LearnerStatus,
     RoleStatus,
@@ -23,7 +24,7 @@ from deploy.observability.throughput import evaluation_progress, speed
 from deploy.report.summary import evaluations
 from deploy.report.table import compare
 
-_STALE_S = 20.0
+_INTERRUPTED_S = 5.0
 _PLAIN_EVERY_S = 10.0
 _BAR = 24
 
@@ -36,7 +37,7 @@ def read(run: RunDir) -> RunView:
         if is_full(run.root):
             # On a full disk the controller cannot write that the disk is full.
             changes["cause"] = f"no space left in {run.root}; free some and the run continues"
-        elif time.time() - status.updated > _STALE_S:
+        elif not is_attended(run, status.updated):
             changes["state"] = "interrupted"
     elif status.state != "interrupted":
         # The controller writes its last status while the roles are still up.
@@ -116,7 +117,8 @@ def follow(run: RunDir) -> bool:
     """:func:`watch` the run, and print its results; returns whether it has ended.
 
     Raises:
-        RunError: the run failed or lost its controller.
+        RunInterrupted: the run lost its controller.
+        RunError: the run failed.
     """
     state = watch(run)
     if state == "finished":
@@ -129,7 +131,8 @@ def watch(run: RunDir) -> Literal["finished", "stopped", "detached"]:
     """Show the run until it ends; Ctrl-C leaves it running.
 
     Raises:
-        RunError: the run failed or lost its controller.
+        RunInterrupted: the run lost its controller.
+        RunError: the run failed.
     """
     from rich.console import Console
     from rich.live import Live
@@ -140,11 +143,11 @@ def watch(run: RunDir) -> Literal["finished", "stopped", "detached"]:
     try:
         if console.is_terminal:
             with Live(console=console, refresh_per_second=2) as live:
-                while (status := read(run)).live:
+                while (status := _settled(run)).live:
                     live.update(Text("\n".join(lines(status))))
                     time.sleep(0.5)
         else:
-            while (status := read(run)).live:
+            while (status := _settled(run)).live:
                 current = plain_line(status)
                 if current != shown and time.monotonic() - printed >= _PLAIN_EVERY_S:
                     print(time.strftime("%H:%M:%S"), current, flush=True)
@@ -156,14 +159,22 @@ def watch(run: RunDir) -> Literal["finished", "stopped", "detached"]:
             f"mixsd-cluster status {run.name} --follow"
         )
         return "detached"
-    if status.state in ("failed", "interrupted"):
-        raise RunError(
-            status.cause or f"run {run.name} was interrupted; start it again to resume it"
-        )
+    if status.state == "interrupted":
+        raise RunInterrupted(f"run {run.name} was interrupted; start it again to resume it")
+    if status.state == "failed":
+        raise RunError(status.cause)
     if status.state == "stopped":
         print(f"run {run.name} is stopped; start it again to resume it")
         return "stopped"
     return "finished"
+
+
+def _settled(run: RunDir) -> RunView:
+    """The status; an interruption only if it lasts, since Ray may be at work on it."""
+    deadline = time.monotonic() + _INTERRUPTED_S
+    while (status := read(run)).state == "interrupted" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return status
 
 
 def _never_started(run: RunDir) -> RunStatus:

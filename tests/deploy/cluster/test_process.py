@@ -49,3 +49,20 @@ def test_a_process_that_took_over_the_id_is_left_alone(tmp_path):
     assert child.poll() is None
     process.end(child.pid, started)
     child.wait(10)
+
+
+def test_a_process_is_found_by_an_argument_of_its_command_line(tmp_path):
+    argument = f"--temp-dir={tmp_path}/mixsd-x"
+    assert process.find(argument) is None
+    child, started = _spawn(tmp_path, "sh", "-c", "sleep 60; :", argument)
+    try:
+        # Its command line appears a moment after it was started.
+        deadline = time.monotonic() + 10
+        while process.find(argument) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.find(argument) == (child.pid, started)
+        # Only as a whole.
+        assert process.find(argument[:-1]) is None
+    finally:
+        child.kill()
+        child.wait()

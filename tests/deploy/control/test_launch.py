@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from common.errors import UserError
 from common.ledger import Accepted, Ledger
 from common.rundir import RunDir
+from deploy.cluster.run_lock import STARTING, RunLock
 from deploy.control import launch
 from learner.checkpoint import existing
 from tests.learner.test_checkpoint_folder import save
@@ -65,7 +65,11 @@ def test_an_older_copy_stops_it_too_and_once_accepted_newer_checkpoints_move_asi
 
 
 def test_two_commands_do_not_start_one_run_at_once(run):
-    with (run.root / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="is being started by another"), launch._starting(run):
-            pass
+    lock = RunLock(run, STARTING)
+    assert lock.acquire()
+    with pytest.raises(UserError, match="is being started by another"), launch._starting(run):
+        pass
+    lock.release()
+    with launch._starting(run):
+        assert lock.is_held()
+    assert not lock.is_held()
