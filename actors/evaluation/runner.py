@@ -35,7 +35,7 @@ from actors.inference.requests import Sampling
 from common.estimates import Score, mean_nll
 
 # Raise with a change of a prompt or grader: what was measured before is another score.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,34 +63,37 @@ def build(materials: Materials) -> Generation:
 
 def grade(sandbox: Sandbox, question: Question, response: str) -> Grade:
     """Whether the function in the response passes the task's tests."""
-    code = program(question, response)
+    code = solution(question, response)
     if code is None:
         return Grade(False, None)
-    outcome = sandbox.run(code)
+    outcome = sandbox.run_tests(code, question.data["entry_point"], tests(question))
     return Grade(outcome.passed, code, outcome.detail)
 
 
-def program(question: Question, response: str) -> str | None:
-    """Source that defines the function and checks it; None where a response has no code.
+def tests(question: Question) -> str:
+    """Source that checks the function; it may call others that the prompt has."""
+    prompt, name = question.data["prompt"], question.data["entry_point"]
+    return f"{_header(prompt, name)}\n{question.data['test']}\ncheck({name})\n"
+
+
+def solution(question: Question, response: str) -> str | None:
+    """Source that defines the function; None where a response has no code.
 
     The code is the last block that defines the function, else the response from
     its definition on, else a body that continues the prompt. What the prompt has
     before the function (imports, other functions) comes first.
     """
-    prompt, name = question.data["prompt"], question.data["entry_point"]
+    prompt: str = question.data["prompt"]
+    name = question.data["entry_point"]
     defined = re.compile(rf"^(?:async )?def {re.escape(name)}\b", re.MULTILINE)
-    blocks = _BLOCK.findall(response)
+    blocks: list[str] = _BLOCK.findall(response)
     with_function = [block for block in blocks if defined.search(block)]
     if with_function:
-        code = _header(prompt, name) + with_function[-1]
-    elif defined.search(response) and not blocks:
-        code = _header(prompt, name) + _from_definition(response, name)
-    else:
-        body = blocks[-1] if blocks else response
-        if not re.match(r"(?:\s*\n)*[ \t]+\S", body):
-            return None
-        code = prompt + body
-    return f"{code}\n{question.data['test']}\ncheck({name})\n"
+        return _header(prompt, name) + with_function[-1]
+    if defined.search(response) and not blocks:
+        return _header(prompt, name) + _from_definition(response, name)
+    body = blocks[-1] if blocks else response
+    return prompt + body if re.match(r"(?:\s*\n)*[ \t]+\S", body) else None
 
 
 def _header(prompt: str, name: str) -> str:

@@ -1,15 +1,9 @@
-"""The inside of the sandbox: a script that locks itself up and then runs a program.
+"""How a process locks itself up: Linux namespaces, a root of its own, limits.
 
-Started by ``sandbox`` as ``python -I confine.py LIMITS`` with the program on
-standard input; writes the token when the program ran to its end, else why it did
-not. Standard library only, imports nothing of ours: it runs in a bare interpreter.
-
-Three processes: the first waits outside; its child is init of the new process
-tree, whose end kills all others there; init's child runs the program.
+Standard library only: it runs in a bare interpreter (see ``inside``).
 """
 
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -23,14 +17,19 @@ MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 1 << 12, 1 << 14, 1 << 
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 CAPABILITY_VERSION_3 = 0x20080522
-# C libraries do not wrap these two.
-PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
+# C libraries do not wrap these three; on the machines that seccomp knows.
+PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+KEYCTL = {"x86_64": 250, "aarch64": 219}
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
+JOIN_SESSION_KEYRING = 1
 
 NOBODY = 65534
+# Files in memory, besides the address space: bytes, and how many.
 TMP_MIB = 64
+MAX_FILES = 1024
 MAX_FILE_BYTES = 16 * 2**20
 MAX_OPEN_FILES = 64
+MAX_THREADS = 64
 
 # What a program may read beside the Python installation.
 SHOWN = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
@@ -48,7 +47,8 @@ def call(name: str, *arguments: Any) -> None:
 
 
 def isolate() -> None:
-    """Leave users, files, processes and network of this machine behind."""
+    """Leave users, files, processes, keys and network of this machine behind."""
+    leave_keyring()
     python = os.path.realpath(sys.base_prefix)
     scratch, source = mount_point(python), python
     if os.geteuid() == 0:
@@ -62,6 +62,12 @@ def isolate() -> None:
     write("/proc/self/gid_map", f"{group} {group} 1")
     build_root(scratch, python, source)
     change_root(scratch)
+
+
+def leave_keyring() -> None:
+    """Take an empty session keyring; where that is refused, keyctl is too (``seccomp``)."""
+    if (number := KEYCTL.get(os.uname().machine)) is not None:
+        libc.syscall(number, JOIN_SESSION_KEYRING, None)
 
 
 def prepare_for_nobody(python: str, scratch: str) -> tuple[str, str]:
@@ -103,7 +109,7 @@ def build_root(root: str, python: str, source: str) -> None:
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     arguments = (AT_FDCWD, root, AT_RECURSIVE, ctypes.byref(attributes), size)
     call("syscall", MOUNT_SETATTR, *arguments)
-    options = f"mode=1777,size={TMP_MIB}m"
+    options = f"mode=1777,size={TMP_MIB}m,nr_inodes={MAX_FILES}"
     call("mount", "tmpfs", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
@@ -142,33 +148,22 @@ def drop_privileges() -> None:
     call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def limit(limits: dict[str, Any]) -> None:
-    """Bounds of each process, and of how many there are."""
+def limit(memory_bytes: int, cpu_s: int, *, isolated: bool) -> None:
+    """Bounds of one process; isolated, there is only one (``seccomp``)."""
     bounds = {
-        resource.RLIMIT_AS: limits["memory_bytes"],
-        resource.RLIMIT_CPU: limits["cpu_s"],
+        resource.RLIMIT_AS: memory_bytes,
+        resource.RLIMIT_CPU: cpu_s,
         resource.RLIMIT_FSIZE: MAX_FILE_BYTES,
         resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
         resource.RLIMIT_CORE: 0,
     }
-    if limits["isolated"]:
+    if isolated:
         # Elsewhere it would count every process of the user.
-        bounds[resource.RLIMIT_NPROC] = limits["processes"]
+        bounds[resource.RLIMIT_NPROC] = MAX_THREADS
     for which, bound in bounds.items():
         _, hard = resource.getrlimit(which)
         bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
         resource.setrlimit(which, (bound, bound))
-
-
-def run(program: str, token: str) -> str:
-    """Execute; the token, or why the program did not come to its end."""
-    try:
-        exec(compile(program, "program.py", "exec"), {"__name__": "__main__"})
-    except SystemExit as error:
-        return f"ended early: SystemExit({error.code!r})"
-    except BaseException as error:
-        return f"{type(error).__name__}: {error}"[:500]
-    return token
 
 
 def in_child(work: Callable[[], int]) -> int:
@@ -191,46 +186,3 @@ def write(path: str, text: str) -> None:
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
-
-
-def main() -> None:
-    """Lock up, run what standard input holds, and report on standard output."""
-    limits = json.loads(sys.argv[1])
-    task = json.load(sys.stdin)
-    report = os.dup(1)
-
-    def work() -> int:
-        null = os.open("/dev/null", os.O_RDWR)
-        for descriptor in range(3):
-            os.dup2(null, descriptor)
-        limit(limits)
-        process = os.getpid()
-        verdict = run(task["program"], task["token"])
-        # Processes that the program forked come by here too.
-        if os.getpid() == process:
-            os.write(report, verdict.encode(errors="replace"))
-        return 0
-
-    def watch() -> int:
-        status = in_child(work)
-        if status < 0:
-            os.write(report, f"killed by signal {-status}".encode())
-        return abs(status)
-
-    def init() -> int:
-        drop_privileges()
-        return watch()
-
-    if not limits["isolated"]:
-        os.chdir(os.environ["HOME"])
-        sys.exit(watch())
-    try:
-        isolate()
-    except OSError as error:
-        os.write(report, f"isolation failed: {error.strerror or error}".encode())
-        sys.exit(1)
-    sys.exit(abs(in_child(init)))
-
-
-if __name__ == "__main__":
-    main()
