@@ -66,11 +66,17 @@ def load(folder: Path) -> Model:
     """Read the tokenizer and stop tokens of a local folder.
 
     Raises:
-        UserError: the model has no chat template or no stop token.
+        UserError: the tokenizer is unreadable or needs code of its own, or the model has no
+            chat template or no stop token.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    try:
+        # False, or it asks on the terminal whether to run the code of the folder.
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"model {folder}: its tokenizer cannot be read ({reason})") from error
     if not tokenizer.chat_template:
         raise UserError(f"model {folder}: its tokenizer has no chat template; use a chat model")
     stops = _stop_tokens(folder, tokenizer.eos_token_id)

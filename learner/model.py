@@ -23,7 +23,10 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
     """Load a model with the learner's attention and norms; on CPU."""
     model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=DTYPES[settings.dtype], attn_implementation=attention.NAME
+        model_dir,
+        dtype=DTYPES[settings.dtype],
+        attn_implementation=attention.NAME,
+        trust_remote_code=False,
     )
     if settings.resolved_device == "cpu":
         norms.fuse(model)

@@ -189,7 +189,9 @@ class BaseFisher:
 
         device = resolve_device(self._settings.device)
         dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[self._settings.dtype]
-        model = AutoModelForCausalLM.from_pretrained(self._base.folder, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(
+            self._base.folder, dtype=dtype, trust_remote_code=False
+        )
         return model.to(device).eval()
 
     def _add_up(self) -> None:
