@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.cli.options import reported
+from deploy.cli.options import echo, reported
 
 if TYPE_CHECKING:
     from common.corpora import Corpus
@@ -100,10 +100,10 @@ def _build(name: str, arguments: dict[str, Any], out: Path, root: Path | None = 
     requested = getattr(settings, name).model_dump(mode="json")
     card = folder.write(out, name, requested, _splits(corpus), corpus.remarks)
     for remark in corpus.remarks:
-        click.echo(f"note: {remark}")
+        echo(f"note: {remark}")
     for split, entry in card["splits"].items():
-        click.echo(f"{split:12} {entry['count']:6}  sha256 {entry['sha256']}")
-    click.echo(f"written to {out}")
+        echo(f"{split:12} {entry['count']:6}  sha256 {entry['sha256']}")
+    echo(f"written to {out}")
 
 
 def _splits(corpus: Corpus) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from textwrap import wrap
 
 import click
 
-from deploy.cli.options import RUNS, reported
+from deploy.cli.options import RUNS, echo, reported
 
 
 @click.command()
@@ -28,10 +28,10 @@ def doctor(address: str | None, as_json: bool, runs: Path) -> None:
         findings.append(finding)
         if as_json:
             continue
-        click.echo(f"{finding.state:<5}{finding.name:<14}{finding.value}")
+        echo(f"{finding.state:<5}{finding.name:<14}{finding.value}")
         for line in wrap(finding.remedy, 74):
-            click.echo(f"{'':>5}{line}")
+            echo(f"{'':>5}{line}")
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     if any(finding.state == "fail" for finding in findings):
         sys.exit(1)

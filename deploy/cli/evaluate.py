@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.cli.options import reported
+from deploy.cli.options import echo, reported
 
 if TYPE_CHECKING:
     from actors.evaluation.results import EvaluatedModel, Results
@@ -99,8 +99,8 @@ def show(
         and not (wrong and one.right)
     ]
     for one in responses[:limit]:
-        click.echo(_response_text(one))
-    click.echo(f"{min(limit, len(responses))} of {len(responses)} responses")
+        echo(_response_text(one))
+    echo(f"{min(limit, len(responses))} of {len(responses)} responses")
 
 
 def _settings(checkpoint: str, config: Path | None, overrides: tuple[str, ...]) -> RunConfig:
@@ -132,7 +132,7 @@ def _evaluated_model(checkpoint: str) -> EvaluatedModel:
     from common.weights import folder_hash, weights_hash
     from learner.checkpoint import CheckpointDamaged, read_manifest
 
-    folder = models.resolve(checkpoint, say=click.echo)
+    folder = models.resolve(checkpoint, say=echo)
     try:
         manifest = read_manifest(folder)
     except CheckpointDamaged:
@@ -169,10 +169,10 @@ def _measure(settings: RunConfig, chosen: EvaluatedModel, results: Results) -> E
     if known is not None:
         return known
     for name, reason in suite.missing.items():
-        click.echo(f"{name} is not measured: {reason}", err=True)
+        echo(f"{name} is not measured: {reason}", err=True)
     with results.claim(*wanted) as free:
         if not free:
-            click.echo("another evaluator measures this already; waiting for it", err=True)
+            echo("another evaluator measures this already; waiting for it", err=True)
     log = results.folder / "engine.log"
     with Stages() as say:
         say(f"starting the engine (its log: {log}) …")
@@ -222,17 +222,22 @@ def _engine(settings: RunConfig, model: Any, log: Path) -> Any:
 def _print_scores(result: EvalResult) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from actors.evaluation.scores import Unmeasured
+    from common.printable import printable
+
+    def row(*cells: str) -> None:
+        table.add_row(*(Text(printable(cell)) for cell in cells))
 
     table = Table("benchmark", "score", "95 % interval", "n", "seconds", "wrong: class and count")
     for name, score in result.scores.items():
         if isinstance(score, Unmeasured):
-            table.add_row(name, "not measured", score.not_measured)
+            row(name, "not measured", score.not_measured)
             continue
         errors = ", ".join(f"{kind} {count}" for kind, count in score.errors.items())
         unit = " nats/token" if score.unit == "nats/token" else ""
-        table.add_row(
+        row(
             name,
             f"{score.value:.3f}{unit}",
             f"{score.low:.3f} to {score.high:.3f}",
@@ -240,13 +245,11 @@ def _print_scores(result: EvalResult) -> None:
             f"{score.seconds:.1f}",
             errors,
         )
-    console = Console()
-    console.print(
+    echo(
         f"step {result.step}, weights {result.weights}, suite {result.suite} "
-        f"({result.suite_hash}), {result.seconds:.1f} s",
-        highlight=False,
+        f"({result.suite_hash}), {result.seconds:.1f} s"
     )
-    console.print(table)
+    Console().print(table)
 
 
 def _response_text(one: Response) -> str:

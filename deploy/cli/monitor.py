@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import RUNS, reported
+from deploy.cli.options import RUNS, echo, reported
 
 
 @click.group()
@@ -23,7 +23,7 @@ def up(prometheus_port: int, grafana_port: int, runs: Path) -> None:
     """Start the servers on loopback; runs join and leave automatically."""
     from deploy.observability import monitor as servers
 
-    servers.up(runs, prometheus_port, grafana_port, click.echo)
+    servers.up(runs, prometheus_port, grafana_port, echo)
 
 
 @monitor.command()
@@ -34,4 +34,4 @@ def down(runs: Path) -> None:
     from deploy.observability import monitor as servers
 
     stopped = servers.down(runs)
-    click.echo(f"stopped: {', '.join(stopped) or 'nothing was running'}")
+    echo(f"stopped: {', '.join(stopped) or 'nothing was running'}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from common.printable import printable
+
 if TYPE_CHECKING:
     from common.rundir import RunDir
 
@@ -19,6 +21,11 @@ RUNS = click.option(
 
 # As in deploy.planning.devices, which is not imported to parse a command line.
 DEVICES = ("h100", "h200", "a100", "l40s", "cpu")
+
+
+def echo(text: object = "", err: bool = False) -> None:
+    """Print a line. Text of models, data and logs cannot control the terminal (``printable``)."""
+    click.echo(printable(str(text)), err=err)
 
 
 def reported(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,10 +38,10 @@ def reported(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*arguments, **named)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            echo(f"error: {error}", err=True)
             sys.exit(2)
         except RunError as error:
-            click.echo(f"failed: {error}", err=True)
+            echo(f"failed: {error}", err=True)
             sys.exit(1)
 
     return wrapper

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import DEVICES, reported
+from deploy.cli.options import DEVICES, echo, reported
 
 
 @click.command()
@@ -51,9 +51,9 @@ def plan(
     system = planner.system_of(settings, found, acceptance, target_tokens)
     result = planner.make_plan(system, gpus)
     if as_json:
-        click.echo(json.dumps({**asdict(result), "fits": result.fits}, indent=1))
+        echo(json.dumps({**asdict(result), "fits": result.fits}, indent=1))
     else:
         for line in text.plan_lines(result):
-            click.echo(line)
+            echo(line)
     if not result.fits:
         sys.exit(1)

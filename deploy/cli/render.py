@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import reported
+from deploy.cli.options import echo, reported
 
 
 @click.group()
@@ -52,10 +52,10 @@ def k8s(
     folder.write(settings, site, out)
     gpus, nodes = num_gpus(settings, site)
     if "@sha256:" not in image:
-        click.echo(
+        echo(
             f"warning: --image {image} has no digest: nodes may run different images of that name; "
             "push it and give NAME@sha256:…",
             err=True,
         )
-    click.echo(f"{out}: {gpus} GPUs, {nodes} node(s) of {gpus_per_node}")
-    click.echo(f"kubectl apply -k {out / 'run'}")
+    echo(f"{out}: {gpus} GPUs, {nodes} node(s) of {gpus_per_node}")
+    echo(f"kubectl apply -k {out / 'run'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import RUNS, reported
+from deploy.cli.options import RUNS, echo, reported
 
 if TYPE_CHECKING:
     from common.config.run_config import RunConfig
@@ -58,17 +58,17 @@ def rollout(
             raise UserError(f"run {run.name} has no targets yet")
     elif _start(settings, run):
         if (state := view.watch(run)) == "detached":
-            click.echo(f"run the command again to write {out} at the end; --so-far writes it now")
+            echo(f"run the command again to write {out} at the end; --so-far writes it now")
             return
         launch.leave(run)
         if state == "stopped":
             return
     done = export.write_targets(run, out)
-    click.echo(f"{done.targets} targets of {done.facts} facts in {out}")
+    echo(f"{done.targets} targets of {done.facts} facts in {out}")
     for fact_id, outcome, reason in done.lost[:_SHOWN_LOST]:
-        click.echo(f"no target for {fact_id}: {outcome}, {reason}")
+        echo(f"no target for {fact_id}: {outcome}, {reason}")
     if len(done.lost) > _SHOWN_LOST:
-        click.echo(f"… and {len(done.lost) - _SHOWN_LOST} more; see {run.report}")
+        echo(f"… and {len(done.lost) - _SHOWN_LOST} more; see {run.report}")
 
 
 def _start(settings: RunConfig, run: RunDir) -> bool:
@@ -78,12 +78,12 @@ def _start(settings: RunConfig, run: RunDir) -> bool:
     from deploy.control import launch
 
     if launch.is_live(run) and run_config.load(run.config) == settings:
-        click.echo(f"run {run.name} continues in {run.root}")
+        echo(f"run {run.name} continues in {run.root}")
         return True
     state = launch.check_folder(settings, run)
     if state == "finished":
         return False
-    click.echo(f"{'starting' if state == 'new' else 'resuming'} run {run.name} in {run.root}")
+    echo(f"{'starting' if state == 'new' else 'resuming'} run {run.name} in {run.root}")
     with Stages() as say:
         launch.start(settings, run, say)
     return True

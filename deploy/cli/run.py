@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import RUNS, find_run, reported
+from deploy.cli.options import RUNS, echo, find_run, reported
 
 
 @click.command()
@@ -43,9 +43,9 @@ def up(
     run = RunDir(runs / settings.name)
     state = launch.check_folder(settings, run)
     if state == "finished":
-        click.echo(f"run {run.name} is finished; see 'mixsd-cluster report {run.name}'")
+        echo(f"run {run.name} is finished; see 'mixsd-cluster report {run.name}'")
         return
-    click.echo(f"{'starting' if state == 'new' else 'resuming'} run {run.name} in {run.root}")
+    echo(f"{'starting' if state == 'new' else 'resuming'} run {run.name} in {run.root}")
     with Stages() as say:
         launch.start(settings, run, say, accept_older_ledger=accept_older_ledger)
     if not detach:
@@ -64,12 +64,12 @@ def status(run: str, as_json: bool, follow: bool, runs: Path) -> None:
 
     folder = find_run(run, runs)
     if as_json:
-        click.echo(json.dumps(view.read(folder).to_json(), indent=1))
+        echo(json.dumps(view.read(folder).to_json(), indent=1))
     elif follow:
         view.follow(folder)
     else:
         for line in view.lines(view.read(folder)):
-            click.echo(line)
+            echo(line)
 
 
 @click.command()
@@ -80,8 +80,8 @@ def status(run: str, as_json: bool, follow: bool, runs: Path) -> None:
 def logs(run: str, role: str, runs: Path) -> None:
     """Print the logs of RUN."""
     for path in sorted(find_run(run, runs).logs.glob(f"{role}*.log")):
-        click.echo(f"==> {path} <==")
-        click.echo(path.read_text(errors="replace"))
+        echo(f"==> {path} <==")
+        echo(path.read_text(errors="replace"))
 
 
 @click.command()
@@ -94,7 +94,7 @@ def down(run: str, runs: Path) -> None:
 
     folder = find_run(run, runs)
     stopped = launch.stop(folder)
-    click.echo(f"run {folder.name} {'is stopped' if stopped else 'was not running'}")
+    echo(f"run {folder.name} {'is stopped' if stopped else 'was not running'}")
 
 
 @click.command()
@@ -113,7 +113,7 @@ def report(run: tuple[str, ...], out: Path | None, runs: Path) -> None:
     folders = [find_run(name, runs) for name in run]
     if out is None and len(folders) > 1:
         out = runs / f"report-{'-'.join(folder.name for folder in folders)}.html"
-    click.echo(write_report(folders, out))
+    echo(write_report(folders, out))
 
 
 @click.command()

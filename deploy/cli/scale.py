@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from deploy.cli.options import RUNS, find_run, reported
+from deploy.cli.options import RUNS, echo, find_run, reported
 
 
 @click.command()
@@ -46,4 +46,4 @@ def _change(run: str, runs: Path, assignments: tuple[str, ...], keys: tuple[str,
     if not launch.is_live(folder):
         raise UserError(f"run {folder.name} is not running; 'mixsd-cluster up' starts it")
     desired_state.change(folder, run_config.load(folder.config), changes)
-    click.echo(f"run {folder.name} will have {', '.join(assignments)}; 'status' shows the progress")
+    echo(f"run {folder.name} will have {', '.join(assignments)}; 'status' shows the progress")

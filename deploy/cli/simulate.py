@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import DEVICES, reported
+from deploy.cli.options import DEVICES, echo, reported
 
 _POWERS = ",".join(str(2**exponent) for exponent in range(11))
 
@@ -60,16 +60,16 @@ def simulate(
 
     def seen(point: scaling.Point) -> None:
         if not as_json:
-            click.echo(text.point_line(point))
+            echo(text.point_line(point))
 
     if not as_json:
-        click.echo(text.point_head())
+        echo(text.point_head())
     study = scaling.sweep(system, actors, cores=cores, seen=seen)
     if as_json:
-        click.echo(json.dumps(asdict(study), indent=1))
+        echo(json.dumps(asdict(study), indent=1))
     else:
-        click.echo()
+        echo()
         for line in text.study_lines(study):
-            click.echo(line)
+            echo(line)
     if image is not None:
         scaling.plot(study, image)

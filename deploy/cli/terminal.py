@@ -11,7 +11,6 @@ import sys
 from types import TracebackType
 from typing import Self
 
-import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,6 +23,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from common.printable import printable
+from deploy.cli.options import echo
 
 _MARK = "…"
 
@@ -70,14 +72,16 @@ class Stages(_Line):
     """
 
     def __init__(self) -> None:
-        super().__init__(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        super().__init__(
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+        )
 
     def __call__(self, text: str) -> None:
         self._end()
         if self._is_terminal and text.endswith(_MARK):
-            self._task = self._progress.add_task(text, total=None)
+            self._task = self._progress.add_task(printable(text), total=None)
         else:
-            click.echo(text)
+            echo(text)
 
 
 class Bar(_Line):
@@ -85,7 +89,7 @@ class Bar(_Line):
 
     def __init__(self) -> None:
         super().__init__(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
@@ -97,10 +101,10 @@ class Bar(_Line):
         if self._is_terminal:
             if self._shown[0] != name:
                 self._end()
-                self._task = self._progress.add_task(name, total=total)
+                self._task = self._progress.add_task(printable(name), total=total)
             assert self._task is not None
             self._progress.update(self._task, completed=done)
             self._shown = (name, done)
         elif self._shown != (name, done * 10 // max(total, 1)):
             self._shown = (name, done * 10 // max(total, 1))
-            click.echo(f"{name}: {done} of {total}", err=True)
+            echo(f"{name}: {done} of {total}", err=True)

@@ -12,6 +12,7 @@ from typing import Literal
 from actors.evaluation.scores import BenchmarkScore, Scores
 from actors.replay.status import QueueStatus
 from common.errors import RunError, RunInterrupted
+from common.printable import printable
 from common.rundir import RunDir, is_full
 from deploy.observability.liveness import is_attended
 from deploy.observability.run_status import (
@@ -85,7 +86,7 @@ def lines(status: RunView) -> list[str]:
     if status.metrics_url and status.live:
         address = status.metrics_url.removesuffix("/metrics")
         out.append(f"page       {address}/ (for Prometheus: /metrics)")
-    return out
+    return [printable(line) for line in out]
 
 
 def plain_line(status: RunView) -> str:
@@ -110,7 +111,7 @@ def plain_line(status: RunView) -> str:
         for name, role in status.roles.items()
         if role.restarts
     ]
-    return " | ".join(parts)
+    return printable(" | ".join(parts))
 
 
 def follow(run: RunDir) -> bool:
@@ -123,7 +124,7 @@ def follow(run: RunDir) -> bool:
     state = watch(run)
     if state == "finished":
         compare([run])
-        print(f"report     {run.report}")
+        print(printable(f"report     {run.report}"))
     return state != "detached"
 
 
@@ -154,9 +155,9 @@ def watch(run: RunDir) -> Literal["finished", "stopped", "detached"]:
                     shown, printed = current, time.monotonic()
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        console.print(
+        print(
             f"\ndetached; the run continues. To follow it again: "
-            f"mixsd-cluster status {run.name} --follow"
+            f"mixsd-cluster status {printable(run.name)} --follow"
         )
         return "detached"
     if status.state == "interrupted":
@@ -164,7 +165,7 @@ def watch(run: RunDir) -> Literal["finished", "stopped", "detached"]:
     if status.state == "failed":
         raise RunError(status.cause)
     if status.state == "stopped":
-        print(f"run {run.name} is stopped; start it again to resume it")
+        print(printable(f"run {run.name} is stopped; start it again to resume it"))
         return "stopped"
     return "finished"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from actors.evaluation.scores import BenchmarkScore, FisherAlignment, Scores
+from common.printable import printable
 from common.rundir import RunDir
 from deploy.report.files import bases, measured, unmeasured
 from deploy.report.summary import RunSummary, TargetNLL, score_text, summary
@@ -14,6 +15,10 @@ def compare(runs: Sequence[RunDir]) -> None:
     """Print runs side by side, the base model first, and where their checkpoints are."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    def row(*cells: str) -> None:
+        table.add_row(*(Text(printable(cell)) for cell in cells))
 
     summaries = [summary(run) for run in runs]
     columns: list[tuple[str, Scores, RunSummary | None]] = [
@@ -22,19 +27,19 @@ def compare(runs: Sequence[RunDir]) -> None:
     columns += [(item.run, item.final, item) for item in summaries]
     table = Table()
     for heading in ("", *(name for name, _, _ in columns)):
-        table.add_column(heading, overflow="fold")
+        table.add_column(Text(printable(heading)), overflow="fold")
     for suite in measured(summaries):
         found = [scores.get(suite) for _, scores, _ in columns]
         sizes = sorted({score.n for score in found if isinstance(score, BenchmarkScore)})
         label = f"{suite} (n={'/'.join(map(str, sizes))})"
-        table.add_row(label, *map(score_text, found))
+        row(label, *map(score_text, found))
     for label, text in _FIGURES:
-        table.add_row(label, *("" if item is None else text(item) for _, _, item in columns))
+        row(label, *("" if item is None else text(item) for _, _, item in columns))
     Console().print(table)
     for suite, reason in unmeasured(summaries).items():
-        print(f"{suite} is not measured: {reason}")
+        print(printable(f"{suite} is not measured: {reason}"))
     for item in summaries:
-        print(f"checkpoint {item.checkpoint} ({item.chosen_because})")
+        print(printable(f"checkpoint {item.checkpoint} ({item.chosen_because})"))
 
 
 def _nll(score: TargetNLL | None) -> str:

@@ -118,3 +118,28 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["eval", str(tmp_path), "--suite", "small"])
     assert shown.exit_code == 2
     assert "config.json is missing" in shown.output
+
+
+def test_a_response_cannot_control_the_terminal(checkpoint: Path) -> None:
+    model = EvaluatedModel(4, checkpoint, folder_hash(checkpoint))
+    attack = "\x1b]0;owned\x07\x1b[2J\x9b31m[red]"
+    response = Response(
+        benchmark="gsm8k",
+        id=attack,
+        question=attack,
+        answer="2",
+        response=f"one\n{attack}",
+        extracted=attack,
+        right=False,
+        error="genuine",
+        detail=attack,
+    )
+    scores: Scores = {"gsm8k": Unmeasured(not_measured="[red]\x07")}
+    Results(checkpoint.parents[1] / "eval").write(
+        model, "small", "k" * 16, scores, [response], seconds=2.0
+    )
+    shown = CliRunner().invoke(main, ["eval", "show", str(checkpoint)], color=True)
+    assert shown.exit_code == 0, shown.output
+    assert not any(control in shown.output for control in "\x1b\x07\x9b")
+    assert r"response  one" + "\n" + r"\x1b]0;owned\x07\x1b[2J\x9b31m[red]" in shown.output
+    assert r"[red]\x07" in shown.output.partition("---")[0]

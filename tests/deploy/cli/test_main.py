@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -141,3 +142,28 @@ def test_help_imports_nothing_heavy():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_message_about_data_and_a_log_cannot_control_the_terminal(refuse, tmp_path):
+    fact = {"id": "\x1b[2Ja", "question": "q", "answer": "a", "statement": "s"}
+    message = refuse(_facts(tmp_path, fact, fact))
+    assert "\x1b" not in message
+    assert r"\x1b[2Ja" in message
+    run = RunDir(tmp_path / "runs" / "one")
+    run.create()
+    run.config.write_text("name: one\n")
+    (run.logs / "rollout-0.log").write_text("ok\n\x1b]0;owned\x07\tend\n")
+    result = CliRunner().invoke(main, ["logs", "one", "--runs", str(tmp_path / "runs")], color=True)
+    assert "ok\n\\x1b]0;owned\\x07\tend\n" in result.output
+
+
+def test_all_output_passes_the_door():
+    """What is written past ``echo`` or ``printable`` is listed here, with its reason."""
+    allowed = {
+        "options.py": 1,  # echo itself
+        "completion.py": 1,  # a script for a shell, written by click
+    }
+    folder = Path(sys.modules["deploy.cli.main"].__file__).parent
+    for path in sorted(folder.glob("*.py")):
+        raw = re.findall(r"click\.echo\b|(?<![.\w])print\(", path.read_text())
+        assert len(raw) == allowed.get(path.name, 0), path

@@ -161,3 +161,12 @@ def test_a_status_of_another_version_keeps_its_keys(tmp_path):
         status = RunStatus.load(run)
         assert status is not None
         assert status.to_json() == written
+
+
+def test_causes_and_names_cannot_control_the_terminal():
+    attack = "\x1b]0;owned\x07"
+    role = {"state": "up", "since": 110.0, "restarts": 1}
+    status = _status(state="failed", cause=f"learner: {attack}", roles={attack: role})
+    lines = view.lines(status)
+    assert r"cause      learner: \x1b]0;owned\x07" in lines
+    assert "\x1b" not in "".join(lines) + view.plain_line(status)
