@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from actors.evaluation.scores import EvalResult, Response
     from common.config.run_config import RunConfig
 
+# Settings that let foreign code run: only the command line, or a file named there, sets them.
+_TRUST = ("engine.trust_remote_code", "evaluator.unsafe_code")
+
 SUITE = click.option(
     "--suite", default="small", show_default=True, help="A suite or a single benchmark."
 )
@@ -108,16 +111,34 @@ def _settings(checkpoint: str, config: Path | None, overrides: tuple[str, ...]) 
     from common.config import run_config
 
     run = _run_of(checkpoint)
-    if config is None and run is not None:
-        config = run / "config.yaml"
     if config is not None:
         return run_config.load(config, overrides)
+    if run is not None:
+        return _found_settings(run / "config.yaml", overrides)
     raw: dict[str, Any] = {"name": "eval", "model": checkpoint, "method": {"name": "sft"}}
     for override in overrides:
         run_config.apply(raw, override)
     if "data" not in raw:
         raw["data"] = {"kgfact": {}}
     return run_config.parse(raw, "eval")
+
+
+def _found_settings(config: Path, overrides: tuple[str, ...]) -> RunConfig:
+    """The configuration that a checkpoint came with, which does not decide what is trusted."""
+    from common.config import run_config
+
+    untrusted = tuple(f"{key}=false" for key in _TRUST)
+    settings = run_config.load(config, (*untrusted, *overrides))
+    asked = run_config.load(config, overrides)
+    for key in _TRUST:
+        section, name = key.split(".")
+        if getattr(getattr(asked, section), name) != getattr(getattr(settings, section), name):
+            echo(
+                f"{config}: {key} is true there, but a file that comes with a checkpoint is not "
+                f"trusted; if you trust it, add --set {key}=true",
+                err=True,
+            )
+    return settings
 
 
 def _run_of(checkpoint: str) -> Path | None:

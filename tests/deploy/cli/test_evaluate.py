@@ -10,7 +10,10 @@ from click.testing import CliRunner
 
 from actors.evaluation.results import EvaluatedModel, Results
 from actors.evaluation.scores import BenchmarkScore, Response, Scores, Unmeasured
+from common.config.run_config import RunConfig
+from common.errors import UserError
 from common.weights import folder_hash, weights_hash
+from deploy.cli import evaluate
 from deploy.cli.main import main
 from learner.checkpoint import Manifest
 
@@ -118,6 +121,70 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["eval", str(tmp_path), "--suite", "small"])
     assert shown.exit_code == 2
     assert "config.json is missing" in shown.output
+
+
+TRUSTING = """
+name: one
+method: {name: sft}
+data: {kgfact: {}}
+engine: {trust_remote_code: true, max_model_len: 512}
+evaluator: {unsafe_code: true}
+"""
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """The settings that an evaluation would have been run with."""
+    seen: list[RunConfig] = []
+
+    def measure(settings: RunConfig, *_: object) -> None:
+        seen.append(settings)
+        raise UserError("enough")
+
+    monkeypatch.setattr(evaluate, "_measure", measure)
+    return seen
+
+
+def _trust(settings: RunConfig) -> tuple[bool, bool]:
+    return settings.engine.trust_remote_code, settings.evaluator.unsafe_code
+
+
+def test_a_configuration_that_came_with_a_checkpoint_does_not_decide_what_is_trusted(
+    checkpoint: Path, measured: list[RunConfig]
+) -> None:
+    (checkpoint.parents[1] / "config.yaml").write_text(TRUSTING)
+    shown = CliRunner().invoke(main, ["eval", str(checkpoint)])
+    assert _trust(measured[0]) == (False, False)
+    # All else is taken from it.
+    assert measured[0].engine.max_model_len == 512
+    assert "add --set engine.trust_remote_code=true" in shown.stderr
+    assert "add --set evaluator.unsafe_code=true" in shown.stderr
+
+
+def test_the_command_line_decides_what_is_trusted(
+    checkpoint: Path, measured: list[RunConfig], tmp_path: Path
+) -> None:
+    (checkpoint.parents[1] / "config.yaml").write_text(TRUSTING)
+    some = ["eval", str(checkpoint), "--set", "engine.trust_remote_code=true"]
+    shown = CliRunner().invoke(main, some)
+    assert _trust(measured[-1]) == (True, False)
+    assert "--set engine" not in shown.stderr
+    assert "add --set evaluator.unsafe_code=true" in shown.stderr
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(TRUSTING)
+    shown = CliRunner().invoke(main, ["eval", str(checkpoint), "--config", str(mine)])
+    assert _trust(measured[-1]) == (True, True)
+    assert "add --set" not in shown.stderr
+
+
+def test_a_configuration_that_trusts_nothing_is_taken_without_a_word(
+    checkpoint: Path, measured: list[RunConfig]
+) -> None:
+    plain = TRUSTING.replace("true", "false")
+    (checkpoint.parents[1] / "config.yaml").write_text(plain)
+    shown = CliRunner().invoke(main, ["eval", str(checkpoint)])
+    assert _trust(measured[0]) == (False, False)
+    assert shown.stderr == "error: enough\n"
 
 
 def test_a_response_cannot_control_the_terminal(checkpoint: Path) -> None:
