@@ -49,7 +49,7 @@ def up(
     with Stages() as say:
         launch.start(settings, run, say, accept_older_ledger=accept_older_ledger)
     if not detach:
-        attend(settings, run, click.echo)
+        attend(settings, run, echo)
 
 
 @click.command()

@@ -334,7 +334,8 @@ def _program(source: str) -> str:
 
 
 def test_an_honest_solution_passes(sandbox: Sandbox) -> None:
-    assert sandbox.run_tests(HONEST, "answer", TESTS) == ExecutionResult(True)
+    patient = Sandbox(timeout_s=60)
+    assert patient.run_tests(HONEST, "answer", TESTS) == ExecutionResult(True)
 
 
 @pytest.mark.parametrize("name", CHEATS)

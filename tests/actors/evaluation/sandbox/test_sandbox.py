@@ -158,6 +158,7 @@ def test_the_home_folder_cannot_be_read(sandbox: Sandbox, home: Path) -> None:
     outcome = _run(sandbox, f"open({str(home / 'diary.txt')!r})")
     assert outcome.detail.startswith("FileNotFoundError")
     assert _run(sandbox, "import os; assert 'TOKEN' not in ' '.join(os.environ)").passed
+    assert _run(sandbox, "import os; assert not os.path.exists('/proc/self')").passed
 
 
 @pytest.mark.parametrize("path", ["/new", "/usr/new", "/bin/new", "/dev/new", "/etc/new"])
