@@ -70,11 +70,13 @@ class RunDir:
 
 # With less than this nothing useful can be written.
 _LEAST_FREE_BYTES = 2**20
+# With less than this a role that found its disk full has probably found this one.
+LOW_BYTES = 2**28
 
 
-def is_full(folder: Path) -> bool:
-    """Whether the disk under ``folder`` has no space left."""
-    return shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
+def is_full(folder: Path, least: int = _LEAST_FREE_BYTES) -> bool:
+    """Whether the disk under ``folder`` has less than ``least`` bytes left."""
+    return shutil.disk_usage(folder).free < least
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:

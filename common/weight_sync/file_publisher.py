@@ -73,7 +73,7 @@ class FileWeightPublisher:
 
         def write() -> None:
             self._store.open(num_bytes, self._log)
-            self._store.put(version, tensors, sums)
+            self._store.put(version, tensors, sums, self._log)
 
         deadline = self._settings.deadline_s
         try:

@@ -1,9 +1,10 @@
 """The weight store: the file through which the learner publishes the student's weights.
 
 It is one safetensors file in a private folder of the run (mode 0700), in shared memory
-if two copies fit there. It is replaced by rename and its header holds its version, so a
-reader gets the old weights or the new ones, never a mixture. A version is the number of
-optimizer steps that the weights have taken.
+if two copies fit there, and only as long as they do: others use that memory too. It is
+replaced by rename and its header holds its version, so a reader gets the old weights or the
+new ones, never a mixture. A version is the number of optimizer steps that the weights have
+taken.
 
 This module knows files only: neither how weights are gathered nor who loads them.
 """
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.errors import is_disk_full
 from common.rundir import RunDir, read_json, write_atomic
 from common.weights import BitSum
 
@@ -58,16 +60,34 @@ class WeightStore:
             folder = self._make(int(_COPIES * num_bytes), log)
             write_atomic(self._run.weights, json.dumps({"folder": str(folder)}))
 
-    def put(self, version: int, tensors: Mapping[str, Any], sums: Mapping[str, BitSum]) -> None:
-        """Replace the current version by ``tensors``; :meth:`open` comes first."""
-        from safetensors.torch import save_file
+    def put(
+        self,
+        version: int,
+        tensors: Mapping[str, Any],
+        sums: Mapping[str, BitSum],
+        log: Callable[[str], None],
+    ) -> None:
+        """Replace the current version by ``tensors``; :meth:`open` comes first.
 
+        If shared memory has become full, the weights go to the run's folder from now on.
+
+        Raises:
+            OSError: the run's folder is full, too; or another error of writing there.
+        """
         folder = self._folder()
         assert folder is not None, "open() comes first"
-        metadata = {"format": "pt", "version": str(version), "sums": json.dumps(sums)}
-        partial = folder / f".{_FILE}"
-        save_file(dict(tensors), partial, metadata=metadata)
-        partial.rename(folder / _FILE)
+        try:
+            _write(folder, version, tensors, sums)
+        except Exception as error:
+            if folder == self._own_folder or not is_disk_full(error):
+                raise
+            log(f"{folder.parent} is full: published weights go to the run's folder from now on")
+            self._own_folder.mkdir(mode=0o700, exist_ok=True)
+            _write(self._own_folder, version, tensors, sums)
+            kept = {"folder": str(self._own_folder), "before": str(folder)}
+            write_atomic(self._run.weights, json.dumps(kept))
+            # The rest of the folder has what readers hold right now.
+            (folder / _FILE).unlink(missing_ok=True)
 
     def version(self) -> int | None:
         """The current version; None before the first. Cheap while it does not change."""
@@ -87,27 +107,41 @@ class WeightStore:
     @contextlib.contextmanager
     def pin(self, reader: str) -> Iterator[PublishedWeights]:
         """Keep the current version readable, even if it is replaced; there must be one."""
-        folder = self._folder()
-        assert folder is not None, "there is a version"
-        own = folder / reader
-        own.mkdir(exist_ok=True)
-        pinned = own / _FILE
-        pinned.unlink(missing_ok=True)
+        pinned = self._pinned(reader)
         try:
-            _link(folder / _FILE, pinned)
             with pinned.open("rb") as file:
                 metadata = _metadata(file)
             sums = {name: BitSum(*sum_) for name, sum_ in json.loads(metadata["sums"]).items()}
-            yield PublishedWeights(int(metadata["version"]), own, sums)
+            yield PublishedWeights(int(metadata["version"]), pinned.parent, sums)
         finally:
             pinned.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the store."""
-        folder = self._folder()
-        if folder is not None:
+        for folder in (read_json(self._run.weights) or {}).values():
             shutil.rmtree(folder, ignore_errors=True)
         self._run.weights.unlink(missing_ok=True)
+
+    @property
+    def _own_folder(self) -> Path:
+        return self._run.root / "weights"
+
+    def _pinned(self, reader: str) -> Path:
+        """A file of ``reader``'s own with the current version."""
+        while True:
+            folder = self._folder()
+            assert folder is not None, "there is a version"
+            pinned = folder / reader / _FILE
+            pinned.parent.mkdir(exist_ok=True)
+            pinned.unlink(missing_ok=True)
+            try:
+                _link(folder / _FILE, pinned)
+            except FileNotFoundError:
+                # The store has just moved to the run's folder.
+                if self._folder() == folder:
+                    raise
+            else:
+                return pinned
 
     def _folder(self) -> Path | None:
         kept = read_json(self._run.weights)
@@ -122,9 +156,24 @@ class WeightStore:
                 # mkdtemp makes it private, under an unpredictable name.
                 return Path(tempfile.mkdtemp(prefix=f"mixsd-{self._run.name}-", dir=memory))
             log(f"{memory} has {free / 2**30:.1f} GiB, not {wanted}: they go to the run's folder")
-        folder = self._run.root / "weights"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder
+        self._own_folder.mkdir(mode=0o700, exist_ok=True)
+        return self._own_folder
+
+
+def _write(
+    folder: Path, version: int, tensors: Mapping[str, Any], sums: Mapping[str, BitSum]
+) -> None:
+    from safetensors.torch import save_file
+
+    metadata = {"format": "pt", "version": str(version), "sums": json.dumps(sums)}
+    partial = folder / f".{_FILE}"
+    try:
+        save_file(dict(tensors), partial, metadata=metadata)
+        partial.rename(folder / _FILE)
+    except BaseException:
+        # Half a version would keep the memory from others.
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _link(source: Path, target: Path) -> None:

@@ -221,7 +221,7 @@ class LearnerRole(Role):
         from common.weight_sync.file_publisher import FileWeightPublisher
 
         return FileWeightPublisher(
-            weight_store_of(config, self.run_dir), config.publish, dtype, rank, self.say
+            weight_store_of(config, self.run_dir), config.publish, dtype, rank, self.note
         )
 
     def poll(self) -> Report:

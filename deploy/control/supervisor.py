@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from actors.replay.status import QueueStatus
 from common.config.run_config import RunConfig
-from common.rundir import RunDir, is_full
+from common.rundir import LOW_BYTES, RunDir, is_full
 from deploy.control import desired_state
 from deploy.control.autoscaler import RolloutScaling
 from deploy.control.desired_state import Desired
@@ -203,7 +203,8 @@ class Supervisor:
         reports = group.reports
         for name, report in reports.items():
             if report.state == "failed":
-                if report.disk_full:
+                # A role may also fill another disk, such as that of /tmp: then its error says so.
+                if report.disk_full and is_full(self._run.root, LOW_BYTES):
                     self._restart_when_disk_has_room(group)
                 else:
                     self._restart(group, f"{name}: {report.cause}", permanent=report.permanent)

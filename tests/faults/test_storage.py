@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from common.rundir import RunDir
+from common.rundir import RunDir, read_jsonl
 from tests.faults.running import exactly_once, small_run, wait_step
 from tests.integration.runs import call, status, wait
 
@@ -98,7 +98,10 @@ def test_a_rotten_checkpoint_is_passed_over_and_named(tmp_path, tiny_model):
     content[-1] ^= 1
     weights.write_bytes(content)
     call(tmp_path, "up", path)
-    log = (run.logs / "learner-0.log").read_text()
-    assert f"checkpoint {newest.name} is skipped: model.safetensors does not match its hash" in log
+    kept = f"checkpoints/.superseded/{newest.name}"
+    why = "model.safetensors does not match its hash"
+    events = [event["text"] for event in read_jsonl(run.events)]
+    assert f"checkpoint {newest.name} is set aside as {kept}: {why}" in events
+    assert (run.root / kept / "model.safetensors").read_bytes() == content
     assert status(tmp_path, "rotten")["state"] == "finished"
     exactly_once(run)

@@ -31,7 +31,7 @@ def store(tmp_path):
 def put(store, version, sums=None):
     weights = {"w": torch.full((4,), float(version))}
     store.open(16, print)
-    store.put(version, weights, sums or {"w": bit_sum(weights["w"])})
+    store.put(version, weights, sums or {"w": bit_sum(weights["w"])}, print)
 
 
 def test_an_engine_follows_the_published_versions(store):
