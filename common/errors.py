@@ -32,11 +32,15 @@ def is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return True
-        text = str(error).lower()
-        if "no space left" in text or "disk is full" in text:
+        if is_disk_full_text(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def is_disk_full_text(message: str) -> bool:
+    """Whether an error's message means that a disk is full."""
+    return "no space left" in message.lower() or "disk is full" in message.lower()
 
 
 def first_line(error: BaseException) -> str:

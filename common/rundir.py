@@ -92,9 +92,8 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[TextIO]:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         os.chmod(temporary, mode)
+        durable.sync(Path(temporary))
         durable.rename(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

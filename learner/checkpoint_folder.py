@@ -70,7 +70,7 @@ class CheckpointFolder:
         if keep_exports is not None:
             for old in found[max(keep_exports, keep_states) :]:
                 durable.remove(old.folder, self._root / f".{old.folder.name}.retired")
-        for old in found[keep_states:]:
+        for old in filter(lambda old: old.resumable, found[keep_states:]):
             durable.remove(old.folder / STATE, self._root / f".{old.folder.name}-{STATE}.retired")
 
     def sweep(self) -> None:

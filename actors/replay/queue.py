@@ -83,6 +83,11 @@ class ReplayQueue:
         """Those in force."""
         return self._config.replay
 
+    @property
+    def trouble(self) -> str:
+        """Why the ledger could not be written when it was last tried, or empty."""
+        return self._ledger.trouble
+
     def configure(self, settings: ReplaySettings) -> None:
         """Change the settings from the next call on.
 

@@ -60,6 +60,9 @@ class Ledger(LedgerView):
         seed: fixes the permutation of every epoch after the first.
         first_epoch: order of the first epoch (see ``order.py``).
 
+    Attributes:
+        trouble: why the last change failed, or empty.
+
     Raises:
         UserError: the file is not a ledger of this run, or is damaged.
     """
@@ -69,6 +72,7 @@ class Ledger(LedgerView):
     ) -> None:
         super().__init__(schema.open_file(path, seed, first_epoch))
         self._path = path
+        self.trouble = ""
         self._epochs = epochs
         self._leases = Leases(self._db)
         self._learners = Learners(self._db)
@@ -178,7 +182,7 @@ class Ledger(LedgerView):
         """Bind exposures to ``step``; repeated calls return the same list.
 
         Later epochs start once all work is settled. The last step of a run may
-        have fewer.
+        have fewer, and so may those in which the cause of a death is searched.
 
         Args:
             generation: of the learner.
@@ -212,6 +216,7 @@ class Ledger(LedgerView):
                 return None
             if not chosen:
                 return []
+            chosen = chosen[: self._suspects.limit(chosen)]
             exposures = self._exposures(chosen)
             firsts = [len(exposure.payload) for exposure in exposures if exposure.epoch == 0]
             self._db.execute(
@@ -244,12 +249,12 @@ class Ledger(LedgerView):
             self._db.execute("UPDATE totals SET committed_step = committed_step")
 
     def commit(self, generation: int, step: int) -> None:
-        """Make every exposure up to ``step`` final; earlier steps change nothing.
+        """Make every exposure up to ``step`` final and durable; earlier steps change nothing.
 
         Raises:
             LedgerError: the ledger has no such step, or not the newest learner.
         """
-        with self._transaction():
+        with self._transaction(durable=True):
             self._check_bound(generation, step)
             self._db.execute(
                 "UPDATE totals SET committed_step = :step, trained = trained + (SELECT"
@@ -305,7 +310,10 @@ class Ledger(LedgerView):
             with self._db:
                 yield
         except sqlite3.OperationalError as error:
-            raise LedgerUnavailable(f"{self._path}: {error}; nothing was changed") from error
+            self.trouble = f"{self._path}: {error}"
+            raise LedgerUnavailable(f"{self.trouble}; nothing was changed") from error
+        else:
+            self.trouble = ""
         finally:
             if durable:
                 self._db.execute("PRAGMA synchronous=NORMAL")
@@ -363,7 +371,7 @@ class Ledger(LedgerView):
                 dropped = True
             else:
                 chosen.append(found)
-        return chosen[: self._suspects.limit(chosen)] if chosen else chosen
+        return chosen
 
     def _drop(self, work_id: int, oldest: int) -> bool:
         dropped = self._db.execute(

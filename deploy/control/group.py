@@ -94,7 +94,8 @@ class ActorGroup:
     def waiting(self) -> str:
         """What it waits for; empty while it starts or works."""
         if self.working:
-            return next((report.waiting for report in self.reports.values()), "")
+            now = time.monotonic()
+            return next((health.waiting(now) for health in self._health.values()), "")
         if self._placement is None or self._actors:
             return ""
         spec = self.spec
@@ -110,8 +111,13 @@ class ActorGroup:
     def metrics(self) -> dict[str, MetricValues]:
         """Metrics of each member; a group that is done keeps its last ones for a while."""
         if self.done:
-            return self._last if time.monotonic() < self._last_until else {}
+            return self._last if self.lingers else {}
         return {name: r.metrics for name, r in self.reports.items() if r.metrics is not None}
+
+    @property
+    def lingers(self) -> bool:
+        """Whether it has been done for a few seconds only."""
+        return self.done and time.monotonic() < self._last_until
 
     # -- start and end --------------------------------------------------
 
@@ -188,11 +194,15 @@ class ActorGroup:
                 continue
             except ray.exceptions.RayError as error:
                 return f"{name} died ({first_line(getattr(error, 'cause', error))})"
-            has_lasted = self._health[name].answered(report, now)
-            self.budget.reached(self._offset + report.milestone)
-            if has_lasted and not self.kind.resumes:
-                self.budget.forgive()
+            self.take(name, report, now)
         return ""
+
+    def take(self, name: str, report: Report, now: float) -> None:
+        """Take a member's report."""
+        has_lasted = self._health[name].answered(report, now)
+        self.budget.reached(self._offset + report.milestone)
+        if has_lasted and not self.kind.resumes:
+            self.budget.forgive()
 
     def new_notes(self) -> list[str]:
         """What the members have to tell since the last call."""

@@ -48,6 +48,10 @@ class Report:
     noted: int = 0
 
 
+# Polls come twice a second.
+_RECENT_S = 10.0
+
+
 class Health:
     """Health of one member of a group since its creation.
 
@@ -81,6 +85,15 @@ class Health:
         if progressed or first or report.waiting:
             self._moved = now
         return now - self._ready >= self._stall_s
+
+    def waiting(self, now: float) -> str:
+        """What the role waits for; empty if it does not, or has not answered of late.
+
+        One that is paused may have waited before; it is stuck, and not part of a deadlock.
+        """
+        if self.report is None or now - self._answered > _RECENT_S:
+            return ""
+        return self.report.waiting
 
     def new_notes(self) -> Sequence[str]:
         """What the last report has to tell and no report before it had."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from actors.replay.queue import Grant, ReplayQueue, Sampled
 from common import corpora, models
 from common.config.sections import ReplaySettings
+from common.errors import is_disk_full_text
 from common.ledger import Ledger, open_view
 from common.records import PackedRollout, Rollout, unpack_rollout
 from common.weight_sync.nccl_receiver import NcclWeightReceiver
@@ -46,14 +47,15 @@ class ReplayRole(Role, RemoteQueue):
 
     def poll(self) -> Report:
         """Always ``working``: it has no thread of its own."""
-        status = self._queue.status()
+        status, trouble = self._queue.status(), self._queue.trouble
         return Report(
             "working",
             *self._identity,
             # A learner that resumes takes samples back; what follows is progress again.
             progress=(done := status.accepted + status.exhausted + status.exposures_sampled),
             milestone=done,
-            waiting="requests",
+            waiting=f"the disk ({trouble})" if trouble else "requests",
+            disk_full=is_disk_full_text(trouble),
             metrics=self._queue.metrics(),
             queue=status,
         )

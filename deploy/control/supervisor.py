@@ -113,6 +113,7 @@ class Supervisor:
         self.poll()
         self._configure_queue(desired)
         self._stop_early()
+        self._reopen()
         for group in list(self.groups.values()):
             self._handle_reports(group)
         self._drain()
@@ -177,6 +178,22 @@ class Supervisor:
         queue = self._queue_status()
         return queue is not None and queue.settled
 
+    def _reopen(self) -> None:
+        """Start rollout actors again if work came back after they were done.
+
+        A queue whose machine lost its power has lost its newest rollouts.
+        """
+        queue = self._queue_status()
+        if queue is None or queue.settled or queue.ended:
+            return
+        done = [group for group in self.groups.values() if group.kind.leases_work and group.done]
+        # The report of the queue may be a little older than theirs.
+        done = [group for group in done if not group.lingers]
+        for group in done:
+            group.done = False
+        if done:
+            self._journal.event("the queue has work again; rollout actors are started again")
+
     def _drain(self) -> None:
         """Drain what is no longer needed; after ``cluster.drain_s``, end it."""
         now = self._clock()
@@ -209,13 +226,12 @@ class Supervisor:
                 else:
                     self._restart(group, f"{name}: {report.cause}", permanent=report.permanent)
                 return
-        if any(report.disk_full for report in reports.values()):
-            self._note_full_disk(group)
-            return
         stuck = group.stuck()
         if stuck:
             group.dump_stacks(self._run, stuck)
             self._restart(group, "; ".join(f"{name}: {why}" for name, why in stuck.items()))
+        elif any(report.disk_full for report in reports.values()):
+            self._note_full_disk(group)
         elif group.obstacle and group.working:
             group.obstacle = ""
             self._journal.event(f"{group.name} has disk space again and continues")

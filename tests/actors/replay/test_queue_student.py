@@ -136,6 +136,7 @@ def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allow
                 rollouts = [unpack_rollout(payload) for _, payload in items]
                 assert all(one.policy_version >= step - 1 - max_lag for one in rollouts)
                 trained[step] = [(one.fact_id, one.draw) for one in rollouts]
+                queue.note_trained(learner, step)
                 if step % every == 0:
                     published = step
                 if chance.random() < 0.5:

@@ -23,7 +23,7 @@ class Learners:
 
     def __init__(self, ledger, kills, checkpoint_every=3):
         self.ledger, self.kills, self.every = ledger, kills, checkpoint_every
-        self.saved = self.deaths = 0
+        self.saved = self.deaths = self.lives = 0
         self.batches, self.remarks = [], []
 
     def run(self, most=200):
@@ -36,7 +36,8 @@ class Learners:
 
     def _one(self):
         ledger = self.ledger
-        learner, step = ledger.register(f"{self.deaths}"), self.saved
+        self.lives += 1
+        learner, step = ledger.register(f"{self.lives}"), self.saved
         remark = ledger.restore(learner, step, max_deaths=DEATHS)
         self.remarks += [remark] if remark else []
         self.trained = {s: of for s, of in getattr(self, "trained", {}).items() if s <= step}
@@ -87,6 +88,21 @@ def test_the_one_is_alone_after_as_many_deaths_as_halvings(tmp_path):
     assert counts == ledger.recount()
     assert counts.trained == counts.exposures(1) == 11
     assert ledger.num_suspects() == 0
+
+
+def test_it_is_found_while_work_is_still_open(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db", epochs=1, seed=3)
+    ledger.add_work((str(fact), 0) for fact in range(9))
+    ledger.insert_many([Accepted(str(fact), 0, b"%d" % fact, 1) for fact in range(8)])
+    learners = Learners(ledger, lambda batch: (2, 0) in batch, checkpoint_every=1)
+    learners.run()
+    # Twice four, then halves: {0, 1}, {2, 3}, and 2 alone twice; then a whole batch again.
+    assert [len(batch) for batch in learners.batches] == [4, 4, 2, 2, 1, 1, 4]
+    assert [fact for fact, _, _ in ledger.lost()] == ["2"]
+    # The last two make no batch while one is still to come.
+    ledger.insert_many([Accepted("8", 0, b"8", 1)])
+    trained = learners.run()
+    assert sorted(f for of in trained.values() for f, _ in of) == [0, 1, 3, 4, 5, 6, 7, 8]
 
 
 def test_what_was_trained_before_it_killed_stays_trained(tmp_path):

@@ -37,6 +37,12 @@ def test_work_without_progress_is_stuck_and_waiting_is_not():
     assert idle.stall_reason(now=12) == ""
 
 
+def test_a_role_that_was_paused_while_it_waited_does_not_count_as_waiting():
+    health = Health(60, 60, now=0)
+    health.answered(_report(waiting="a batch"), now=5)
+    assert (health.waiting(now=15), health.waiting(now=16)) == ("a batch", "")
+
+
 def test_each_note_is_told_once_and_the_newest_where_many_came_at_once():
     health = Health(60, 10, now=0)
     told = []
