@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import errno
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+_SHOWN_CHARS = 200
 
 
 class UserError(ValueError):
@@ -47,3 +52,21 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message; the name of its type if it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def shown(text: str) -> str:
+    """A text of the user's in a message: as it is, but cut if long and quoted if unprintable."""
+    short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+    return short if short.isprintable() else repr(short)
+
+
+def invalid_value(item: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a line: the field, what is expected and what is there."""
+    field = shown(".".join(map(str, item["loc"])))
+    before = f"{field}: " if field else ""
+    if item["type"] == "missing":
+        return f"{field!r} is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return before + message
+    return f"{before}{message[0].lower()}{message[1:]}, not {reprlib.repr(item['input'])}"

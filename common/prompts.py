@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from common.errors import UserError
 from common.records import EvalItem, Fact, TokenIds
+from common.settings import Settings
 from common.verification.verifier import Mode, normalise, number_in
 
 
@@ -37,14 +38,12 @@ _SLOTS: dict[str, tuple[frozenset[str], bool]] = {
 _SLOT = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
-class Preset(BaseModel):
+class Preset(Settings):
     """Templates with named slots like ``{question}``; other braces are literal.
 
     The expert's user turn is ``ask`` + ``prefix`` + ``shown`` + ``transition``
     (paper §3, guidance). If a question has a context, ``ask`` follows it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ask: str = Field(description="naive user turn; slot {question}")
     canonical: str = Field(description="y* without a target; slots {answer}, {statement}")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from common.config.sections import Device, Dtype
-from common.settings import AbsolutePath, Settings
+from common.settings import AbsolutePath, Seconds, Settings
 
 # fmt: off
 Suite = Literal[
@@ -84,7 +84,7 @@ class EvaluatorSettings(Settings):
     unsafe_code: bool = Field(
         False, description="without a sandbox, run generated code with resource limits only"
     )
-    code_timeout_s: float = Field(
+    code_timeout_s: Seconds = Field(
         10.0, gt=0, description="timeout of one generated program, seconds"
     )
     select: Literal["first_peak", "last", "best"] = Field(

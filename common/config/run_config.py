@@ -28,7 +28,7 @@ from common.config.sections import (
 )
 from common.config.validation import explain
 from common.corpora.settings import DataSettings
-from common.errors import UserError
+from common.errors import UserError, shown
 from common.methods import MethodSettings, StudentSampled
 from common.prompts import Preset
 from common.settings import Settings
@@ -208,18 +208,16 @@ def is_writable(folder: Path) -> bool:
 
 def apply(raw: dict[str, Any], override: str) -> None:
     """Set one ``a.b=c`` in a raw mapping, in place."""
+    source = f"--set {shown(override)}"
     path, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_]+(\.[A-Za-z_]+)*", path):
-        raise UserError(f"--set {override}: expected KEY=VALUE, like learner.lr=1e-5")
-    try:
-        value = yaml_file.parse(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is not YAML") from error
+        raise UserError(f"{source}: expected KEY=VALUE, like learner.lr=1e-5")
+    value = yaml_file.parse(text, source)
     *parents, leaf = path.split(".")
     node = raw
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise UserError(f"--set {override}: {parent} is a value, not a section")
+            raise UserError(f"{source}: {parent} is a value, not a section")
         node = child
     node[leaf] = value

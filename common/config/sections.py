@@ -6,15 +6,17 @@ Each field gives its range and meaning; derived values are properties.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from common.settings import AbsolutePath, Settings
+from common.settings import AbsolutePath, Seconds, Settings
 from common.verification.verifier import Mode
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["bfloat16", "float32"]
+# Decay of a running mean.
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EngineSettings(Settings):
@@ -55,7 +57,7 @@ class AutoscaleSettings(Settings):
     target_blocked_fraction: float = Field(
         0.1, ge=0, lt=1, description="largest share of a period that either side waits"
     )
-    period_s: float = Field(60.0, gt=0, description="seconds between decisions")
+    period_s: Seconds = Field(60.0, gt=0, description="seconds between decisions")
 
     @model_validator(mode="after")
     def _ordered(self) -> AutoscaleSettings:
@@ -69,7 +71,7 @@ class AutoscaleSettings(Settings):
 class ScheduledCount(Settings):
     """A number of rollout actors from a given time on."""
 
-    after_s: float = Field(ge=0, description="seconds since the run started")
+    after_s: Seconds = Field(ge=0, description="seconds since the run started")
     actors: int = Field(ge=0, le=4096)
 
 
@@ -142,7 +144,7 @@ class ReplaySettings(Settings):
     poison_after: int = Field(
         3, ge=1, description="actors that die on a fact alone before it is quarantined"
     )
-    lease_s: float = Field(120.0, gt=0, description="lease time without a heartbeat, s")
+    lease_s: Seconds = Field(120.0, gt=0, description="lease time without a heartbeat, s")
 
 
 class LoraSettings(Settings):
@@ -180,7 +182,7 @@ class LearnerSettings(Settings):
         "constant", description="after warm-up; wsd: constant, then a linear decay"
     )
     decay_share: float = Field(0.1, gt=0, le=1, description="wsd: share of steps in the decay")
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
@@ -245,7 +247,7 @@ class PublishSettings(Settings):
     """How the learner sends its weights to the engines that draw the student's rollouts."""
 
     every: int = Field(1, ge=1, description="optimizer steps between two versions of the weights")
-    deadline_s: float = Field(
+    deadline_s: Seconds = Field(
         120.0, gt=0, description="timeout of writing a version, and of loading one, seconds"
     )
     transport: Literal["memory", "nccl"] = Field(
@@ -266,11 +268,11 @@ class ClusterSettings(Settings):
     object_store_mib: int = Field(
         256, ge=80, description="object store of a cluster started here, MiB"
     )
-    start_timeout_s: float = Field(120.0, gt=0, description="timeout of the start of a role, s")
-    stall_s: float = Field(
+    start_timeout_s: Seconds = Field(120.0, gt=0, description="timeout of the start of a role, s")
+    stall_s: Seconds = Field(
         600.0, gt=0, description="seconds without an answer or progress until a role is stuck"
     )
-    drain_s: float = Field(60.0, ge=0, description="seconds to finish work when scaled down")
+    drain_s: Seconds = Field(60.0, ge=0, description="seconds to finish work when scaled down")
     max_restarts: int = Field(
         5, ge=0, description="consecutive restarts of a role without progress before the run fails"
     )

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from common.errors import invalid_value, shown
 from common.methods import METHODS
 
 # Union sections: pydantic puts the name of the variant into the location, but the file has no
@@ -30,7 +31,7 @@ def _line(error: dict[str, Any], root: type[BaseModel]) -> str:
         for index, part in enumerate(error["loc"])
         if not (index == 1 and part in _VARIANTS.get(error["loc"][0], ()))
     ]
-    key = ".".join(str(part) for part in location)
+    key = shown(".".join(str(part) for part in location))
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(
             str(location[-1]), _known_keys(root, location[:-1]), 1, 0.5
@@ -41,10 +42,9 @@ def _line(error: dict[str, Any], root: type[BaseModel]) -> str:
         return f"{key}.name: {reprlib.repr(error['ctx']['tag'])} is not one of {', '.join(METHODS)}"
     if error["type"] == "missing":
         return f"{key}: this setting is required"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return message if not key or key in message else f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]}, not {reprlib.repr(error['input'])}"
+    if error["type"] == "value_error" and key in error["msg"]:
+        key = ""
+    return invalid_value({**error, "loc": (key,) if key else ()})
 
 
 def _known_keys(root: type[BaseModel], location: Sequence[object]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from common.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,8 @@ class Divergence:
 Loss = NLL | Divergence
 
 
-class Method(BaseModel):
+class Method(Settings):
     """A training method and its settings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from common.methods.base import Method, Mixed, Target
+from common.settings import Settings
 
 
-class LambdaBackoff(BaseModel):
+class LambdaBackoff(Settings):
     """Lower λ after failed attempts at a fact (an extension; not in the paper)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     after: int = Field(ge=1, description="failed attempts at the full λ")
     factor: float = Field(ge=0, lt=1, description="multiplies λ at every further attempt")

@@ -32,7 +32,7 @@ def set_live(run: str, settings: tuple[str, ...], runs: Path) -> None:
 
 def _change(run: str, runs: Path, assignments: tuple[str, ...], keys: tuple[str, ...]) -> None:
     from common.config import run_config, yaml_file
-    from common.errors import UserError
+    from common.errors import UserError, shown
     from deploy.control import desired_state, launch
 
     folder = find_run(run, runs)
@@ -41,8 +41,8 @@ def _change(run: str, runs: Path, assignments: tuple[str, ...], keys: tuple[str,
         key, equals, text = assignment.partition("=")
         if not equals or (keys and key not in keys):
             wanted = " or ".join(f"{name}=COUNT" for name in keys) or "KEY=VALUE"
-            raise UserError(f"{assignment}: {wanted} is expected")
-        changes[key] = yaml_file.parse(text)
+            raise UserError(f"{shown(assignment)}: {wanted} is expected")
+        changes[key] = yaml_file.parse(text, shown(assignment))
     if not launch.is_live(folder):
         raise UserError(f"run {folder.name} is not running; 'mixsd-cluster up' starts it")
     desired_state.change(folder, run_config.load(folder.config), changes)

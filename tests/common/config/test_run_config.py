@@ -70,7 +70,7 @@ def test_overrides_replace_add_and_the_last_one_wins(tmp_path):
         ("learner.lr", "expected KEY=VALUE"),
         ("a..b=1", "expected KEY=VALUE"),
         ("name.x=1", "name is a value, not a section"),
-        ("name=[", "the value is not YAML"),
+        ("name=[", "--set name=.: not YAML: line 1: expected"),
     ],
 )
 def test_a_malformed_override_is_refused(tmp_path, override, message):
@@ -276,3 +276,43 @@ def test_early_stop_needs_no_recall_without_a_learner(tmp_path):
     with pytest.raises(UserError, match="first peak of recall"):
         read(tmp_path, MINIMAL, *options)
     assert not read(tmp_path, MINIMAL, *options, "train=false").train
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learner.betas=[2, 3]", r"learner\.betas\.0: .* less than 1, not 2"),
+        ("learner.betas=[0.9, 1]", r"learner\.betas\.1: .* less than 1, not 1"),
+        ("learner.eps=.inf", r"not YAML: line 1: \.inf is not a finite number"),
+        ("learner.eps=inf", r"learner\.eps: input should be a finite number, not 'inf'"),
+        ("learner.weight_decay=1e999", r"weight_decay: input should be a finite number"),
+        ("learner.clip='nan'", r"learner\.clip: input should be a finite number, not 'nan'"),
+        ("method.mix_rate=nan", r"method\.mix_rate: input should be a finite number"),
+        ("learner.epochs=yes", r"learner\.epochs: input should be a valid integer.* not 'true'"),
+        ("method.mix_rate=true", r"method\.mix_rate: input should be a valid number"),
+        ("replay.max_lag=true", r"replay\.max_lag: input should be a valid integer"),
+        (
+            "rollout.max_tokens=0x7fffffffffffffffffff",
+            r"rollout\.max_tokens: an integer of at most",
+        ),
+        ("cluster.stall_s=1e300", r"cluster\.stall_s: .* less than or equal to 1000000000"),
+        ("seed=" + "9" * 5000, r"not YAML: line 1: an integer of over 70 digits"),
+        ("learner=" + "x" * 5000, r"learner: input should be a valid dictionary"),
+        ("\x1b[2J=1", r"--set '\\x1b\[2J=1': expected KEY=VALUE"),
+    ],
+)
+def test_a_number_that_means_nothing_is_refused(tmp_path, override, message):
+    with pytest.raises(UserError, match=message) as error:
+        read(tmp_path, MINIMAL, override)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_repeated_section_is_refused_instead_of_lost(tmp_path):
+    text = MINIMAL + "learner: {epochs: 3}\nreplay: {}\nlearner: {batch_size: 2}\n"
+    with pytest.raises(UserError, match=r"run\.yaml: not YAML: line 6: key 'learner' is in line 4"):
+        read(tmp_path, text)
+
+
+def test_true_stays_a_value_where_one_is_expected(tmp_path):
+    config = read(tmp_path, MINIMAL, "engine.sessions=true", "learner.pack=false", "name='true'")
+    assert (config.engine.sessions, config.learner.pack, config.name) == (True, False, "true")

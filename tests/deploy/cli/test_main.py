@@ -167,3 +167,15 @@ def test_all_output_passes_the_door():
     for path in sorted(folder.glob("*.py")):
         raw = re.findall(r"click\.echo\b|(?<![.\w])print\(", path.read_text())
         assert len(raw) == allowed.get(path.name, 0), path
+
+
+@pytest.mark.parametrize("value", ["[", "9" * 5000, ".inf", "*a", '"\\ud800"'])
+def test_a_value_for_a_live_run_that_is_no_yaml_is_refused(tmp_path, value):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(GOOD))
+    for command, key in (("scale", "rollout"), ("set", "replay.tolerance")):
+        arguments = [command, "run", f"{key}={value}", "--runs", str(tmp_path)]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2, result.output
+        assert "not YAML: " in result.stderr or "finite" in result.stderr
+        assert len(result.stderr) < 1000
