@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.corpora.settings import DataSettings
+from common.errors import UserError
 from common.records import EvalItem, Fact
 
 
@@ -32,6 +33,8 @@ def load(settings: DataSettings) -> Corpus:
         UserError: the source is unreadable or malformed; see the modules of the corpora.
     """
     corpus = _load(settings)
+    if not corpus.facts:
+        raise UserError("data: the source contains no facts; name another file")
     if settings.limit is None:
         return corpus
     cut = {fact.id for fact in corpus.facts[settings.limit :]}
@@ -102,5 +105,5 @@ def read_splits(path: Path) -> dict[str, tuple[EvalItem, ...]]:
 
     if not path.is_dir() or not folder.is_built(path):
         return {}
-    names = [name for name in folder.read_card(path)["splits"] if name != folder.TRAIN]
+    names = [name for name in folder.read_card(path).splits if name != folder.TRAIN]
     return {name: messages.read_items(folder.file_of(path, name)) for name in names}

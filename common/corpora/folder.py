@@ -12,13 +12,30 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from common.errors import UserError
+from pydantic import BaseModel, Field, ValidationError
+
+from common import files
+from common.errors import UserError, invalid_value
 from common.records import EvalItem, Fact
 
 TRAIN = "train"
 CARD = "card.json"
+
+
+class Split(BaseModel):
+    """A split on a card."""
+
+    count: int
+    sha256: str
+
+
+class Card(BaseModel):
+    """What is read of a card; the names of splits are names of files."""
+
+    corpus: str
+    splits: dict[Annotated[str, Field(pattern="^[a-z0-9_]{1,64}$")], Split]
 
 
 def write(
@@ -71,19 +88,22 @@ def is_built(folder: Path) -> bool:
     return (folder / CARD).is_file()
 
 
-def read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> Card:
     """The card of a built corpus.
 
     Raises:
         UserError: the card is damaged.
     """
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        if TRAIN in card["splits"]:
-            return dict(card)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f"{folder / CARD}: not the card of a built corpus; build it again")
+        card = Card.model_validate(files.read_json(folder / CARD))
+        if TRAIN in card.splits:
+            return card
+        reason = f"it has no split {TRAIN}"
+    except ValidationError as error:
+        reason = invalid_value(error.errors()[0])
+    except UserError as error:
+        reason = str(error)
+    raise UserError(f"{folder / CARD}: not the card of a built corpus; build it again ({reason})")
 
 
 def file_of(folder: Path, split: str) -> Path:
@@ -94,11 +114,11 @@ def file_of(folder: Path, split: str) -> Path:
 def check_hashes(folder: Path) -> list[str]:
     """One message for each split whose file is missing or differs from its hash."""
     problems = []
-    for name, entry in read_card(folder)["splits"].items():
+    for name, entry in read_card(folder).splits.items():
         path = file_of(folder, name)
         if not path.is_file():
             problems.append(f"{path}: missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+        elif hashlib.sha256(files.read_bytes(path)).hexdigest() != entry.sha256:
             problems.append(
                 f"{path}: changed since it was built (its sha256 differs from the card's)"
             )

@@ -43,7 +43,7 @@ def inspect(spec: str) -> Inspection:
     if path.is_dir() and folder.is_built(path):
         problems += folder.check_hashes(path)
         splits = _splits(path, problems)
-        problems += _check_built(folder.read_card(path)["corpus"], scan.facts, splits)
+        problems += _check_built(folder.read_card(path).corpus, scan.facts, splits)
     return Inspection(scan, splits, duplicates, contradictions, problems)
 
 

@@ -15,6 +15,7 @@ of a table are ignored.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,12 @@ from typing import Any
 
 from common.corpora import released, tables
 from common.errors import UserError
-from common.records import EvalItem, Fact
+from common.records import MAX_FACT_ID, EvalItem, Fact
 
 _QUESTION_KEYS = {"id", "question", "answer", "statement", "target", "subject"}
 _MESSAGE_KEYS = {"id", "messages", "clear_answer", "subject", "question", "mix_meta", "tokens"}
 _ITEM_KEYS = {"id", "question", "answer", "context", "aliases"}
+_ITEM_LISTS = ("context", "aliases")
 _SHOWN_PROBLEMS = 10
 
 
@@ -67,8 +69,8 @@ def scan(paths: Sequence[Path]) -> Scan:
                 fact = _fact(record)
                 if fact.id in found.places:
                     raise UserError(
-                        f"{record.place}: id {fact.id!r} was used at {found.places[fact.id]}; "
-                        "give every fact its own id"
+                        f"{record.place}: id {reprlib.repr(fact.id)} was used at "
+                        f"{found.places[fact.id]}; give every fact its own id"
                     )
             except UserError as error:
                 found.problems.append(str(error))
@@ -97,18 +99,15 @@ def _fact(record: tables.Record) -> Fact:
     for key in ("question", "answer"):
         if not text[key].strip():
             raise UserError(f"{place}: {key!r} is missing or empty")
-    identity = _text(raw.get("id", record.label), "id", place)
-    if not identity:
-        raise UserError(f"{place}: 'id' is empty; set it or remove the key")
     return Fact(
-        id=identity,
+        id=_identity(raw.get("id", record.label), place),
         question=text["question"],
         answer=text["answer"],
         # The guidance shows the statement; without one it shows the target or the answer.
         statement=text["statement"] or text["target"] or text["answer"],
         target=text["target"],
         subject=text["subject"],
-        tokens=released.token_ids(raw["tokens"], place) if raw.get("tokens") else None,
+        tokens=None if (ids := raw.get("tokens")) is None else released.token_ids(ids, place),
     )
 
 
@@ -117,12 +116,9 @@ def _item(record: tables.Record) -> EvalItem:
     identity, question, answer = (
         _text(raw.get(key, ""), key, record.place) for key in ("id", "question", "answer")
     )
-    if not (identity and question and answer):
+    if not (identity and question.strip() and answer.strip()):
         raise UserError(f"{record.place}: 'id', 'question' and 'answer' are required")
-    context, aliases = (
-        tuple(_text(text, key, record.place) for text in raw.get(key, ()))
-        for key in ("context", "aliases")
-    )
+    context, aliases = (_texts(raw.get(key, []), key, record.place) for key in _ITEM_LISTS)
     return EvalItem(identity, question, answer, context, aliases)
 
 
@@ -133,11 +129,13 @@ def _fields(record: tables.Record, allowed: Callable[[dict[str, Any]], set[str]]
     if record.is_tabular:
         # A table's id is often a number.
         fields = {key: value for key, value in record.fields.items() if key in known}
-        return {**fields, "id": str(fields["id"])} if "id" in fields else fields
+        identity = fields.get("id")
+        return {**fields, "id": str(identity)} if type(identity) is int else fields
     unknown = sorted(set(record.fields) - known)
     if unknown:
         raise UserError(
-            f"{record.place}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}"
+            f"{record.place}: unknown key {reprlib.repr(unknown[0])}; "
+            f"known: {', '.join(sorted(known))}"
         )
     return record.fields
 
@@ -150,13 +148,33 @@ def _from_messages(raw: dict[str, Any], place: str) -> dict[str, Any]:
     ]
     if roles != ["user", "assistant"]:
         raise UserError(f"{place}: 'messages' must be one user and one assistant turn")
-    user, assistant = (message.get("content", "") for message in messages)
+    user, assistant = (_text(message.get("content", ""), "content", place) for message in messages)
     return {
         "question": raw.get("question", user),
         "answer": raw.get("clear_answer", assistant),
         "target": assistant,
         "subject": raw.get("subject", ""),
     }
+
+
+def _identity(value: object, place: str) -> str:
+    """An id as the queue's wire format has it; it is also printed and stored."""
+    identity = _text(value, "id", place)
+    if not identity:
+        raise UserError(f"{place}: 'id' is empty; set it or remove the key")
+    if len(identity) > MAX_FACT_ID:
+        raise UserError(
+            f"{place}: 'id' has {len(identity)} characters, more than {MAX_FACT_ID}; shorten it"
+        )
+    if "\0" in identity:
+        raise UserError(f"{place}: 'id' contains a NUL character; remove it")
+    return identity
+
+
+def _texts(value: object, key: str, place: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise UserError(f"{place}: {key!r} must be a list of strings, not {type(value).__name__}")
+    return tuple(_text(text, key, place) for text in value)
 
 
 def _text(value: object, key: str, place: str) -> str:

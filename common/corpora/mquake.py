@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from common.corpora import tables
-from common.errors import UserError
+from common.errors import UserError, shown
 from common.records import EvalItem, Fact
+from common.settings import Filled
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,29 @@ class MQuAKE:
     recall: list[EvalItem]
     multi_hop: list[EvalItem]
     contradictions: list[str]
+
+
+class _Edit(BaseModel):
+    question: str
+    subject: str
+
+
+class _SingleHop(BaseModel):
+    question: Filled
+    cloze: str
+    answer: Filled
+    answer_alias: tuple[str, ...]
+
+
+class _Case(BaseModel):
+    """What is used of a published case."""
+
+    case_id: int | str
+    requested_rewrite: tuple[_Edit, ...]
+    questions: tuple[Filled, ...]
+    new_answer: Filled
+    new_answer_alias: tuple[str, ...]
+    new_single_hops: tuple[_SingleHop, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +72,15 @@ def build(path: Path) -> MQuAKE:
     taught: dict[str, _Hop] = {}
     multi_hop: list[EvalItem] = []
     contradictions = []
+    places: dict[str, str] = {}
     for record in tables.read(path):
-        try:
-            hops, questions = _case(record.fields or {})
-        except (KeyError, TypeError, AttributeError) as error:
-            why = record.problem or f"not a case of MQuAKE ({type(error).__name__}: {error})"
-            raise UserError(f"{record.place}: {why}") from error
+        case = tables.parse(record, _Case)
+        first_place = places.setdefault(str(case.case_id), record.place)
+        if first_place != record.place:
+            raise UserError(
+                f"{record.place}: case_id {shown(str(case.case_id))} was used at {first_place}"
+            )
+        hops, questions = _taught_and_asked(case)
         against = [hop for hop in hops if taught.setdefault(hop.question, hop).answer != hop.answer]
         for hop in against:
             first = taught[hop.question]
@@ -74,24 +102,27 @@ def build(path: Path) -> MQuAKE:
     return MQuAKE(facts, recall, multi_hop, contradictions)
 
 
-def _case(case: dict[str, Any]) -> tuple[list[_Hop], list[EvalItem]]:
-    identity = str(case["case_id"])
+def _taught_and_asked(case: _Case) -> tuple[list[_Hop], list[EvalItem]]:
     # A hop that was not edited has no subject of its own in the file.
-    subjects = {edit["question"]: edit["subject"] for edit in case["requested_rewrite"]}
+    subjects = {edit.question: edit.subject for edit in case.requested_rewrite}
     hops = [
         _Hop(
-            hop["question"],
-            hop["answer"],
-            f"{hop['cloze']} {hop['answer']}.",
-            subjects.get(hop["question"], ""),
-            tuple(hop["answer_alias"]),
-            identity,
+            hop.question,
+            hop.answer,
+            f"{hop.cloze} {hop.answer}.",
+            subjects.get(hop.question, ""),
+            hop.answer_alias,
+            str(case.case_id),
         )
-        for hop in case["new_single_hops"]
+        for hop in case.new_single_hops
     ]
-    aliases = tuple(case["new_answer_alias"])
     questions = [
-        EvalItem(f"mquake-{identity}-{number}", question, case["new_answer"], aliases=aliases)
-        for number, question in enumerate(case["questions"], start=1)
+        EvalItem(
+            f"mquake-{case.case_id}-{number}",
+            question,
+            case.new_answer,
+            aliases=case.new_answer_alias,
+        )
+        for number, question in enumerate(case.questions, start=1)
     ]
     return hops, questions

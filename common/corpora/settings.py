@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from pydantic import Field, field_validator, model_validator
 
@@ -66,8 +66,9 @@ class DataSettings(Settings):
     @classmethod
     def _facts_from_anywhere(cls, facts: str | None) -> str | None:
         """Make a path absolute: other processes may have another working directory."""
-        path = Path(facts or "").expanduser()
-        return str(path.absolute()) if facts and path.exists() else facts
+        # Not pathlib, which raises for an unknown user's home or a name that is too long.
+        path = os.path.expanduser(facts or "")
+        return os.path.abspath(path) if facts and os.path.exists(path) else facts
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:

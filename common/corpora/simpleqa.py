@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from common.corpora import tables
-from common.errors import UserError
 from common.records import Fact
+from common.settings import Text
+
+
+class _Row(BaseModel):
+    problem: Text
+    answer: Text
 
 
 def build(path: Path) -> list[Fact]:
@@ -21,11 +28,7 @@ def build(path: Path) -> list[Fact]:
     """
     facts = []
     for number, record in enumerate(tables.read(path), start=1):
-        fields = record.fields or {}
-        question, answer = (str(fields.get(key, "")).strip() for key in ("problem", "answer"))
-        if not question or not answer:
-            why = record.problem or "the columns 'problem' and 'answer' are required"
-            raise UserError(f"{record.place}: {why}")
-        statement = f"The answer is {answer}."
-        facts.append(Fact(f"simpleqa-{number:04}", question, answer, statement))
+        row = tables.parse(record, _Row)
+        statement = f"The answer is {row.answer}."
+        facts.append(Fact(f"simpleqa-{number:04}", row.problem, row.answer, statement))
     return facts

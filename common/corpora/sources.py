@@ -31,9 +31,10 @@ def published(name: str, settings: PublishedSettings, root: Path | None) -> Path
         folder = root / name
         file = Path(settings.file).name
         for path in (folder / file, folder / f"{file}.gz"):
-            if path.is_file():
+            # Not pathlib, which raises for a name that is too long.
+            if os.path.isfile(path):
                 return path
-        there = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+        there = sorted(path.name for path in folder.glob("*")) if os.path.isdir(folder) else []
         raise UserError(
             f"data.root: {folder} has no {file} or {file}.gz; it contains: "
             f"{', '.join(there) or 'nothing'}; set data.{name}.file (--file) to the copy's name"
@@ -54,8 +55,8 @@ def locate(spec: str) -> Path:
     Raises:
         UserError: there is no such path and it is no Hub id, or the download failed.
     """
-    path = Path(spec).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(spec))
+    if os.path.exists(path):
         return path
     looks_like_a_path = spec.startswith((".", "/", "~", os.sep)) or tables.is_readable(path)
     if looks_like_a_path or not _HUB_ID.fullmatch(spec):
@@ -79,7 +80,7 @@ def train_files(path: Path) -> list[Path]:
     Raises:
         UserError: there is no data file, or there are several and none is named train.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
     found = sorted(
         file

@@ -35,7 +35,10 @@ def check_facts(facts: Sequence[Fact]) -> list[str]:
     owner: dict[tuple[str, ...], str] = {}
     domain_of: dict[str, str] = {}
     for fact in facts:
-        source, target = _domains(fact)
+        if (domains := _domains(fact)) is None:
+            problems.append(f"{fact.id}: the id names no domains (kgfact-person-location-000)")
+            continue
+        source, target = domains
         # An entity has one edge for each other domain; a second one betrays
         # two entities of one name.
         keys = {
@@ -95,9 +98,11 @@ def _taken(
     return problems
 
 
-def _domains(fact: Fact) -> tuple[str, str]:
-    source, target = fact.id.split("-")[-3:-1]
-    return source, target
+def _domains(fact: Fact) -> tuple[str, str] | None:
+    match fact.id.split("-"):
+        case [*_, source, target, _]:
+            return source, target
+    return None
 
 
 def _names(facts: Iterable[Fact]) -> set[str]:

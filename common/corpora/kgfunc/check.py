@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from common.corpora.kgfunc.operations import TRAINED, digits
+from common.errors import shown
 from common.records import Fact
 
-_INPUT = re.compile(r"kgfunc-([B-H])-(\d+)")
+_INPUT = re.compile(r"kgfunc-([B-H])-(\d{5})")
+# The longest line of a solution is far shorter; Python reads no integer of over 4,300 digits.
+_MAX_LINE = 400
 _EXTRA_LINE = {"B": "smallest digit", "E": "backwards", "C": "Absolute value"}
 
 
@@ -42,7 +45,7 @@ def check(label: str, number: int, solution: str) -> list[str]:
     problems = []
     for index, line in enumerate(lines, start=1):
         if not reader.accepts(line, is_first=index == 1, is_last=index == len(lines)):
-            problems.append(f"line {index} is wrong: {line}")
+            problems.append(f"line {index} is wrong: {shown(line)}")
     extra = _EXTRA_LINE.get(label, "")
     # Digits, one line each, their total, the answer, and what some operations add.
     expected = len(digits(number)) + 3 + bool(extra)
@@ -59,6 +62,8 @@ class _Reader:
     result: int | None = None
 
     def accepts(self, line: str, *, is_first: bool, is_last: bool) -> bool:
+        if len(line) > _MAX_LINE:
+            return False
         for pattern, judge in _LINES:
             match = pattern.fullmatch(line)
             if match is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -121,7 +122,18 @@ def test_a_card_counts_and_hashes_each_split(built):
     ]
 
 
-@pytest.mark.parametrize("card", ["", "[]", "{}", '{"splits": {}}'])
+CARDS = [
+    "",
+    "[]",
+    "{}",
+    '{"splits": {}}',
+    '{"corpus": "own", "splits": {"../../etc/x": {"count": 1, "sha256": "0"}, "train": {}}}',
+    '{"corpus": "own", "splits": {"train": {"count": 1}}}',
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("card", CARDS)
 def test_a_damaged_card_is_refused(built, card):
     (built / "card.json").write_text(card)
     with pytest.raises(UserError, match="not the card of a built corpus; build it again"):
@@ -167,3 +179,26 @@ def test_inspection_recomputes_the_solutions_of_a_built_kgfunc(tmp_path):
     problems = rebuilt(tmp_path, "kgfunc", corpus, [planted, *corpus.facts[1:]])
     assert len(problems) == 1
     assert problems[0].startswith(f"{fact.id}: line ")
+
+
+def test_inspection_names_facts_whose_ids_are_not_of_the_corpus(tmp_path):
+    corpus = load(parse_data({"kgfact": {}}))
+    stray = Fact("x", "q", "a", "a", subject="s")
+    problems = rebuilt(tmp_path, "kgfact", corpus, [*corpus.facts, stray])
+    assert problems[0] == "x: the id names no domains (kgfact-person-location-000)"
+
+
+def test_inspection_reads_no_number_that_python_cannot(tmp_path):
+    corpus = load(parse_data({"kgfunc": {"train_per_op": 1, "test_per_op": 0}}))
+    fact = corpus.facts[0]
+    target = re.sub(r"= \d+\.", f"= {'9' * 5000}.", fact.target, count=1)
+    planted = Fact(fact.id, fact.question, fact.answer, fact.statement, target, fact.subject)
+    problems = rebuilt(tmp_path, "kgfunc", corpus, [planted])
+    assert problems[0].startswith(f"{fact.id}: line 3 is wrong: ")
+    assert len(problems[0]) < 300
+
+
+@pytest.mark.parametrize("facts", ["~nobody_of_that_name/f.jsonl", "x" * 5000, "a" * 300 + ".csv"])
+def test_a_path_that_cannot_be_is_refused(facts):
+    with pytest.raises(UserError, match=r"data\.facts: .* cannot be read"):
+        load(parse_data({"facts": facts}))

@@ -7,7 +7,7 @@ import pytest
 from common.corpora.folder import write
 from common.corpora.messages import read_facts, read_items, scan
 from common.errors import UserError
-from common.records import EvalItem, Fact
+from common.records import EvalItem, Fact, Rollout, pack_rollout, unpack_rollout
 
 GOOD = '{"question": "q", "answer": "a"}'
 
@@ -47,7 +47,7 @@ def test_without_a_clear_answer_the_assistant_turn_is_the_answer(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"question": ', "not JSON: Expecting value at column 14"),
+        ('{"question": ', "not JSON: EOF while parsing a value at column 13"),
         ("[1]", "expected an object, not list"),
         ('{"question": "q"}', "'answer' is missing or empty"),
         ('{"question": " ", "answer": "a"}', "'question' is missing or empty"),
@@ -83,7 +83,7 @@ def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path):
         read_facts([tmp_path / "none.jsonl"])
     path = tmp_path / "latin.jsonl"
     path.write_bytes(b"ab\xff")
-    with pytest.raises(UserError, match=r"is not UTF-8 \(byte 2\)"):
+    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 2\); save it"):
         read_facts([path])
 
 
@@ -131,7 +131,7 @@ def test_a_gzipped_file_is_read_by_the_suffix_before(tmp_path):
     path.write_bytes(gzip.compress(GOOD.encode()))
     assert read_facts([path]) == [Fact("line-1", "q", "a", "a")]
     path.write_bytes(b"no gzip")
-    with pytest.raises(UserError, match=r"facts.jsonl.gz cannot be read \(Not a gzipped file"):
+    with pytest.raises(UserError, match=r"facts.jsonl.gz: cannot be read \(Not a gzipped file"):
         read_facts([path])
 
 
@@ -188,4 +188,58 @@ def test_a_malformed_item_is_named(tmp_path, line, message):
     path = tmp_path / "asked.jsonl"
     path.write_text(line)
     with pytest.raises(UserError, match=message):
+        read_items(path)
+
+
+def with_id(identity):
+    return json.dumps({"id": identity, "question": "q", "answer": "a"})
+
+
+def test_an_id_is_as_long_as_the_queue_can_carry(tmp_path):
+    longest = "é" * 1024
+    (fact,) = read(tmp_path, with_id(longest))
+    rollout = Rollout(fact.id, 0, 0, [1], [2], [], [], [], [], None, 0, "", True)
+    assert unpack_rollout(pack_rollout(rollout)).fact_id == longest
+    with pytest.raises(UserError, match=r"jsonl:2: 'id' has 1025 characters, more than 1024"):
+        read(tmp_path, GOOD, with_id(longest + "x"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (with_id("a\0b"), "'id' contains a NUL character; remove it"),
+        (with_id(""), "'id' is empty; set it or remove the key"),
+        ('{"id": "\\ud800", "question": "q", "answer": "a"}', "not JSON: .* at column 15"),
+        ('{"question": "q", "question": "r", "answer": "a"}', "not JSON: Detected duplicate key"),
+        ('{"messages": [{"role": "user", "content": 1}, {"role": "assistant"}]}', "'content' must"),
+        (
+            '{"question": "q", "answer": "a", "' + "x" * 5000 + '": 1}',
+            "unknown key 'xxxx.{,40}'; k",
+        ),
+        (json.dumps({"messages": turns("q", "a"), "tokens": 0}), "'tokens' needs"),
+    ],
+)
+def test_what_would_fail_later_in_the_run_is_refused_with_its_line(tmp_path, line, message):
+    with pytest.raises(UserError, match=rf"facts\.jsonl:2: {message}"):
+        read(tmp_path, GOOD, line)
+
+
+@pytest.mark.parametrize("value", [1.5, True, b"x", [1]])
+def test_an_id_in_a_table_is_a_text_or_a_whole_number(tmp_path, value):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "f.parquet"
+    rows = [{"id": value, "question": "q", "answer": "a"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    with pytest.raises(UserError, match=r"row 1: 'id' must be a string, not"):
+        read_facts([path])
+
+
+@pytest.mark.parametrize("context", ["abc", 7, None, {"a": 1}])
+def test_a_context_is_a_list_not_the_letters_of_a_text(tmp_path, context):
+    path = tmp_path / "asked.jsonl"
+    row = {"id": "x", "question": "q", "answer": "a", "context": context}
+    path.write_text(json.dumps(row))
+    with pytest.raises(UserError, match="'context' must be a list of strings, not"):
         read_items(path)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.corpora import mquake, simpleqa, sources
+from common.config.run_config import parse_data
+from common.corpora import load, mquake, simpleqa, sources
 from common.corpora.settings import MQuAKESettings, SimpleQASettings
 from common.errors import UserError
 from common.records import EvalItem, Fact
@@ -46,7 +47,7 @@ def test_a_row_of_simpleqa_is_a_fact(tmp_path):
 def test_a_file_that_is_not_simpleqa_is_refused(tmp_path):
     path = tmp_path / "s.csv"
     path.write_text("question,answer\nq,a\n")
-    message = r"s.csv:2: the columns 'problem' and 'answer' are required"
+    message = r"s.csv:2: 'problem' is missing"
     with pytest.raises(UserError, match=message):
         simpleqa.build(path)
 
@@ -116,3 +117,35 @@ def test_the_published_mquake_hard_has_767_edits_and_two_contradictions(data_roo
         "Hey Jude was performed by Madonna.",
         subject="Hey Jude",
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"new_answer": 7}, "new_answer: input should be a valid string, not 7"),
+        ({"questions": "One?"}, "questions: input should be a valid tuple, not 'One[?]'"),
+        ({"new_single_hops": [{}]}, "'new_single_hops.0.question' is missing"),
+        ({"new_answer_alias": [None]}, "new_answer_alias.0: input should be a valid string"),
+        ({"case_id": 1}, r"case_id 1 was used at .*cases\.json: record 1"),
+    ],
+)
+def test_a_case_of_another_form_is_named_by_record_and_field(tmp_path, change, message):
+    first, second = (case(number, "Bo", hop("B of Ada?", "Bo")) for number in (1, 2))
+    with pytest.raises(UserError, match=rf"cases\.json: record 2: {message}"):
+        mquake.build(write(tmp_path, first, {**second, **change}))
+
+
+@pytest.mark.parametrize("row", ["Who?,", "' ',x".replace("'", '"')])
+def test_a_row_of_simpleqa_without_a_question_or_an_answer_is_named(tmp_path, row):
+    path = tmp_path / "s.csv"
+    path.write_text(f"problem,answer\nQ?,A\n{row}\n")
+    with pytest.raises(UserError, match=r"s\.csv:3: "):
+        simpleqa.build(path)
+
+
+def test_a_published_file_without_rows_is_refused(tmp_path):
+    (tmp_path / "mquake").mkdir()
+    (tmp_path / "mquake" / "m.json").write_text("[]")
+    data = {"mquake": {"file": "m.json"}, "root": tmp_path}
+    with pytest.raises(UserError, match="contains no facts"):
+        load(parse_data(data))
