@@ -7,23 +7,102 @@ choice's length in characters (its ``acc_norm``).
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
+from typing import Self
 
-from actors.evaluation.benchmarks.base import Choice, Materials, MultipleChoice, NotMeasured
-from actors.evaluation.benchmarks.sources import DatasetRecord, Source, read
+from pydantic import Field, model_validator
 
-ARC_EASY = Source("arc", "ARC-Easy-test", "allenai/ai2_arc", "ARC-Easy/test-*.parquet")
-PIQA = Source("piqa", "piqa_valid", "baber/piqa", "*validation*")
+from actors.evaluation.benchmarks.base import Choice, Materials, MultipleChoice
+from actors.evaluation.benchmarks.sources import Row, Source, read
+from common.settings import Filled
+
+
+class Ranked(Row):
+    """A row in one of the forms in which it is published."""
+
+    def item(self, name: str) -> Choice:
+        """The row as an item; an index of the right choice may be beyond the last."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _one_is_right(self) -> Self:
+        item = self.item("")
+        if item.gold >= len(item.choices):
+            raise ValueError(f"choice {item.gold} is right, but there are {len(item.choices)}")
+        return self
+
+
+class ARC(Ranked):
+    """With the index of the right choice."""
+
+    question: Filled
+    choices: tuple[Filled, ...]
+    answer_index: int = Field(ge=0)
+
+    def item(self, name: str) -> Choice:
+        context = f"Question: {self.question}\nAnswer:"
+        return Choice(name, context, self.choices, self.answer_index)
+
+
+class LabelledChoices(Row):
+    """Choices and their labels, such as A or 1."""
+
+    text: tuple[Filled, ...]
+    label: tuple[str, ...]
+
+
+class HubARC(Ranked):
+    """As on the Hub, with labels."""
+
+    question: Filled
+    choices: LabelledChoices
+    answerKey: str
+
+    def item(self, name: str) -> Choice:
+        labels = self.choices.label
+        if self.answerKey not in labels:
+            raise ValueError(f"answerKey {reprlib.repr(self.answerKey)} is none of the labels")
+        context = f"Question: {self.question}\nAnswer:"
+        return Choice(name, context, self.choices.text, labels.index(self.answerKey))
+
+
+class PIQA(Ranked):
+    """With the context as it is shown."""
+
+    query: Filled
+    choices: tuple[Filled, ...]
+    gold: int = Field(ge=0)
+
+    def item(self, name: str) -> Choice:
+        return Choice(name, f"{self.query}Answer:", self.choices, self.gold)
+
+
+class HubPIQA(Ranked):
+    """As on the Hub."""
+
+    goal: Filled
+    sol1: Filled
+    sol2: Filled
+    label: int = Field(ge=0)
+
+    def item(self, name: str) -> Choice:
+        context = f"Question: {self.goal}\nAnswer:"
+        return Choice(name, context, (self.sol1, self.sol2), self.label)
+
+
+ARC_EASY_TEST = Source("arc", "ARC-Easy-test", "allenai/ai2_arc", "ARC-Easy/test-*.parquet")
+PIQA_VALID = Source("piqa", "piqa_valid", "baber/piqa", "*validation*")
 
 
 def arc_easy(materials: Materials) -> MultipleChoice:
     """ARC-Easy test, 2,376 questions."""
-    return _build("arc_easy", materials, ARC_EASY, _arc)
+    return _build("arc_easy", materials, ARC_EASY_TEST, ARC, HubARC)
 
 
 def piqa(materials: Materials) -> MultipleChoice:
     """PIQA validation, 1,838 questions."""
-    return _build("piqa", materials, PIQA, _piqa)
+    return _build("piqa", materials, PIQA_VALID, PIQA, HubPIQA)
 
 
 def likeliest(choices: Sequence[str], logprobs: Sequence[Sequence[float]]) -> int:
@@ -47,27 +126,8 @@ def pairs(item: Choice, encode: Callable[[str], list[int]]) -> list[tuple[list[i
 
 
 def _build(
-    name: str, materials: Materials, source: Source, parse: Callable[[str, DatasetRecord], Choice]
+    name: str, materials: Materials, source: Source, *shapes: type[Ranked]
 ) -> MultipleChoice:
-    records = read(source, materials.settings.data_root)
-    try:
-        items = [parse(f"{name}-{number}", record) for number, record in enumerate(records)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise NotMeasured(f"{name}: records have other fields than expected ({error!r})") from error
+    rows = read(source, materials.settings.data_root, *shapes)
+    items = [row.item(f"{name}-{number}") for number, row in enumerate(rows)]
     return MultipleChoice(name, materials.subset(name, items))
-
-
-def _arc(name: str, record: DatasetRecord) -> Choice:
-    choices = record["choices"]
-    if isinstance(choices, dict):
-        texts, gold = choices["text"], list(choices["label"]).index(record["answerKey"])
-    else:
-        texts, gold = choices, record["answer_index"]
-    return Choice(name, f"Question: {record['question']}\nAnswer:", tuple(texts), int(gold))
-
-
-def _piqa(name: str, record: DatasetRecord) -> Choice:
-    if "goal" in record:
-        question, choices = f"Question: {record['goal']}\n", (record["sol1"], record["sol2"])
-        return Choice(name, f"{question}Answer:", choices, int(record["label"]))
-    return Choice(name, f"{record['query']}Answer:", tuple(record["choices"]), int(record["gold"]))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from functools import partial
+from typing import Self
+
+from pydantic import model_validator
 
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
@@ -14,8 +18,9 @@ from actors.evaluation.benchmarks.base import (
     NotMeasured,
     Question,
 )
-from actors.evaluation.benchmarks.sources import Source, read
+from actors.evaluation.benchmarks.sources import Row, Source, read
 from actors.evaluation.sandbox.sandbox import Sandbox, SandboxError
+from common.settings import Filled
 
 SOURCE = Source(
     "humaneval", "HumanEval", "openai/openai_humaneval", "openai_humaneval/test-*.parquet"
@@ -29,29 +34,40 @@ _RESPONSE_TOKENS = 16_384
 _BLOCK = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL | re.I)
 
 
+class Task(Row):
+    """A function to write; ``prompt`` ends with its head."""
+
+    task_id: Filled
+    prompt: Filled
+    canonical_solution: str
+    test: Filled
+    entry_point: Filled
+
+    @model_validator(mode="after")
+    def _prompt_defines_the_function(self) -> Self:
+        if not self.entry_point.isidentifier() or f"def {self.entry_point}" not in self.prompt:
+            raise ValueError(f"prompt does not define entry_point {reprlib.repr(self.entry_point)}")
+        return self
+
+
 def build(materials: Materials) -> Generation:
     """All 164 tasks; needs a sandbox that works here."""
-    records = list(enumerate(read(SOURCE, materials.settings.data_root)))
+    tasks = read(SOURCE, materials.settings.data_root, Task)
     settings = materials.settings
     try:
         sandbox = Sandbox(timeout_s=settings.code_timeout_s, unsafe=settings.unsafe_code)
     except SandboxError as error:
         raise NotMeasured(str(error)) from error
-    try:
-        questions = [
-            Question(
-                record["task_id"],
-                materials.prompts.user(_REQUEST.format(prompt=record["prompt"])),
-                record["prompt"],
-                record["canonical_solution"],
-                {key: record[key] for key in ("prompt", "test", "entry_point")},
-            )
-            for _, record in materials.subset("humaneval", records)
-        ]
-    except (KeyError, TypeError) as error:
-        raise NotMeasured(
-            f"humaneval: records have other fields than expected ({error!r})"
-        ) from error
+    questions = [
+        Question(
+            task.task_id,
+            materials.prompts.user(_REQUEST.format(prompt=task.prompt)),
+            task.prompt,
+            task.canonical_solution,
+            {"prompt": task.prompt, "test": task.test, "entry_point": task.entry_point},
+        )
+        for task in materials.subset("humaneval", tasks)
+    ]
     return Generation(
         "humaneval",
         questions,

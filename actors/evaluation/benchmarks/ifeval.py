@@ -20,9 +20,9 @@ from actors.evaluation.benchmarks.base import (
     Generation,
     Grade,
     Materials,
-    NotMeasured,
     Question,
 )
+from actors.evaluation.benchmarks.ifeval_rows import Instructed
 from actors.evaluation.benchmarks.sources import Source, read
 
 SOURCE = Source("ifeval", "input_data", "google/IFEval", "ifeval_input_data.jsonl")
@@ -35,24 +35,17 @@ Check = Callable[[str, Arguments], Any]
 
 def build(materials: Materials) -> Generation:
     """All 541 prompts, greedy."""
-    records = list(enumerate(read(SOURCE, materials.settings.data_root)))
-    try:
-        questions = [
-            Question(
-                f"ifeval-{record['key']}",
-                materials.prompts.user(record["prompt"]),
-                record["prompt"],
-                ", ".join(record["instruction_id_list"]),
-                {
-                    "instructions": list(
-                        zip(record["instruction_id_list"], record["kwargs"], strict=True)
-                    )
-                },
-            )
-            for _, record in materials.subset("ifeval", records)
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise NotMeasured(f"ifeval: records have other fields than expected ({error!r})") from error
+    rows = read(SOURCE, materials.settings.data_root, Instructed)
+    questions = [
+        Question(
+            f"ifeval-{row.key}",
+            materials.prompts.user(row.prompt),
+            row.prompt,
+            ", ".join(row.instruction_id_list),
+            {"instructions": row.instructions},
+        )
+        for row in materials.subset("ifeval", rows)
+    ]
     tokens = materials.settings.benchmark_tokens or _RESPONSE_TOKENS
     return Generation("ifeval", questions, grade, EvalProtocol(tokens))
 
@@ -92,11 +85,11 @@ def _sentences(text: str) -> int:
 
 
 def _has(text: str, keyword: str) -> bool:
-    return re.search(keyword, text, re.IGNORECASE) is not None
+    return re.search(re.escape(keyword), text, re.IGNORECASE) is not None
 
 
 def _frequency(text: str, arguments: Arguments) -> bool:
-    found = len(re.findall(arguments["keyword"], text, re.IGNORECASE))
+    found = len(re.findall(re.escape(arguments["keyword"]), text, re.IGNORECASE))
     return _compare(found, arguments, "relation", "frequency")
 
 
@@ -207,7 +200,10 @@ CHECKS: dict[str, Check] = {
     "keywords:existence": lambda text, a: all(_has(text, word) for word in a["keywords"]),
     "keywords:frequency": _frequency,
     "keywords:forbidden_words": lambda text, a: (
-        not any(_has(text, rf"\b{word}\b") for word in a["forbidden_words"])
+        not any(
+            re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE)
+            for word in a["forbidden_words"]
+        )
     ),
     "keywords:letter_frequency": _letters,
     "language:response_language": _language,

@@ -6,18 +6,22 @@ Numbers are compared by value; MATH-500's answers by math-verify.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from pydantic import AliasChoices, Field, field_validator
 
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
     Generation,
     Grade,
     Materials,
-    NotMeasured,
     Question,
 )
-from actors.evaluation.benchmarks.sources import DatasetRecord, Source, read
+from actors.evaluation.benchmarks.sources import Row, Source, read
+from common.settings import Filled, Text
 from common.verification import math_equality
 from common.verification.verifier import last_boxed
 
@@ -38,26 +42,52 @@ _UNITS = re.compile(
 )
 
 
+class Problem(Row):
+    """A problem, and its answer alone."""
+
+    question: Text = Field(validation_alias=AliasChoices("question", "problem"))
+    answer: Any
+
+
+class Expression(Problem):
+    """A row of MATH-500."""
+
+    answer: Filled
+
+
+class Solved(Problem):
+    """A row of GSM8K: the answer follows a worked solution."""
+
+    answer: str
+
+    @field_validator("answer")
+    @classmethod
+    def _after_the_mark(cls, solution: str) -> str:
+        answer = solution.rpartition("####")[2].strip()
+        if number(answer) is None:
+            raise ValueError(f"a number is expected after '####', not {reprlib.repr(answer)}")
+        return answer
+
+
+class WholeNumber(Problem):
+    """A row of AIME."""
+
+    answer: int = Field(ge=0, le=999)
+
+
 def gsm8k(materials: Materials) -> Generation:
     """GSM8K test, 1,319 word problems."""
-    return _build("gsm8k", materials, GSM8K, _gsm8k_answer, by_number)
+    return _build("gsm8k", materials, GSM8K, Solved, by_number)
 
 
 def math500(materials: Materials) -> Generation:
     """MATH-500."""
-    return _build("math500", materials, MATH500, lambda record: record["answer"], by_expression)
+    return _build("math500", materials, MATH500, Expression, by_expression)
 
 
 def aime24(materials: Materials) -> Generation:
     """AIME 2024 I and II, 30 problems."""
-    return _build(
-        "aime24",
-        materials,
-        AIME24,
-        lambda record: str(int(record["answer"])),
-        by_number,
-        _AIME_SAMPLES,
-    )
+    return _build("aime24", materials, AIME24, WholeNumber, by_number, _AIME_SAMPLES)
 
 
 def by_number(question: Question, response: str) -> Grade:
@@ -92,8 +122,8 @@ def number(text: str) -> Decimal | None:
     bare = _UNITS.sub("", text.replace("{,}", ",")).rstrip(".")
     bare = bare.rpartition("=")[2]
     fraction = re.fullmatch(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}", bare)
-    if fraction is not None and int(fraction[3]):
-        value = Decimal(int(fraction[2])) / int(fraction[3])
+    if fraction is not None and Decimal(fraction[3]):
+        value = Decimal(fraction[2]) / Decimal(fraction[3])
         return -value if fraction[1] else value
     match = _NUMBER.fullmatch(bare)
     if match is not None:
@@ -122,36 +152,23 @@ def _plain(text: str) -> str:
     return re.sub(r"\\left|\\right|\\[,;:! ]|\s|\$", "", text).rstrip(".").replace("dfrac", "frac")
 
 
-def _gsm8k_answer(record: DatasetRecord) -> str:
-    answer: str = record["answer"].rpartition("####")[2].strip()
-    return answer
-
-
 def _build(
     name: str,
     materials: Materials,
     source: Source,
-    answer: Callable[[DatasetRecord], str],
+    shape: type[Problem],
     grade: Callable[[Question, str], Grade],
     samples: int = 1,
 ) -> Generation:
-    records = list(enumerate(read(source, materials.settings.data_root)))
-    try:
-        questions = [
-            Question(
-                f"{name}-{index}",
-                materials.prompts.user(_asked(record) + _REQUEST),
-                _asked(record),
-                answer(record),
-            )
-            for index, record in materials.subset(name, records)
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise NotMeasured(f"{name}: records have other fields than expected ({error!r})") from error
+    problems = list(enumerate(read(source, materials.settings.data_root, shape)))
+    questions = [
+        Question(
+            f"{name}-{index}",
+            materials.prompts.user(problem.question + _REQUEST),
+            problem.question,
+            str(problem.answer),
+        )
+        for index, problem in materials.subset(name, problems)
+    ]
     protocol = materials.protocol(EvalProtocol(_RESPONSE_TOKENS, 1.0, samples))
     return Generation(name, questions, grade, protocol)
-
-
-def _asked(record: DatasetRecord) -> str:
-    text: str = record["question"] if "question" in record else record["problem"]
-    return text.strip()

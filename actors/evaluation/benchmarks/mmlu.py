@@ -6,8 +6,11 @@ The model answers in text; the letter is read from what it wrote.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections import defaultdict
 from collections.abc import Sequence
+
+from pydantic import field_validator
 
 from actors.evaluation.benchmarks.base import (
     EvalProtocol,
@@ -17,7 +20,8 @@ from actors.evaluation.benchmarks.base import (
     NotMeasured,
     Question,
 )
-from actors.evaluation.benchmarks.sources import DatasetRecord, Source, read
+from actors.evaluation.benchmarks.sources import Row, Source, read
+from common.settings import Filled, Text
 from common.verification.verifier import last_boxed, normalise
 
 TEST = Source("mmlu", "test", "cais/mmlu", "all/test-*.parquet")
@@ -36,19 +40,36 @@ _ALONE = re.compile(r"[\s*_\"'$(\[{]*([A-D])[\s*_\"'$)\]}.]*", re.IGNORECASE)
 _LED = re.compile(r"[\s*_\"'$(\[]*([A-D])[*_\"'$]*(?:[).:\],]|\s*$)")
 
 
+class FourChoices(Row):
+    """A question; its answer is a letter, in some copies an index from 0."""
+
+    subject: Filled
+    question: Text
+    choices: tuple[str, str, str, str]
+    answer: str
+
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _letter(cls, answer: object) -> str:
+        for index, letter in enumerate(LETTERS):
+            if not isinstance(answer, bool) and answer in (letter, index, str(index)):
+                return letter
+        raise ValueError(f"A to D or 0 to 3 is expected, not {reprlib.repr(answer)}")
+
+
 def build(materials: Materials) -> Generation:
     """The test split (14,042 questions)."""
     root = materials.settings.data_root
-    try:
-        examples = defaultdict(list)
-        for record in read(DEV, root):
-            examples[record["subject"]].append(_block(record, letter_of(record)))
-        questions = [
-            _question(materials, number, record, examples[record["subject"]][:SHOTS])
-            for number, record in materials.subset("mmlu", list(enumerate(read(TEST, root))))
-        ]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise NotMeasured(f"mmlu: records have other fields than expected ({error!r})") from error
+    examples = defaultdict(list)
+    for row in read(DEV, root, FourChoices):
+        examples[row.subject].append(_block(row, row.answer))
+    rows = list(enumerate(read(TEST, root, FourChoices)))
+    if without := {row.subject for _, row in rows} - examples.keys():
+        raise NotMeasured(f"mmlu: the split dev has no examples of {reprlib.repr(min(without))}")
+    questions = [
+        _question(materials, number, row, examples[row.subject][:SHOTS])
+        for number, row in materials.subset("mmlu", rows)
+    ]
     return Generation("mmlu", questions, grade, materials.protocol(EvalProtocol(1024, 1.0)))
 
 
@@ -87,29 +108,23 @@ def chosen(response: str, choices: Sequence[str] = ()) -> str | None:
     return LETTERS[same[0]] if len(same) == 1 else None
 
 
-def letter_of(record: DatasetRecord) -> str:
-    """The right letter: given as a letter, or as an index from 0."""
-    answer = str(record["answer"])
-    return answer if answer in tuple(LETTERS) else LETTERS[int(answer)]
-
-
-def _block(record: DatasetRecord, letter: str) -> str:
-    lines = [f"({name}) {choice}" for name, choice in zip(LETTERS, record["choices"], strict=True)]
-    shown = f"Question: {record['question'].strip()}\n" + "\n".join(lines)
+def _block(row: FourChoices, letter: str) -> str:
+    lines = [f"({name}) {choice}" for name, choice in zip(LETTERS, row.choices, strict=True)]
+    shown = f"Question: {row.question}\n" + "\n".join(lines)
     return f"{shown}\nThe answer is ({letter})." if letter else shown
 
 
 def _question(
-    materials: Materials, number: int, record: DatasetRecord, examples: Sequence[str]
+    materials: Materials, number: int, row: FourChoices, examples: Sequence[str]
 ) -> Question:
-    topic = record["subject"].replace("_", " ")
+    topic = row.subject.replace("_", " ")
     intro = f"These are multiple-choice questions about {topic}. {_REQUEST}"
-    asked = _block(record, "")
+    asked = _block(row, "")
     text = "\n\n".join((intro, *examples, asked))
     return Question(
         f"mmlu-{number}",
         materials.prompts.user(text),
         asked,
-        letter_of(record),
-        {"choices": list(record["choices"])},
+        row.answer,
+        {"choices": [*row.choices]},
     )

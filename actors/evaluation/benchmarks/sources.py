@@ -1,24 +1,34 @@
 """Rows of published data sets: from local copies, or from the Hub.
 
 Files are read as they are published (JSONL, JSON, CSV, Parquet, plain text,
-each possibly gzipped); what the fields mean is each benchmark's own business.
+each possibly gzipped); the fields of a row and their types are each benchmark's own.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+from pydantic import ConfigDict
 
 from actors.evaluation.benchmarks.base import NotMeasured
+from common import files
+from common.corpora import tables
+from common.errors import UserError
+from common.settings import Settings
 
 _KINDS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 
-DatasetRecord = dict[str, Any]
+RowT = TypeVar("RowT", bound="Row")
+
+
+class Row(Settings):
+    """Base of the rows: what a benchmark uses of a published record; it may have more."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +41,26 @@ class Source:
     pattern: str
 
 
-def read(source: Source, root: Path | None) -> list[DatasetRecord]:
-    """All records; from ``root`` where it is given, else from the Hub.
+def read(source: Source, root: Path | None, *shapes: type[RowT]) -> list[RowT]:
+    """All rows; from ``root`` where it is given, else from the Hub.
+
+    Args:
+        source: the data set.
+        root: folder of local copies.
+        shapes: forms in which it is published; a row is of the first whose fields it has.
 
     Raises:
-        NotMeasured: there is no such file, it cannot be read, or the Hub refused.
+        NotMeasured: there is no such file, it cannot be read or has no rows, a row is of no shape
+            (names file, row and field), or the Hub refused.
     """
-    files = _local(source, root) if root is not None else _hub(source)
+    paths = _local(source, root) if root is not None else _hub(source)
     try:
-        return [record for file in files for record in _read(file)]
-    except (OSError, ValueError, EOFError) as error:
-        raise NotMeasured(f"{files[0]} cannot be read ({error})") from error
+        rows = [tables.parse(record, *shapes) for path in paths for record in _records(path)]
+    except UserError as error:
+        raise NotMeasured(str(error)) from error
+    if not rows:
+        raise NotMeasured(f"{paths[0]}: no rows")
+    return rows
 
 
 def _local(source: Source, root: Path) -> list[Path]:
@@ -49,7 +68,8 @@ def _local(source: Source, root: Path) -> list[Path]:
     for kind in _KINDS:
         for ending in ("", ".gz"):
             path = folder / f"{source.stem}{kind}{ending}"
-            if path.is_file():
+            # Not pathlib, which raises for a name that is too long.
+            if os.path.isfile(path):
                 return [path]
     raise NotMeasured(
         f"evaluator.data_root: no {source.stem}.jsonl (or {', '.join(_KINDS[1:])}, .gz) in {folder}"
@@ -76,23 +96,7 @@ def _hub(source: Source) -> list[Path]:
     return files
 
 
-def _read(path: Path) -> list[DatasetRecord]:
-    kind = Path(path.name.removesuffix(".gz")).suffix
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    if kind == ".parquet":
-        from pyarrow import BufferReader, parquet
-
-        records: list[DatasetRecord] = parquet.read_table(BufferReader(content)).to_pylist()
-        return records
-    text = content.decode("utf-8")
-    if kind == ".jsonl":
-        # Not splitlines(): a JSON string may hold U+2028.
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    if kind == ".json":
-        records = json.loads(text)
-        return records
-    if kind == ".csv":
-        return list(csv.DictReader(io.StringIO(text, newline="")))
-    return [{"text": text}]
+def _records(path: Path) -> Iterator[tables.Record]:
+    if tables.suffix(path) == ".txt":
+        return iter((tables.Record(str(path), "text", {"text": files.read_text(path)}),))
+    return tables.read(path)

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.evaluation.benchmarks.base import Materials, NotMeasured, TextNLL
-from actors.evaluation.benchmarks.sources import Source, read
+from actors.evaluation.benchmarks.sources import Row, Source, read
+from common import files
+from common.errors import UserError
 
 # Our own plain prose, for machines without a benchmark text.
 PROSE = Path(__file__).parent / "prose.txt"
@@ -20,22 +22,26 @@ WIKITEXT2 = Source("wikitext2", "test", "Salesforce/wikitext", "wikitext-2-v1/te
 _WINDOW = 256
 
 
+class Passage(Row):
+    """A piece of the text."""
+
+    text: str
+
+
 def text_nll(materials: Materials) -> TextNLL:
     """The text that ``evaluator.text`` names, or packaged prose."""
     path = materials.settings.text or PROSE
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotMeasured(f"evaluator.text: {path} cannot be read ({error})") from error
+        text = files.read_text(path)
+    except UserError as error:
+        raise NotMeasured(f"evaluator.text: {error}") from error
     return _benchmark("text_nll", materials, text, str(path))
 
 
 def wikitext2(materials: Materials) -> TextNLL:
     """WikiText-2's test split (word-level tokens with <unk>, as the corpus writes them)."""
-    records = read(WIKITEXT2, materials.settings.data_root)
-    return _benchmark(
-        "wikitext2", materials, "".join(record["text"] for record in records), "WikiText-2"
-    )
+    rows = read(WIKITEXT2, materials.settings.data_root, Passage)
+    return _benchmark("wikitext2", materials, "".join(row.text for row in rows), "WikiText-2")
 
 
 def windows(token_ids: Sequence[int], limit: int, window: int) -> list[tuple[list[int], list[int]]]:

@@ -8,7 +8,7 @@ import pytest
 
 from actors.evaluation.benchmarks import choice
 from actors.evaluation.benchmarks.base import Choice, Materials
-from actors.evaluation.benchmarks.choice import _arc, _piqa
+from actors.evaluation.benchmarks.choice import ARC, PIQA, HubARC, HubPIQA
 
 
 def test_the_likeliest_is_by_log_likelihood_a_character() -> None:
@@ -48,14 +48,15 @@ def test_rows_of_the_hub_and_of_the_copies_give_the_same_items() -> None:
         "answerKey": "3",
     }
     assert (
-        _arc("x", local)
-        == _arc("x", hub)
+        ARC.model_validate(local).item("x")
+        == HubARC.model_validate(hub).item("x")
         == Choice("x", "Question: Q?\nAnswer:", ("a", "b", "c"), 2)
     )
     local = {"query": "Question: cook\n", "choices": ["a", "b"], "gold": 1}
     hub = {"goal": "cook", "sol1": "a", "sol2": "b", "label": 1}
-    assert _piqa("x", local) == _piqa("x", hub)
-    assert _piqa("x", local).text == "Question: cook\nAnswer:"
+    item = PIQA.model_validate(local).item("x")
+    assert item == HubPIQA.model_validate(hub).item("x")
+    assert item.text == "Question: cook\nAnswer:"
 
 
 @pytest.mark.parametrize(

@@ -165,11 +165,14 @@ def test_worked_solutions_of_math_500_are_right_and_shuffled_answers_at_chance(
 
 
 def test_worked_solutions_of_gsm8k_are_right_as_responses(data_root: object) -> None:
-    from actors.evaluation.benchmarks.sources import read
+    from actors.evaluation.benchmarks.sources import Row, read
 
-    for row in read(maths.GSM8K, data_root):  # type: ignore[arg-type]
-        gold = row["answer"].rpartition("####")[2].strip()
-        assert maths.by_number(_question(gold), row["answer"]).right
+    class Worked(Row):
+        answer: str
+
+    for row in read(maths.GSM8K, data_root, Worked):  # type: ignore[arg-type]
+        gold = row.answer.rpartition("####")[2].strip()
+        assert maths.by_number(_question(gold), row.answer).right
 
 
 def test_the_paper_s_protocol_asks_for_a_box_at_temperature_1(real: Materials) -> None:

@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from actors.evaluation.benchmarks.base import NotMeasured
-from actors.evaluation.benchmarks.sources import Source, read
+from actors.evaluation.benchmarks.sources import Row, Source, read
 from actors.evaluation.benchmarks.text import text_nll, wikitext2, windows
 from tests.actors.evaluation.benchmarks.letters import materials
 
 SOURCE = Source("quiz", "test", "someone/quiz", "test.jsonl")
+
+
+class Quiz(Row):
+    q: str
+    n: str
+
+
 ROWS = [{"q": "a\u2028b", "n": "1"}, {"q": "c", "n": "2"}]
 
 
@@ -31,7 +38,7 @@ def test_rows_are_the_same_in_every_form(tmp_path: Path, kind: str, packed: bool
     (tmp_path / "quiz").mkdir()
     content = gzip.compress(_bytes(kind)) if packed else _bytes(kind)
     (tmp_path / "quiz" / f"test.{kind}{'.gz' if packed else ''}").write_bytes(content)
-    assert read(SOURCE, tmp_path) == ROWS
+    assert [row.model_dump() for row in read(SOURCE, tmp_path, Quiz)] == ROWS
 
 
 def test_parquet_is_read(tmp_path: Path) -> None:
@@ -40,12 +47,12 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 
     (tmp_path / "quiz").mkdir()
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "quiz" / "test.parquet")
-    assert read(SOURCE, tmp_path) == ROWS
+    assert [row.model_dump() for row in read(SOURCE, tmp_path, Quiz)] == ROWS
 
 
 def test_a_missing_file_names_the_setting_and_the_folder(tmp_path: Path) -> None:
     with pytest.raises(NotMeasured, match=r"evaluator.data_root: no test.jsonl .* in .*quiz"):
-        read(SOURCE, tmp_path)
+        read(SOURCE, tmp_path, Quiz)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +67,8 @@ def test_a_missing_file_names_the_setting_and_the_folder(tmp_path: Path) -> None
 def test_a_broken_file_is_a_reason(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / "quiz").mkdir()
     (tmp_path / "quiz" / name).write_bytes(content)
-    with pytest.raises(NotMeasured, match="cannot be read"):
-        read(SOURCE, tmp_path)
+    with pytest.raises(NotMeasured, match=r"test.json.*: (not|cannot be read)"):
+        read(SOURCE, tmp_path, Quiz)
 
 
 def test_the_hub_refusing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +77,7 @@ def test_the_hub_refusing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(NotMeasured, match=r"did not give someone/quiz \(offline\); set evaluator"):
-        read(SOURCE, None)
+        read(SOURCE, None, Quiz)
 
 
 def test_files_of_the_hub_s_snapshot_are_read(
@@ -84,7 +91,7 @@ def test_files_of_the_hub_s_snapshot_are_read(
 
     (tmp_path / "test.jsonl").write_bytes(_bytes("jsonl"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", give)
-    assert read(SOURCE, None) == ROWS
+    assert [row.model_dump() for row in read(SOURCE, None, Quiz)] == ROWS
     assert asked == {
         "repository": "someone/quiz",
         "repo_type": "dataset",
