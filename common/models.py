@@ -13,9 +13,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from common.errors import UserError
+from pydantic import BaseModel, Field, ValidationError
+
+from common import files
+from common.errors import UserError, invalid_value
+from common.records import MAX_COUNT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,6 +27,15 @@ if TYPE_CHECKING:
 PACKAGED = "packaged"
 _PACKAGED_FOLDER = "SmolLM2-135M-Instruct"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+_TokenId = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+
+
+class _Generation(BaseModel):
+    """What is used of a ``generation_config.json``."""
+
+    eos_token_id: list[_TokenId] | _TokenId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +59,8 @@ def resolve(
     """
     if spec == PACKAGED:
         return _packaged(cache or default_cache(), say)
-    folder = Path(spec).expanduser()
-    if folder.exists() or spec.startswith((".", "/", "~")):
+    folder = Path(os.path.expanduser(spec))
+    if os.path.exists(folder) or spec.startswith((".", "/", "~")):
         return _checked(folder)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -116,12 +129,15 @@ def _checked(folder: Path) -> Path:
 
 
 def _stop_tokens(folder: Path, tokenizer_eos: int | None) -> tuple[int, ...]:
-    stops: list[int] = [] if tokenizer_eos is None else [tokenizer_eos]
+    stops: list[int | None] = [tokenizer_eos]
     path = folder / "generation_config.json"
     if path.is_file():
-        configured = json.loads(path.read_text()).get("eos_token_id") or []
+        try:
+            configured = _Generation.model_validate(files.read_json(path)).eos_token_id
+        except ValidationError as error:
+            raise UserError(f"{path}: {invalid_value(error.errors()[0])}") from error
         stops += configured if isinstance(configured, list) else [configured]
-    return tuple(dict.fromkeys(stops))
+    return tuple(dict.fromkeys(stop for stop in stops if stop is not None))
 
 
 def _packaged(cache: Path, say: Callable[[str], None]) -> Path:

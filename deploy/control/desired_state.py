@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from common import files
 from common.config.run_config import RunConfig, live_change
 from common.config.sections import ReplaySettings
-from common.errors import UserError
-from common.rundir import RunDir, read_json, write_atomic
+from common.errors import UserError, invalid_value, shown
+from common.rundir import RunDir, write_atomic
 from common.settings import Settings
 from deploy.cluster.run_lock import DESIRED, RunLock
 
@@ -29,9 +30,20 @@ class Desired(Settings):
 
 
 def read(run: RunDir, config: RunConfig) -> Desired:
-    """The requested state, or that of the configuration if none was requested."""
-    raw = read_json(run.desired)
-    return _of_config(config) if raw is None else Desired.model_validate(raw)
+    """The requested state, or that of the configuration if none was requested.
+
+    Raises:
+        UserError: ``desired.json`` is damaged.
+    """
+    if not run.desired.exists():
+        return _of_config(config)
+    try:
+        return Desired.model_validate(files.read_json(run.desired))
+    except ValidationError as error:
+        raise UserError(
+            f"{run.desired}: {invalid_value(error.errors()[0])}; remove the file to return to the "
+            "configured counts"
+        ) from error
 
 
 def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
@@ -44,22 +56,19 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
     lock.acquire()
     try:
         raw = read(run, config).model_dump(mode="json")
+        live = [name for name in raw if name not in ("replay", "stopped")]
+        live += [f"replay.{name}" for name in raw["replay"]]
         for key, value in changes.items():
-            section, _, leaf = key.rpartition(".")
-            node = raw.get(section) if section else raw
-            if not isinstance(node, dict) or leaf not in node:
-                live = [*(k for k in raw if k not in ("replay", "stopped"))]
-                live += [f"replay.{name}" for name in raw["replay"]]
+            if key not in (*live, "stopped"):
                 raise UserError(
-                    f"{key}: cannot be changed on a live run; these can: {', '.join(live)}"
+                    f"{shown(key)}: cannot be changed on a live run; these can: {', '.join(live)}"
                 )
-            node[leaf] = value
+            section, _, leaf = key.rpartition(".")
+            (raw[section] if section else raw)[leaf] = value
         try:
             desired = Desired.model_validate(raw)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise UserError(f"{key}: {first['msg']}, not {first['input']!r}") from error
+            raise UserError(invalid_value(error.errors()[0])) from error
         live_change(config, desired.replay)
         write_atomic(run.desired, json.dumps(desired.model_dump(mode="json")))
     finally:

@@ -6,16 +6,19 @@ RMS norms). Independent of devices and workloads.
 
 from __future__ import annotations
 
-import json
+import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, Field, ValidationError
 
-from common.errors import UserError
+from common import files
+from common.errors import UserError, invalid_value
 
 # model_type -> (biases on q, k and v; norms on q and k heads)
 _FAMILIES = {
@@ -26,6 +29,27 @@ _FAMILIES = {
 }
 # Assumed for a model that is not in models.yaml.
 _TURN_TOKENS, _ACCEPTANCE, _UNVERIFIABLE = 16, 0.9, 0.0
+
+
+_Size = Annotated[int, Field(ge=1, le=10**9)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Sizes(BaseModel):
+    """What is used of a ``config.json``."""
+
+    hidden_size: _Size
+    intermediate_size: _Size
+    num_hidden_layers: _Size
+    num_attention_heads: _Size
+    num_key_value_heads: _Size | None = None
+    head_dim: _Size | None = None
+    vocab_size: _Size
+    tie_word_embeddings: bool | None = None
+    attention_bias: bool | None = None
+    turn_tokens: _Size = _TURN_TOKENS
+    acceptance: Annotated[_Share, Field(gt=0)] = _ACCEPTANCE
+    unverifiable: _Share = _UNVERIFIABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +129,35 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
     Raises:
         UserError: the model is not a dense decoder of a known family, or a size is missing.
     """
-    family = config.get("model_type")
-    if family not in _FAMILIES:
+    family = config.get("model_type") if isinstance(config, Mapping) else None
+    if not isinstance(family, str) or family not in _FAMILIES:
         raise UserError(
-            f"model {name}: model_type {family!r} cannot be planned; "
+            f"model {name}: model_type {reprlib.repr(family)} cannot be planned; "
             f"known: {', '.join(sorted(_FAMILIES))}"
         )
     bias, norm = _FAMILIES[family]
     try:
-        heads = int(config["num_attention_heads"])
-        return Architecture(
-            name=name,
-            hidden=int(config["hidden_size"]),
-            intermediate=int(config["intermediate_size"]),
-            layers=int(config["num_hidden_layers"]),
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
-            vocabulary=int(config["vocab_size"]),
-            tied=bool(config.get("tie_word_embeddings", family in ("qwen2", "qwen3"))),
-            qkv_bias=bias or bool(config.get("attention_bias", False)),
-            qk_norm=norm,
-            turn_tokens=int(config.get("turn_tokens", _TURN_TOKENS)),
-            acceptance=float(config.get("acceptance", _ACCEPTANCE)),
-            unverifiable=float(config.get("unverifiable", _UNVERIFIABLE)),
-        )
-    except KeyError as error:
-        raise UserError(f"model {name}: its config.json has no {error.args[0]!r}") from error
+        sizes = _Sizes.model_validate(config)
+    except ValidationError as error:
+        raise UserError(f"model {name}: config.json: {invalid_value(error.errors()[0])}") from error
+    heads = sizes.num_attention_heads
+    tied = sizes.tie_word_embeddings
+    return Architecture(
+        name=name,
+        hidden=sizes.hidden_size,
+        intermediate=sizes.intermediate_size,
+        layers=sizes.num_hidden_layers,
+        heads=heads,
+        kv_heads=sizes.num_key_value_heads or heads,
+        head_dim=sizes.head_dim or max(1, sizes.hidden_size // heads),
+        vocabulary=sizes.vocab_size,
+        tied=family in ("qwen2", "qwen3") if tied is None else tied,
+        qkv_bias=bias or bool(sizes.attention_bias),
+        qk_norm=norm,
+        turn_tokens=sizes.turn_tokens,
+        acceptance=sizes.acceptance,
+        unverifiable=sizes.unverifiable,
+    )
 
 
 def resolve(spec: str) -> Architecture:
@@ -143,17 +169,13 @@ def resolve(spec: str) -> Architecture:
     bundled = _bundled()
     if spec in bundled:
         return from_config(spec, bundled[spec])
-    path = Path(spec).expanduser() / "config.json"
-    if not path.is_file():
-        if Path(spec).expanduser().is_dir() or spec.startswith((".", "/", "~")):
+    folder = Path(os.path.expanduser(spec))
+    path = folder / "config.json"
+    if not os.path.isfile(path):
+        if os.path.isdir(folder) or spec.startswith((".", "/", "~")):
             raise UserError(f"model {spec}: no config.json there")
         path = _from_hub(spec)
-    try:
-        return from_config(spec, json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"model {spec}: config.json is not JSON ({error})") from error
+    return from_config(spec, files.read_json(path))
 
 
 @cache

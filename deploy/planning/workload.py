@@ -15,8 +15,9 @@ from typing import Any
 
 from actors.decoding.teacher_top_k import scored_top
 from actors.evaluation.benchmarks.text import PROSE
-from common import corpora
+from common import corpora, files
 from common.config.run_config import RunConfig
+from common.errors import UserError
 from common.methods import Divergence, Mixed, StudentSampled
 from common.prompts import Prompts, preset
 from common.records import Fact
@@ -178,8 +179,8 @@ class _Estimate:
 
 def _text_tokens(path: Path) -> int:
     try:
-        return _tokens(path.read_text(encoding="utf-8"), PROMPT_CHARACTERS)
-    except (OSError, UnicodeDecodeError):
+        return _tokens(files.read_text(path), PROMPT_CHARACTERS)
+    except UserError:
         # The evaluator reports it and measures the rest.
         return 0
 

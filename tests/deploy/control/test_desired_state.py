@@ -35,3 +35,23 @@ def test_a_wish_out_of_range_changes_nothing(tmp_path):
 def test_what_needs_a_restart_is_refused_with_what_does_not(tmp_path):
     with pytest.raises(UserError, match=r"learner\.lr: cannot be changed.*replay\.max_bytes"):
         desired.change(RunDir(tmp_path), CONFIG, {"learner.lr": 1e-3})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "not JSON: recursion limit"),
+        ("[]", "input should be a valid dictionary"),
+        ('{"rollout": NaN}', "not JSON"),
+        ('{"rollout": 1, "evaluator": true, "replay": {}}', "evaluator: .*, not 'true'; remove"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, content, message):
+    (tmp_path / "desired.json").write_text(content)
+    with pytest.raises(UserError, match=rf"desired\.json: {message}"):
+        desired.read(RunDir(tmp_path), CONFIG)
+
+
+def test_a_whole_section_cannot_be_changed(tmp_path):
+    with pytest.raises(UserError, match=r"replay: cannot be changed on a live run; these can: rol"):
+        desired.change(RunDir(tmp_path), CONFIG, {"replay": 5, "x": 1})

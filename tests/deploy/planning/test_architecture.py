@@ -70,7 +70,7 @@ def test_a_local_folder_is_read(tmp_path):
     ("change", "message"),
     [
         ({"model_type": "mixtral"}, "model_type 'mixtral' cannot be planned"),
-        ({"hidden_size": None}, "no 'hidden_size'"),
+        ({"hidden_size": None}, "'hidden_size' is missing"),
     ],
 )
 def test_an_unknown_architecture_is_refused(change, message):
@@ -81,4 +81,20 @@ def test_an_unknown_architecture_is_refused(change, message):
 
 def test_the_error_for_a_folder_without_a_configuration_names_it(tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
+        resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "model_type None cannot be planned"),
+        ('{"model_type": ["llama"]}', "model_type .* cannot be planned"),
+        ("[" * 100_000, "config.json: not JSON: recursion limit"),
+        (json.dumps({**TINY, "hidden_size": "wide"}), "config.json: hidden_size: input should be"),
+        (json.dumps({**TINY, "num_attention_heads": 0}), "num_attention_heads: .* greater than"),
+    ],
+)
+def test_a_damaged_configuration_is_named(tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=message):
         resolve(str(tmp_path))
