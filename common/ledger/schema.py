@@ -23,6 +23,9 @@ from common.errors import UserError
 
 VERSION = 4
 _WAL_LIMIT_BYTES = 32 * 2**20
+# A permuted epoch reads the file at random; memory-mapped it is 1.5 times as fast (measured).
+# For the writer, which samples, only: what a reader scans would all be resident in its process.
+_MAPPED = "PRAGMA mmap_size=2147418112"
 
 # Totals are kept by triggers, inside the transaction that changes them, so that
 # reading them takes constant time and no code path can forget one.
@@ -175,7 +178,9 @@ def open_file(path: Path, seed: int, first_epoch: str) -> sqlite3.Connection:
     """
     with _explained(path):
         # 16 KiB pages: rollouts of 1–3 KB fill them well.
-        connection = _connect(str(path), "PRAGMA page_size=16384", "PRAGMA journal_mode=WAL")
+        connection = _connect(
+            str(path), "PRAGMA page_size=16384", "PRAGMA journal_mode=WAL", _MAPPED
+        )
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
@@ -221,8 +226,7 @@ def _connect(name: str, *pragmas: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         name, isolation_level=None, check_same_thread=False, uri=name.startswith("file:")
     )
-    # A permuted epoch reads the file at random; memory-mapped it is 1.5 times as fast (measured).
-    for pragma in (*pragmas, "PRAGMA cache_size=-65536", "PRAGMA mmap_size=2147418112"):
+    for pragma in (*pragmas, "PRAGMA cache_size=-65536"):
         connection.execute(pragma)
     return connection
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from common.ledger.order import EpochSequence, Place
 from common.ledger.schema import open_for_reading
@@ -89,10 +90,17 @@ SELECT work.*, rollouts.arrived - steps.firsts - poison.firsts,
 """
 # Records per query in a full scan.
 _CHUNK = 1000
+# Payloads per query: together at most 256 MiB, mostly a few.
+_PAYLOADS = 16
 
 
 class LedgerView:
-    """A read-only ledger. Every method sees one consistent state."""
+    """A read-only ledger.
+
+    Every method sees one consistent state, but those that iterate over rollouts: they read
+    a few at a time, since a long transaction would keep the writer from emptying the WAL.
+    A rollout that comes or goes meanwhile may or may not be seen.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -123,23 +131,41 @@ class LedgerView:
             (*names[place.work_id], place.epoch) for place in islice(walk, counts.trained)
         )
 
-    def payloads(self) -> list[bytes]:
-        """All accepted rollouts in order of arrival."""
-        return [row[0] for row in self._db.execute("SELECT payload FROM rollouts ORDER BY id")]
+    def payloads(self) -> Iterator[bytes]:
+        """The accepted rollouts in order of arrival."""
+        return self._in_order_of("id")
 
     def targets(self) -> Iterator[bytes]:
         """The accepted rollouts in the order of their work items, which timing does not change."""
-        for row in self._db.execute("SELECT payload FROM rollouts ORDER BY work_id"):
-            yield row[0]
+        return self._in_order_of("work_id")
 
-    def lost(self) -> list[tuple[str, str, str]]:
-        """(fact id, outcome, reason) of every work item that is not trained, or not to the end."""
+    def shuffled(self) -> Iterator[bytes]:
+        """The accepted rollouts in a random order, that of the second epoch.
+
+        The run's seed fixes it, so the first few are a sample that timing does not change.
+        Each is read when it is asked for, and nothing before that. What kills the learner is
+        left out.
+        """
+        size = self.counts().work
+        for place in self._sequence.after(1, 0, size=size, epochs=2, chunk=_PAYLOADS):
+            row = self._db.execute(
+                "SELECT payload FROM rollouts WHERE work_id = ?", (place.work_id,)
+            ).fetchone()
+            if row is not None:
+                yield row[0]
+
+    def lost(self, most: int = -1) -> list[tuple[str, str, str]]:
+        """(fact id, outcome, reason) of the work items that are not trained, or not to the end.
+
+        With ``most`` only so many, the first.
+        """
         return self._db.execute(
             "SELECT fact_id, outcome, reason FROM ("
             "SELECT id, fact_id, outcome, reason FROM work"
             " WHERE outcome IN ('exhausted', 'quarantined')"
             " UNION ALL SELECT id, fact_id, 'quarantined', poison.reason"
-            " FROM poison JOIN work ON id = work_id) ORDER BY id"
+            " FROM poison JOIN work ON id = work_id) ORDER BY id LIMIT ?",
+            (most,),
         ).fetchall()
 
     def ready(self, counts: Counts, most: int) -> int:
@@ -171,6 +197,16 @@ class LedgerView:
             "SELECT epoch, place FROM steps WHERE step <= ? ORDER BY step DESC LIMIT 1", (step,)
         ).fetchone()
         return row or (0, 0)
+
+    def _in_order_of(self, key: Literal["id", "work_id"]) -> Iterator[bytes]:
+        last = 0
+        while rows := self._db.execute(
+            f"SELECT {key}, payload FROM rollouts WHERE {key} > ? ORDER BY {key} LIMIT ?",
+            (last, _PAYLOADS),
+        ).fetchall():
+            for _, payload in rows:
+                yield payload
+            last = rows[-1][0]
 
     def _after_step(
         self, step: int, size: int, *, chunk: int, epochs: int = sys.maxsize
