@@ -114,13 +114,25 @@ def read_jsonl(path: Path, last: int | None = None) -> list[dict[str, Any]]:
 
     With ``last`` only so many, the newest; the file is then read from its end.
     """
+    if last is None:
+        return list(iter_jsonl(path))
     try:
         with path.open("rb") as file:
-            content = file.read() if last is None else _tail(file, last)
+            content = _tail(file, last)
     except FileNotFoundError:
         return []
     *lines, _ = content.split(b"\n")
-    return [*_objects(lines if last is None else lines[-last:])]
+    return [*_objects(lines[-last:])]
+
+
+def iter_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The same objects, read one at a time: the steps of a long run do not fit into memory."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        yield from _objects(line for line in file if line.endswith(b"\n"))
 
 
 def _objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:

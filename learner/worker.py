@@ -26,7 +26,7 @@ from common.config.sections import LearnerSettings
 from common.errors import UserError
 from common.metrics import MetricValues
 from common.records import Rollout, unpack_rollout
-from common.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
+from common.rundir import RunDir, append_jsonl, iter_jsonl, replacing
 from learner.checkpoint_folder import CheckpointFolder
 from learner.checkpoint_writer import CheckpointWriter
 from learner.interfaces import Batch, BatchSource, Trainer, WeightPublisher
@@ -178,8 +178,10 @@ class Learner:
         for folder, reason in found.aside.items():
             kept = self._folder.set_aside(folder).relative_to(self._run.root)
             self._log(f"checkpoint {folder.name} is set aside as {kept}: {reason}")
-        lines = [line for line in read_jsonl(self._run.steps) if line["step"] <= found.step]
-        write_atomic(self._run.steps, "".join(json.dumps(line) + "\n" for line in lines))
+        with replacing(self._run.steps) as file:
+            for line in iter_jsonl(self._run.steps):
+                if line["step"] <= found.step:
+                    file.write(json.dumps(line) + "\n")
         remark = self._source.restore(generation, found.step)
         if remark:
             self._log(remark)

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from common.rundir import append_jsonl, read_jsonl, replacing
+from common.rundir import append_jsonl, iter_jsonl, read_jsonl, replacing
 
 
 def test_an_unfinished_last_line_is_left_out(tmp_path):
@@ -44,6 +44,18 @@ def test_lines_longer_than_a_read_are_read_whole(tmp_path):
 
 def test_a_missing_file_has_no_lines(tmp_path):
     assert read_jsonl(tmp_path / "steps.jsonl", last=10) == []
+
+
+def test_lines_are_read_one_at_a_time(tmp_path):
+    path = tmp_path / "steps.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    lines = iter_jsonl(path)
+    assert next(lines) == {"step": 1}
+    with path.open("a") as file:
+        file.write('ep": 3}\n' + '{"step": 4}\n' * 10_000)
+    assert next(lines) == {"step": 2}
+    assert len(list(lines)) > 10_000
+    assert list(iter_jsonl(tmp_path / "missing.jsonl")) == []
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
