@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from actors.analysis.fisher_alignment import Alignment, BaseFisher, draw_examples
 from actors.analysis.nll_check import NllCheck
@@ -20,7 +20,7 @@ def add_analyses(
     base: EvaluatedModel,
     materials: Materials,
     results: Results,
-    rollouts: Callable[[], list[Rollout]],
+    rollouts: Callable[[], Iterable[Rollout]],
     say: Callable[[str], None],
 ) -> None:
     """The check of the stored NLLs, and Fisher alignment if it is configured.
@@ -30,14 +30,12 @@ def add_analyses(
         engine: the evaluator's.
         base: the reference weights.
         materials: what the evaluator's suites are built from.
-        rollouts: reads the run's accepted rollouts.
+        rollouts: reads the run's accepted rollouts, as :class:`NllCheck` does.
         say: receives the reason if Fisher alignment is not measured.
     """
     settings = materials.settings
     batch = BatchRunner(engine, settings.slots)
-    evaluator.analyses.append(
-        NllCheck(batch, evaluator.hold, base, results, rollouts, materials.seed)
-    )
+    evaluator.analyses.append(NllCheck(batch, evaluator.hold, base, results, rollouts))
     if settings.fisher is None:
         return
     try:

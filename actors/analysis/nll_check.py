@@ -1,15 +1,15 @@
 """The stored NLL of targets under the base, against a second scoring pass.
 
-What rollout actors stored is what the report is made of; a sample of it, drawn by
-seed, is scored again by the evaluator's engine, and both numbers are kept.
+What rollout actors stored is what the report is made of; a random sample of it is
+scored again by the evaluator's engine, and both numbers are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 from actors.evaluation.results import EvaluatedModel, Results
 from actors.evaluation.scores import Analyses, NLLCheck
@@ -18,6 +18,8 @@ from common.estimates import mean_nll
 from common.records import Rollout
 
 SAMPLE = 16
+# Where hardly any target was scored, the whole ledger would be read for a few.
+_MOST_READ = 64 * SAMPLE
 
 
 class NllCheck:
@@ -28,8 +30,8 @@ class NllCheck:
         hold: puts a model's weights into that engine.
         base: the reference weights.
         results: where the result goes.
-        rollouts: reads the run's accepted rollouts.
-        seed: draws the sample.
+        rollouts: reads the run's accepted rollouts one at a time, in a random order that is
+            the same for every call.
     """
 
     name = "nll_check"
@@ -40,15 +42,13 @@ class NllCheck:
         hold: Callable[[EvaluatedModel], None],
         base: EvaluatedModel,
         results: Results,
-        rollouts: Callable[[], list[Rollout]],
-        seed: int,
+        rollouts: Callable[[], Iterable[Rollout]],
     ) -> None:
         self._batch = batch
         self._hold = hold
         self._base = base
         self._results = results
         self._rollouts = rollouts
-        self._seed = seed
         self._sample: list[Rollout] | None = None
 
     def advance(self, checkpoints: Sequence[EvaluatedModel], final: bool) -> tuple[bool, bool]:
@@ -56,7 +56,7 @@ class NllCheck:
         if not final:
             return False, False
         if self._sample is None:
-            self._sample = draw(self._rollouts(), self._seed)
+            self._sample = draw(self._rollouts())
         identity = [[r.prompt_ids, r.target_ids] for r in self._sample]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
         wanted = (self._base, self.name, key)
@@ -72,12 +72,10 @@ class NllCheck:
             return held, not held
 
 
-def draw(rollouts: Sequence[Rollout], seed: int) -> list[Rollout]:
-    """Up to ``SAMPLE`` of the scored rollouts, whatever the order of their arrival."""
-    scored = sorted(
-        (r for r in rollouts if r.base_logprobs), key=lambda r: (r.fact_id, r.draw, r.attempt)
-    )
-    return random.Random(f"{seed}:nll").sample(scored, min(SAMPLE, len(scored)))
+def draw(rollouts: Iterable[Rollout]) -> list[Rollout]:
+    """The first ``SAMPLE`` scored rollouts among the first ``_MOST_READ``; reads no further."""
+    read = islice(rollouts, _MOST_READ)
+    return list(islice((rollout for rollout in read if rollout.base_logprobs), SAMPLE))
 
 
 def compare(stored: Sequence[list[float]], scored: Sequence[list[float]]) -> NLLCheck:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -275,6 +275,6 @@ class EvaluatorRole(Role):
             for found in checkpoint.existing(self.run_dir.checkpoints)
         ]
 
-    def _rollouts(self) -> list[Rollout]:
+    def _rollouts(self) -> Iterator[Rollout]:
         with contextlib.closing(open_view(self.run_dir.ledger)) as ledger:
-            return [unpack_rollout(payload) for payload in ledger.payloads()]
+            yield from map(unpack_rollout, ledger.shuffled())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from actors.analysis.nll_check import SAMPLE, NllCheck, compare, draw
@@ -26,7 +27,7 @@ ROLLOUTS = [
 
 def _check(folder, rollouts, held):
     engine = FakeEngine(lambda text, weights: "")
-    return NllCheck(BatchRunner(engine, 4), held.append, BASE, Results(folder), lambda: rollouts, 0)
+    return NllCheck(BatchRunner(engine, 4), held.append, BASE, Results(folder), lambda: rollouts)
 
 
 def test_both_numbers_are_kept_with_their_difference(tmp_path):
@@ -52,9 +53,14 @@ def test_what_was_never_scored_is_not_checked(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_sample_does_not_depend_on_the_order_of_arrival():
-    assert draw(ROLLOUTS, 3) == draw(ROLLOUTS[::-1], 3)
-    assert draw(ROLLOUTS, 3) != draw(ROLLOUTS, 4)
+def test_no_rollout_is_read_beyond_the_sample():
+    rollouts = iter([PLAIN, *ROLLOUTS])
+    assert draw(rollouts) == ROLLOUTS[:SAMPLE]
+    assert list(rollouts) == ROLLOUTS[SAMPLE:]
+
+
+def test_where_hardly_any_target_was_scored_the_search_ends():
+    assert draw(itertools.repeat(PLAIN)) == []
 
 
 def test_the_largest_difference_is_that_of_one_target_s_mean():
