@@ -26,10 +26,13 @@ from actors.replay.limiter import (
 from actors.replay.status import BlockedSide, QueueStatus
 from common.config.run_config import RunConfig, live_change
 from common.config.sections import ReplaySettings
-from common.ledger import Accepted, Counts, Exposure, Ledger, Quarantined
+from common.ledger import Accepted, Counts, Exposure, Ledger, Order, Quarantined
 from common.ledger.order import epoch_order
 from common.metrics import MetricValues
 from common.records import PackedRollout, WireError, Work
+
+# Leases that the status shows.
+_MOST_HELD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,23 @@ class ReplayQueue:
                 generation, step, max_deaths=self._config.replay.poison_after
             )
 
+    # -- reports ------------------------------------------------------------
+
+    def counts(self) -> Counts:
+        """All counts of the ledger."""
+        with self._lock:
+            return self._ledger.counts()
+
+    def lost(self, most: int = -1) -> list[tuple[str, str, str]]:
+        """See :meth:`common.ledger.LedgerReader.lost`."""
+        with self._lock:
+            return self._ledger.lost(most)
+
+    def page(self, order: Order, after: int) -> list[tuple[int, bytes]]:
+        """See :meth:`common.ledger.LedgerReader.page`."""
+        with self._lock:
+            return self._ledger.page(order, after)
+
     # -- observability ------------------------------------------------------
 
     def status(self) -> QueueStatus:
@@ -232,6 +252,7 @@ class ReplayQueue:
             waits = list(self._blocked.current())
             blocked = self._blocked_seconds(now)
             suspects = self._ledger.num_suspects()
+            holding = self._ledger.holding(_MOST_HELD)
         expected = counts.exposures(self._epochs)
         return QueueStatus(
             facts=counts.work,
@@ -240,6 +261,7 @@ class ReplayQueue:
             quarantined=counts.quarantined,
             poisoned=counts.poisoned,
             suspects=suspects,
+            holding=holding,
             stale=counts.stale,
             attempts=counts.attempts,
             leased=counts.leased,

@@ -22,6 +22,7 @@ class QueueStatus(JsonModel):
     ``blocked_seconds`` total by ``side,reason``
     ``settings``        the replay section in force
     ``poisoned``        rollouts that kill the learner and are left out
+    ``holding``         facts on lease by owner, as far as they are not too many
     ``suspects``        exposures among which such a one is being searched
     """
 
@@ -31,6 +32,7 @@ class QueueStatus(JsonModel):
     quarantined: int = 0
     poisoned: int = 0
     suspects: int = 0
+    holding: dict[str, list[str]] = Field(default_factory=dict)
     stale: int = 0
     attempts: int = 0
     leased: int = 0

@@ -11,7 +11,7 @@ processes or models.
 from common.ledger.learners import StaleLearner
 from common.ledger.schema import LedgerError, LedgerUnavailable
 from common.ledger.transitions import Accepted, Ledger, Quarantined
-from common.ledger.view import Counts, Exposure, LedgerView, open_view
+from common.ledger.view import Counts, Exposure, LedgerReader, LedgerView, Order, open_view
 
 __all__ = [
     "Accepted",
@@ -19,8 +19,10 @@ __all__ = [
     "Exposure",
     "Ledger",
     "LedgerError",
+    "LedgerReader",
     "LedgerUnavailable",
     "LedgerView",
+    "Order",
     "Quarantined",
     "StaleLearner",
     "open_view",

@@ -295,6 +295,16 @@ class Ledger(LedgerView):
                     return self._suspects.note_death(places, max_deaths)
         return ""
 
+    def holding(self, most: int) -> dict[str, list[str]]:
+        """The facts on lease by owner, ``most`` of them."""
+        held: dict[str, list[str]] = {}
+        for owner, fact_id in self._db.execute(
+            "SELECT owner, fact_id FROM work WHERE owner IS NOT NULL ORDER BY owner, id LIMIT ?",
+            (most,),
+        ):
+            held.setdefault(owner, []).append(fact_id)
+        return held
+
     def num_suspects(self) -> int:
         """Exposures among which one that kills the learner is being searched."""
         return self._suspects.count()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -94,13 +95,55 @@ _CHUNK = 1000
 _PAYLOADS = 16
 
 
-class LedgerView:
-    """A read-only ledger.
+Order = Literal["arrival", "work", "shuffled"]
 
-    Every method sees one consistent state, but those that iterate over rollouts: they read
-    a few at a time, since a long transaction would keep the writer from emptying the WAL.
-    A rollout that comes or goes meanwhile may or may not be seen.
+
+class LedgerReader(ABC):
+    """What reports need of a ledger, from its file or through the queue that has it open.
+
+    Rollouts are read a few at a time. One that comes or goes meanwhile may or may not be seen.
     """
+
+    @abstractmethod
+    def counts(self) -> Counts:
+        """All counts, in constant time."""
+
+    @abstractmethod
+    def lost(self, most: int = -1) -> list[tuple[str, str, str]]:
+        """(fact id, outcome, reason) of the work items that are not trained, or not to the end.
+
+        With ``most`` only so many, the first.
+        """
+
+    @abstractmethod
+    def page(self, order: Order, after: int) -> list[tuple[int, bytes]]:
+        """The next few (place, payload) in ``order`` after a place; 0 is before the first."""
+
+    def payloads(self) -> Iterator[bytes]:
+        """The accepted rollouts in order of arrival."""
+        return self._all_in("arrival")
+
+    def targets(self) -> Iterator[bytes]:
+        """The accepted rollouts in the order of their work items, which timing does not change."""
+        return self._all_in("work")
+
+    def shuffled(self) -> Iterator[bytes]:
+        """The accepted rollouts in a random order, that of the second epoch.
+
+        The run's seed fixes it, so the first few are a sample that timing does not change.
+        What kills the learner is left out.
+        """
+        return self._all_in("shuffled")
+
+    def _all_in(self, order: Order) -> Iterator[bytes]:
+        place = 0
+        while rows := self.page(order, place):
+            yield from (payload for _, payload in rows)
+            place = rows[-1][0]
+
+
+class LedgerView(LedgerReader):
+    """A read-only ledger. Every method sees one consistent state."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -131,34 +174,22 @@ class LedgerView:
             (*names[place.work_id], place.epoch) for place in islice(walk, counts.trained)
         )
 
-    def payloads(self) -> Iterator[bytes]:
-        """The accepted rollouts in order of arrival."""
-        return self._in_order_of("id")
-
-    def targets(self) -> Iterator[bytes]:
-        """The accepted rollouts in the order of their work items, which timing does not change."""
-        return self._in_order_of("work_id")
-
-    def shuffled(self) -> Iterator[bytes]:
-        """The accepted rollouts in a random order, that of the second epoch.
-
-        The run's seed fixes it, so the first few are a sample that timing does not change.
-        Each is read when it is asked for, and nothing before that. What kills the learner is
-        left out.
-        """
-        size = self.counts().work
-        for place in self._sequence.after(1, 0, size=size, epochs=2, chunk=_PAYLOADS):
-            row = self._db.execute(
-                "SELECT payload FROM rollouts WHERE work_id = ?", (place.work_id,)
-            ).fetchone()
-            if row is not None:
-                yield row[0]
+    def page(self, order: Order, after: int) -> list[tuple[int, bytes]]:
+        """The next few (place, payload) in ``order`` after a place; 0 is before the first."""
+        if order == "shuffled":
+            size = self.counts().work
+            places = self._sequence.after(1, after, size=size, epochs=2, chunk=_PAYLOADS)
+            chosen = list(islice(places, _PAYLOADS))
+            exposures = self._exposures(chosen)
+            return [(p.place, one.payload) for p, one in zip(chosen, exposures, strict=True)]
+        key = "id" if order == "arrival" else "work_id"
+        return self._db.execute(
+            f"SELECT {key}, payload FROM rollouts WHERE {key} > ? ORDER BY {key} LIMIT ?",
+            (after, _PAYLOADS),
+        ).fetchall()
 
     def lost(self, most: int = -1) -> list[tuple[str, str, str]]:
-        """(fact id, outcome, reason) of the work items that are not trained, or not to the end.
-
-        With ``most`` only so many, the first.
-        """
+        """(fact id, outcome, reason) of the work items that are not trained, or not to the end."""
         return self._db.execute(
             "SELECT fact_id, outcome, reason FROM ("
             "SELECT id, fact_id, outcome, reason FROM work"
@@ -198,16 +229,6 @@ class LedgerView:
         ).fetchone()
         return row or (0, 0)
 
-    def _in_order_of(self, key: Literal["id", "work_id"]) -> Iterator[bytes]:
-        last = 0
-        while rows := self._db.execute(
-            f"SELECT {key}, payload FROM rollouts WHERE {key} > ? ORDER BY {key} LIMIT ?",
-            (last, _PAYLOADS),
-        ).fetchall():
-            for _, payload in rows:
-                yield payload
-            last = rows[-1][0]
-
     def _after_step(
         self, step: int, size: int, *, chunk: int, epochs: int = sys.maxsize
     ) -> Iterator[Place]:
@@ -227,5 +248,9 @@ class LedgerView:
 
 
 def open_view(path: Path) -> LedgerView:
-    """Open the ledger at ``path`` for reading; another process may be writing it."""
+    """Open the ledger at ``path`` for reading; no process may have it open for writing.
+
+    Raises:
+        UserError: it is in use, missing or damaged.
+    """
     return LedgerView(open_for_reading(path))

@@ -43,6 +43,7 @@ def rollout(
     from common.errors import UserError
     from common.rundir import RunDir
     from deploy.control import launch
+    from deploy.control.live_ledger import open_ledger
     from deploy.observability import status as view
     from deploy.report import export
 
@@ -63,7 +64,7 @@ def rollout(
         launch.leave(run)
         if state == "stopped":
             return
-    done = export.write_targets(run, out)
+    done = export.write_targets(run, out, open_ledger)
     echo(f"{done.targets} targets of {done.facts} facts in {out}")
     for fact_id, outcome, reason in done.lost[:_SHOWN_LOST]:
         echo(f"no target for {fact_id}: {outcome}, {reason}")

@@ -108,12 +108,13 @@ def down(run: str, runs: Path) -> None:
 @reported
 def report(run: tuple[str, ...], out: Path | None, runs: Path) -> None:
     """Write the report of RUN so far and print its path; several runs share one page."""
+    from deploy.control.live_ledger import open_ledger
     from deploy.report.files import write_report
 
     folders = [find_run(name, runs) for name in run]
     if out is None and len(folders) > 1:
         out = runs / f"report-{'-'.join(folder.name for folder in folders)}.html"
-    echo(write_report(folders, out))
+    echo(write_report(folders, out, open_ledger))
 
 
 @click.command()
@@ -122,6 +123,7 @@ def report(run: tuple[str, ...], out: Path | None, runs: Path) -> None:
 @reported
 def compare(run: tuple[str, ...], runs: Path) -> None:
     """Print several runs side by side."""
+    from deploy.control.live_ledger import open_ledger
     from deploy.report import table
 
-    table.compare([find_run(name, runs) for name in run])
+    table.compare([find_run(name, runs) for name in run], open_ledger)

@@ -109,6 +109,9 @@ class Controller:
         with contextlib.suppress(Exception):
             self._supervisor.poll()
         if state.name == "finished":
+            # The report reads the ledger, which the queue has to itself.
+            for group in self._supervisor.groups.values():
+                group.finish()
             state = self._report(state)
         with contextlib.suppress(OutOfPatience):
             self._retry(lambda: self._write(state.name, state.cause))

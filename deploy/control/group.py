@@ -228,7 +228,10 @@ class ActorGroup:
         bundle = {"CPU": self.spec.cpus}
         if self.spec.gpus:
             bundle["GPU"] = self.spec.gpus
-        if self._settings.dedicated:
+        if self.kind is RoleKind.REPLAY:
+            # With the disk of its ledger, and at hand for the controller.
+            bundle["node:__internal_head__"] = 0.001
+        elif self._settings.dedicated:
             bundle[f"mixsd_{self.kind.value}"] = 0.001
         self._placement = placement_group(
             [bundle] * len(self.spec.members), strategy="PACK", name=self.name, lifetime="detached"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from actors.replay.queue import Grant, Sampled
 from common.config.sections import ReplaySettings
-from common.ledger import LedgerUnavailable
+from common.ledger import Counts, LedgerReader, LedgerUnavailable, Order
 from common.records import PackedRollout
 from deploy.control.role_kind import REPLAY_ACTOR
 
@@ -40,12 +40,16 @@ class RemoteQueue(Protocol):
     def commit(self, generation: int, step: int) -> None: ...
     def restore(self, generation: int, step: int) -> str: ...
 
+    def counts(self) -> Counts: ...
+    def lost(self, most: int = -1) -> list[tuple[str, str, str]]: ...
+    def page(self, order: Order, after: int) -> list[tuple[int, bytes]]: ...
+
     def configure(self, settings: ReplaySettings) -> None: ...
     def end(self) -> None: ...
 
 
-class QueueClient:
-    """The queue as rollout actors and learners use it: blocking calls that survive its restart.
+class QueueClient(LedgerReader):
+    """The queue as actors, learners and reports use it: blocking calls that survive its restart.
 
     Every call is idempotent, so a lost one is repeated.
 
@@ -90,6 +94,15 @@ class QueueClient:
 
     def restore(self, generation: int, step: int) -> str:
         return self._call(RemoteQueue.restore, generation, step)
+
+    def counts(self) -> Counts:
+        return self._call(RemoteQueue.counts)
+
+    def lost(self, most: int = -1) -> list[tuple[str, str, str]]:
+        return self._call(RemoteQueue.lost, most)
+
+    def page(self, order: Order, after: int) -> list[tuple[int, bytes]]:
+        return self._call(RemoteQueue.page, order, after)
 
     def _call(
         self,

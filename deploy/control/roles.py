@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from actors.replay.queue import Grant, ReplayQueue, Sampled
 from common import corpora, models
 from common.config.sections import ReplaySettings
 from common.errors import is_disk_full_text
-from common.ledger import Ledger, open_view
+from common.ledger import Counts, Ledger, Order
 from common.records import PackedRollout, Rollout, unpack_rollout
 from common.weight_sync.nccl_receiver import NcclWeightReceiver
 from deploy.control.health import Report
@@ -94,6 +93,15 @@ class ReplayRole(Role, RemoteQueue):
 
     def restore(self, generation: int, step: int) -> str:
         return self._queue.restore(generation, step)
+
+    def counts(self) -> Counts:
+        return self._queue.counts()
+
+    def lost(self, most: int = -1) -> list[tuple[str, str, str]]:
+        return self._queue.lost(most)
+
+    def page(self, order: Order, after: int) -> list[tuple[int, bytes]]:
+        return self._queue.page(order, after)
 
     def configure(self, settings: ReplaySettings) -> None:
         self._queue.configure(settings)
@@ -276,5 +284,6 @@ class EvaluatorRole(Role):
         ]
 
     def _rollouts(self) -> Iterator[Rollout]:
-        with contextlib.closing(open_view(self.run_dir.ledger)) as ledger:
-            yield from map(unpack_rollout, ledger.shuffled())
+        # The queue has the ledger to itself, perhaps on another host.
+        queue = QueueClient(self.config.cluster.stall_s)
+        return map(unpack_rollout, queue.shuffled())

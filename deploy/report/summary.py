@@ -1,9 +1,10 @@
-"""The numbers of a run's report, from the files of its folder alone."""
+"""The numbers of a run's report, from its ledger and the other files of its folder."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from actors.evaluation.results import by_step
 from actors.evaluation.scores import (
@@ -18,10 +19,12 @@ from actors.evaluation.selection import Selection, select
 from common.config.evaluation import HELD_OUT
 from common.config.run_config import RunConfig, load
 from common.json_model import JsonModel
-from common.ledger import open_view
+from common.ledger import LedgerReader, open_view
 from common.records import unpack_rollout
 from common.rundir import RunDir, iter_jsonl, read_jsonl
 from deploy.report.targets import NLLs, TargetFigures, TargetNLL
+
+OpenLedger = Callable[[RunDir], AbstractContextManager[LedgerReader]]
 
 # Of longer runs the curves show every second, third, … step.
 MOST_STEPS = 10_000
@@ -101,10 +104,15 @@ def chosen(config: RunConfig, results: Sequence[StepResults]) -> Selection | Non
     return select(recall, settings.select, settings.patience, settings.min_delta)
 
 
-def summary(run: RunDir) -> RunSummary:
-    """Summarize the run as far as it has come."""
+def ledger_file(run: RunDir) -> AbstractContextManager[LedgerReader]:
+    """The ledger of a run that is not live."""
+    return contextlib.closing(open_view(run.ledger))
+
+
+def summary(run: RunDir, open_ledger: OpenLedger = ledger_file) -> RunSummary:
+    """Summarize the run as far as it has come; ``open_ledger`` opens its ledger."""
     config = load(run.config)
-    with contextlib.closing(open_view(run.ledger)) as ledger:
+    with open_ledger(run) as ledger:
         counts = ledger.counts()
         targets = TargetFigures(map(unpack_rollout, ledger.payloads()), config.method)
         lost = ledger.lost(MOST_EXHAUSTED)

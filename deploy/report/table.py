@@ -8,11 +8,18 @@ from actors.evaluation.scores import BenchmarkScore, FisherAlignment, Scores
 from common.printable import printable
 from common.rundir import RunDir
 from deploy.report.files import bases, measured, unmeasured
-from deploy.report.summary import RunSummary, score_text, skipped_text, summary
+from deploy.report.summary import (
+    OpenLedger,
+    RunSummary,
+    ledger_file,
+    score_text,
+    skipped_text,
+    summary,
+)
 from deploy.report.targets import TargetNLL
 
 
-def compare(runs: Sequence[RunDir]) -> None:
+def compare(runs: Sequence[RunDir], open_ledger: OpenLedger = ledger_file) -> None:
     """Print runs side by side, the base model first, and where their checkpoints are."""
     from rich.console import Console
     from rich.table import Table
@@ -21,7 +28,7 @@ def compare(runs: Sequence[RunDir]) -> None:
     def row(*cells: str) -> None:
         table.add_row(*(Text(printable(cell)) for cell in cells))
 
-    summaries = [summary(run) for run in runs]
+    summaries = [summary(run, open_ledger) for run in runs]
     columns: list[tuple[str, Scores, RunSummary | None]] = [
         (name, scores, None) for name, scores in bases(summaries)
     ]

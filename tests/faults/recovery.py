@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +79,7 @@ class Killer:
 
     def _goes_on(self, role: str, pid: int, killed: float) -> Callable[[RunView], bool]:
         """What is true of the status once the work of ``role`` goes on; called again and again."""
-        before = self._ledger()
+        before = self._counts()
 
         def replaced(found: RunView) -> bool:
             return _pid(found, role) not in (pid, None)
@@ -88,13 +87,13 @@ class Killer:
         def rollout(found: RunView) -> bool:
             nonlocal before
             if replaced(found):
-                return self._ledger()[0] > before[0]
+                return self._counts()[0] > before[0]
             # What the dead actor had sent may still arrive.
-            before = self._ledger()
+            before = self._counts()
             return False
 
         def queue(found: RunView) -> bool:
-            return self._ledger() != before
+            return self._counts() != before
 
         def learner(found: RunView) -> bool:
             last = read_jsonl(self.run.steps, 1)
@@ -112,16 +111,10 @@ class Killer:
         conditions = [rollout, queue, learner, evaluator, controller]
         return dict(zip(ROLES, conditions, strict=True))[role]
 
-    def _ledger(self) -> tuple[int, int]:
+    def _counts(self) -> tuple[int, int]:
         """Rollouts accepted and exposures sampled."""
-        connection = sqlite3.connect(f"file:{self.run.ledger}?mode=ro", uri=True, timeout=30)
-        try:
-            row: tuple[int, int] = connection.execute(
-                "SELECT accepted, sampled FROM totals"
-            ).fetchone()
-        finally:
-            connection.close()
-        return row
+        queue = view.read(self.run).queue
+        return (0, 0) if queue is None else (queue.accepted, queue.exposures_sampled)
 
     def _measured_items(self) -> bool:
         """Whether the evaluator's process has measured an item."""

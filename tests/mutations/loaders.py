@@ -85,7 +85,8 @@ def _use_benchmark(name: str) -> Callable[[Path], None]:
                 f"{question.id} {question.text} {question.answer}".encode()
                 if name == "humaneval":
                     # Running it is the sandbox's matter.
-                    humaneval.program(question, "```python\ndef f(): pass\n```")
+                    humaneval.tests(question)
+                    humaneval.solution(question, "```python\ndef f(): pass\n```")
                 elif name != "math500":
                     built.grade(question, f"So the answer is \\boxed{{{question.answer}}}. (A)")
         elif isinstance(built, base.MultipleChoice):

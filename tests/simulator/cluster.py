@@ -127,6 +127,7 @@ class Cluster:
         patch: Any,
     ) -> None:
         self.world, self.config = world, config
+        world.root = str(root)
         self.run = RunDir(root / "run")
         self.run.create()
         (self.run.root / "model").mkdir()
@@ -148,7 +149,7 @@ class Cluster:
         self.spoiled: set[bytes] = set()
         # What became of them: nobody reads the last one again.
         self.rotten: set[bytes] = set()
-        self._tick_errors = 0
+        self._tick_errors = self._boots = 0
         patch_time(world, patch)
         disks.install(self.disk, patch)
         patch.setattr(supervising, "is_full", lambda folder, least=0: self.disk.is_full)
@@ -190,7 +191,7 @@ class Cluster:
     def kill_controller(self) -> None:
         """End the controller; Ray starts another, which adopts the roles."""
         self.controller.kill()
-        self.world.at(self.world.now + 3.0, lambda: self._start_controller(adopts=True))
+        self._later(3.0, lambda: self._start_controller(adopts=True))
 
     def cut_power_of_queue(self) -> None:
         """The queue's machine is another one, and starts again by itself."""
@@ -198,6 +199,7 @@ class Cluster:
 
     def cut_power(self) -> None:
         """All processes and all that was not forced to disk are gone; then ``up`` again."""
+        self._boots += 1
         self.controller.kill()
         for role in self.roles.values():
             role.process.kill()
@@ -206,7 +208,7 @@ class Cluster:
         self.disk.is_full = False
         self.disk.cut_power()
         self.world.note("the power is cut")
-        self.world.at(self.world.now + 1.0, self.up)
+        self._later(1.0, self.up)
 
     def spoil_checkpoint(self) -> None:
         """Change a byte of the newest checkpoint."""
@@ -238,6 +240,7 @@ class Cluster:
     def check(self, poison: frozenset[int]) -> None:
         """Every exposure is trained once, in ledger and weights, and no model is gone."""
         assert self.outcome == "finished", self.outcome
+        self.kill_queue()
         epochs = self.config.exposures_per_rollout
         with_ledger = open_view(self.run.ledger)
         trained, lost = with_ledger.trained(), {fact for fact, _, _ in with_ledger.lost()}
@@ -298,6 +301,11 @@ class Cluster:
                     self.named[f"{target.name}/{path.name}"] = path.read_bytes()
 
         patch.setattr(durable, "rename", noting)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do it, unless the power is cut before."""
+        boot = self._boots
+        self.world.at(self.world.now + seconds, lambda: act() if boot == self._boots else None)
 
     def _start_controller(self, *, adopts: bool) -> None:
         # The lock in the run's folder: one at a time.

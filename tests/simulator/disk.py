@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -164,8 +165,8 @@ class Disk:
 
     def _short(self, path: Path) -> str:
         name = str(path.relative_to(self._root)) if self._root in path.parents else path.name
-        # Temporary names are random.
-        return name if not path.name.startswith(".steps") else ".steps"
+        # Temporary names end at random.
+        return re.sub(r"-[a-z0-9_]{8}$", "", name)
 
 
 def install(disk: Disk, patch: Any) -> None:

@@ -73,6 +73,8 @@ class World:
         self.clock_error = 0.0
         self.back = threading.Semaphore(0)
         self.trace: list[str] = []
+        # Left out of the trace, since its name is random.
+        self.root = "\0"
         self._threads: list[_Thread] = []
         self._running: _Thread | None = None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -111,7 +113,7 @@ class World:
 
     def note(self, text: str) -> None:
         """Add a line to the trace."""
-        self.trace.append(f"{self.now:9.3f} {text}")
+        self.trace.append(f"{self.now:9.3f} {text}".replace(self.root, ""))
 
     def digest(self) -> str:
         """Hash of all that has happened."""

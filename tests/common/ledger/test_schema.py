@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.ledger import Accepted, Ledger, open_view
+from common.ledger import Accepted, Ledger, open_view, schema
 
 OPTIONS = {"epochs": 2, "seed": 0}
 
@@ -125,18 +125,28 @@ def test_a_folder_or_a_missing_file_is_refused(tmp_path):
         open_view(tmp_path / "none.db")
 
 
-def test_a_view_reads_beside_the_writer_and_cannot_change_anything(tmp_path):
+def test_a_view_reads_what_the_writer_has_closed_and_cannot_change_anything(tmp_path):
     ledger = Ledger(tmp_path / "ledger.db", **OPTIONS)
-    view = open_view(tmp_path / "ledger.db")
     ledger.add_work([("a", 0)])
+    ledger.close()
+    view = open_view(tmp_path / "ledger.db")
     assert view.counts().work == 1
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         view._db.execute("DELETE FROM work")
     view.close()
+
+
+def test_while_one_writes_nobody_else_opens_it(tmp_path, monkeypatch):
+    """Its WAL has no index in shared memory, which would not reach other hosts."""
+    monkeypatch.setattr(schema, "_PATIENCE_S", 0.1)
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path, **OPTIONS)
+    assert not path.with_name("ledger.db-shm").exists()
+    for attempt in (lambda: open_view(path), lambda: Ledger(path, **OPTIONS)):
+        with pytest.raises(UserError, match=r"in use by another process; .* 'mixsd-cluster down'"):
+            attempt()
     ledger.close()
-    view = open_view(tmp_path / "ledger.db")
-    assert view.counts().work == 1
-    view.close()
+    Ledger(path, **OPTIONS).close()
 
 
 WRITER = """
