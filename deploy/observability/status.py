@@ -26,6 +26,7 @@ from deploy.report.summary import evaluations
 from deploy.report.table import compare
 
 _INTERRUPTED_S = 5.0
+_SILENT_S = 30.0
 _PLAIN_EVERY_S = 10.0
 _BAR = 24
 
@@ -40,6 +41,8 @@ def read(run: RunDir) -> RunView:
             changes["cause"] = f"no space left in {run.root}; free some and the run continues"
         elif not is_attended(run, status.updated):
             changes["state"] = "interrupted"
+        elif (age := time.time() - status.updated) > _SILENT_S and not status.cause:
+            changes["cause"] = f"the controller has told nothing for {age:.0f} s"
     elif status.state != "interrupted":
         # The controller writes its last status while the roles are still up.
         changes["roles"] = {

@@ -97,7 +97,9 @@ def test_the_lock_is_had_by_one_and_free_again_after_its_process(run, controller
 def test_the_status_says_interrupted_only_without_a_controller(run, controller):
     status = {"run": "mine", "state": "running", "updated": LONG_AGO, "began": LONG_AGO}
     run.status.write_text(json.dumps(status))
-    assert view.read(run).state == "running"
+    found = view.read(run)
+    assert found.state == "running"
+    assert found.cause.startswith("the controller has told nothing for ")
     controller.kill()
     controller.wait()
     assert view.read(run).state == "interrupted"
