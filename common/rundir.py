@@ -14,6 +14,7 @@
 ``cluster.json``   the local Ray cluster, where the run started one
 ``weights.json``   location of the student's published weights, while a run needs them
 ``tensorboard/``   event files, if enabled
+``.*.lock``        who starts, controls or changes the run (``deploy.cluster.run_lock``)
 ``report.html``, and its numbers in ``report.json`` and ``report.csv``; ``logs/``
 """
 

@@ -134,6 +134,13 @@ def test_no_seed_trains_an_exposure_twice_or_loses_a_model(block):
         play(seed)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("hundred", range(100))
+def test_nor_does_any_of_ten_thousand_more(hundred):
+    for seed in range(200 + 100 * hundred, 300 + 100 * hundred):
+        play(seed)
+
+
 def test_a_seed_replays_exactly():
     assert [play(seed).world.digest() for seed in (3, 4)] == [
         play(seed).world.digest() for seed in (3, 4)
