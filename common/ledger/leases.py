@@ -37,6 +37,18 @@ class Leases:
         """Move the deadline of all leases of ``owner`` to ``deadline``."""
         self._db.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (owner, deadline))
 
+    def replace_predecessors(self, owner: str) -> None:
+        """Return the items of earlier owners of that name; ``NAME@…`` is one process of NAME."""
+        name, separator, _ = owner.partition("@")
+        if not separator:
+            return
+        earlier = self._db.execute(
+            "SELECT name FROM owners WHERE name != ? AND substr(name, 1, ?) = ?",
+            (owner, len(name) + 1, f"{name}@"),
+        ).fetchall()
+        for (each,) in earlier:
+            self.give_back(each)
+
     def renew_all(self, deadline: float) -> None:
         """Move the deadline of the leases of every owner to ``deadline``."""
         self._db.execute("UPDATE owners SET deadline = ?", (deadline,))

@@ -116,9 +116,11 @@ class Ledger(LedgerView):
     def heartbeat(self, owner: str, holding: Sequence[int], *, now: float, duration: float) -> None:
         """Extend the leases in ``holding``; return the owner's others and all expired ones.
 
-        If the reply to a lease was lost, its items return here.
+        If the reply to a lease was lost, its items return here, and so do those of an earlier
+        process of the same actor.
         """
         with self._transaction():
+            self._leases.replace_predecessors(owner)
             self._leases.renew(owner, now + duration)
             self._leases.expire(now)
             self._leases.keep_only(owner, holding)

@@ -228,6 +228,13 @@ def test_a_heartbeat_extends_what_is_held_and_takes_back_the_rest(ledger):
     assert ids(ledger.lease("z", 3, now=15, duration=10)) == [2]
 
 
+def test_a_new_process_of_an_actor_takes_over_what_its_predecessor_held(ledger):
+    ledger.lease("rollout-1@a:7", 1, now=0, duration=100)
+    ledger.lease("rollout-10@a:8", 1, now=0, duration=100)
+    ledger.heartbeat("rollout-1@b:9", [], now=1, duration=100)
+    assert ids(ledger.lease("rollout-1@b:9", 3, now=1, duration=100)) == [1, 3]
+
+
 def test_release_returns_everything_an_owner_holds(ledger):
     ledger.lease("x", 2, now=0, duration=10)
     assert ledger.release("x") == 2
