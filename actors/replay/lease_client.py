@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from actors.replay.queue import Grant
+from actors.replay.replies import Grant
 from common.records import PackedRollout, Rollout
 
 _HEARTBEAT_S = 5.0

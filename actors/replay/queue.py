@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
 from actors.replay.limiter import (
     UNBOUNDED,
@@ -23,39 +21,17 @@ from actors.replay.limiter import (
     max_new_work,
     may_sample,
 )
+from actors.replay.replies import Grant, Sampled
 from actors.replay.status import BlockedSide, QueueStatus
+from actors.replay.work import work_items
 from common.config.run_config import RunConfig, live_change
 from common.config.sections import ReplaySettings
 from common.ledger import Accepted, Counts, Exposure, Ledger, Order, Quarantined
-from common.ledger.order import epoch_order
 from common.metrics import MetricValues
-from common.records import PackedRollout, WireError, Work
+from common.records import PackedRollout, WireError
 
 # Leases that the status shows.
 _MOST_HELD = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Reply to a lease request. ``over``: no work will ever come again."""
-
-    work: list[Work]
-    over: bool
-
-
-class Sampled(NamedTuple):
-    """Reply to a request for the batch of a step.
-
-    ``ready``  false: wait and request it again; true without ``items``: training is over
-    ``items``  (epoch, packed rollout) pairs
-    ``total``  exposures of the whole run, once they are known
-    ``left``   how many of these come after this batch
-    """
-
-    ready: bool
-    items: list[tuple[int, bytes]]
-    total: int | None
-    left: int | None
 
 
 class ReplayQueue:
@@ -364,22 +340,3 @@ def _result(item: PackedRollout) -> Accepted | Quarantined:
         reason = f"its rollout is invalid: {error}"
         return Quarantined(item.fact_id, item.draw, reason, item.attempts)
     return Accepted(item.fact_id, item.draw, item.payload, item.attempts, version)
-
-
-def work_items(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """(fact, draw) pairs in the order in which they are to be rolled out.
-
-    The student draws anew in every epoch, so each has its own: draw e · n + s is sample s
-    of n in epoch e. Epochs after the first are the ledger's permutations.
-    """
-    student = config.student
-    if student is None:
-        yield from ((fact_id, 0) for fact_id in fact_ids)
-        return
-    size = len(fact_ids)
-    for epoch in range(config.learner.epochs):
-        order = epoch_order(config.seed, epoch, size) if epoch else range(size).__getitem__
-        for index in range(size):
-            first = epoch * student.samples
-            for draw in range(first, first + student.samples):
-                yield fact_ids[order(index)], draw

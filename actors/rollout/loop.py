@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from actors.decoding.mixed_decoder import FinishedAttempt, MixedDecoder, ScoredTarget
 from actors.decoding.teacher_top_k import scored_top, teacher_scores
 from actors.replay.lease_client import LeasePoller, Outbox
-from actors.replay.queue import Grant
+from actors.replay.replies import Grant
 from common.config.sections import RolloutSettings
 from common.methods import Method
 from common.metrics import MetricValues

@@ -2,15 +2,16 @@
 
 An *exposure* is one training example: one rollout of a fact, trained in one epoch.
 
-``view`` reads and ``transitions`` changes the ledger; ``leases`` assigns work to owners,
-``learners`` admits one learner at a time, ``order`` defines the sequence of exposures, and
-``schema`` has the tables and opens files. None of them uses clocks (callers pass ``now``),
-processes or models.
+``view`` reads and ``transitions`` changes the ledger. Of the parts of a change, ``leases``
+assigns work to owners and ``outcomes`` ends it, ``learners`` admits one learner at a time, and
+``suspects`` finds what kills it. ``order`` defines the sequence of exposures; ``schema`` has the
+tables and opens files. None of them uses clocks (callers pass ``now``), processes or models.
 """
 
 from common.ledger.learners import StaleLearner
+from common.ledger.outcomes import Accepted, Quarantined
 from common.ledger.schema import LedgerError, LedgerUnavailable
-from common.ledger.transitions import Accepted, Ledger, Quarantined
+from common.ledger.transitions import Ledger
 from common.ledger.view import Counts, Exposure, LedgerReader, LedgerView, Order, open_view
 
 __all__ = [

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
@@ -24,31 +23,11 @@ from common.ledger import schema
 from common.ledger.learners import Learners
 from common.ledger.leases import Leases
 from common.ledger.order import FirstEpoch, Place
+from common.ledger.outcomes import Accepted, Outcomes, Quarantined
 from common.ledger.schema import LedgerError, LedgerUnavailable
 from common.ledger.suspects import Suspects
 from common.ledger.view import Exposure, LedgerView
 from common.records import Work
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A rollout to insert; ``attempts`` is the number of attempts it took."""
-
-    fact_id: str
-    draw: int
-    payload: bytes
-    attempts: int
-    policy_version: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A work item to close because its rollout cannot be trained; ``reason`` says why."""
-
-    fact_id: str
-    draw: int
-    reason: str
-    attempts: int
 
 
 class Ledger(LedgerView):
@@ -77,6 +56,7 @@ class Ledger(LedgerView):
         self._leases = Leases(self._db)
         self._learners = Learners(self._db)
         self._suspects = Suspects(self._db, epochs)
+        self._outcomes = Outcomes(self._db)
         counts, recount = self.counts(), self.recount()
         if counts != recount or counts.committed_step > counts.last_step:
             self.close()
@@ -161,12 +141,13 @@ class Ledger(LedgerView):
             LedgerError: a rollout belongs to an unknown work item.
         """
         with self._transaction():
-            return [self._insert(result) for result in results]
+            return [self._outcomes.take(result) for result in results]
 
     def exhaust(self, fact_id: str, draw: int, reason: str, *, attempts: int) -> bool:
         """Close a work item without a rollout; False if it has an outcome."""
         with self._transaction():
-            return self._settle(fact_id, draw, "exhausted", reason, attempts) is not None
+            settled = self._outcomes.settle(fact_id, draw, "exhausted", reason, attempts)
+            return settled is not None
 
     # -- exposures --------------------------------------------------------
 
@@ -337,37 +318,6 @@ class Ledger(LedgerView):
         if step > last:
             raise LedgerError(f"the ledger has steps up to {last}, not step {step}")
 
-    def _insert(self, rollout: Accepted | Quarantined) -> bool:
-        fact_id, draw, attempts = rollout.fact_id, rollout.draw, rollout.attempts
-        if isinstance(rollout, Quarantined):
-            self._settle(fact_id, draw, "quarantined", rollout.reason, attempts)
-            return False
-        work_id = self._settle(fact_id, draw, "accepted", None, attempts)
-        if work_id is None:
-            return False
-        self._db.execute(
-            "INSERT INTO rollouts (work_id, policy_version, payload) VALUES (?, ?, ?)",
-            (work_id, rollout.policy_version, rollout.payload),
-        )
-        return True
-
-    def _settle(
-        self, fact_id: str, draw: int, outcome: str, reason: str | None, attempts: int
-    ) -> int | None:
-        row = self._db.execute(
-            "SELECT id, outcome FROM work WHERE fact_id = ? AND draw = ?", (fact_id, draw)
-        ).fetchone()
-        if row is None:
-            raise LedgerError(f"no work item for fact {fact_id!r}, draw {draw}")
-        work_id, settled = row
-        if settled is not None:
-            return None
-        self._db.execute(
-            "UPDATE work SET outcome = ?, reason = ?, attempts = ?, owner = NULL WHERE id = ?",
-            (outcome, reason, attempts, work_id),
-        )
-        return int(work_id)
-
     def _choose_exposures(self, step: int, count: int, oldest: int | None) -> list[Place]:
         """Up to ``count`` exposures that are not bound yet; drops stale rollouts on the way."""
         counts = self.counts()
@@ -379,20 +329,8 @@ class Ledger(LedgerView):
             is_blocked = dropped and (found.epoch > 0 or self._sequence.first_epoch == "work")
             if len(chosen) == count or is_blocked:
                 break
-            if found.epoch == 0 and oldest is not None and self._drop(found.work_id, oldest):
+            if found.epoch == 0 and self._outcomes.drop_if_older(found.work_id, oldest):
                 dropped = True
             else:
                 chosen.append(found)
         return chosen
-
-    def _drop(self, work_id: int, oldest: int) -> bool:
-        dropped = self._db.execute(
-            "DELETE FROM rollouts WHERE work_id = ? AND policy_version < ?", (work_id, oldest)
-        ).rowcount
-        if dropped:
-            self._db.execute(
-                "UPDATE work SET outcome = NULL, attempts = 0, group_size = 0, deaths = 0"
-                " WHERE id = ?",
-                (work_id,),
-            )
-        return bool(dropped)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from actors.replay.queue import Grant, Sampled
+from actors.replay.replies import Grant, Sampled
 from common.config.sections import ReplaySettings
 from common.ledger import Counts, LedgerReader, LedgerUnavailable, Order
 from common.records import PackedRollout

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from actors.replay.queue import Grant, ReplayQueue, Sampled
+from actors.replay.queue import ReplayQueue
+from actors.replay.replies import Grant, Sampled
 from common import corpora, models
 from common.config.sections import ReplaySettings
 from common.errors import is_disk_full_text

@@ -13,7 +13,7 @@ from actors.inference.arguments import set_environment, vllm_arguments
 from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
 from actors.inference.requests import Sampling
-from actors.replay.queue import Grant
+from actors.replay.replies import Grant
 from actors.rollout.mixed import MixedRolloutActor
 from common.config.sections import EngineSettings, RolloutSettings
 from common.methods import MixSD

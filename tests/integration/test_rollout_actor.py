@@ -8,7 +8,7 @@ import pytest
 
 from actors.decoding.mixed_decoder import MixedDecoder
 from actors.inference.engine import Engine
-from actors.replay.queue import Grant
+from actors.replay.replies import Grant
 from actors.rollout.mixed import MixedRolloutActor
 from common import models
 from common.config.sections import EngineSettings, RolloutSettings

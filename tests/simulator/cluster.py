@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from actors.replay.queue import work_items
+from actors.replay.work import work_items
 from common import durable
 from common.config import run_config
 from common.config.run_config import RunConfig

@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.replay.queue import ReplayQueue, work_items
+from actors.replay.queue import ReplayQueue
+from actors.replay.work import work_items
 from common.config.run_config import parse
 from common.ledger import Ledger
 from common.records import PackedRollout, Rollout, unpack_rollout

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from actors.decoding.mixed_decoder import MixedDecoder
 from actors.decoding.picks import draw_picks
 from actors.inference.requests import EngineOutput, TopLogprobs
-from actors.replay.queue import Grant
+from actors.replay.replies import Grant
 from actors.rollout.mixed import MixedRolloutActor
 from common.config.sections import RolloutSettings
 from common.methods import SFT, ContextDistill, MixSD

@@ -7,7 +7,7 @@ from actors.decoding.mixed_decoder import MixedDecoder, ScoredTarget
 from actors.decoding.picks import student_seed
 from actors.decoding.teacher_top_k import teacher_scores
 from actors.inference.requests import EngineOutput, TopLogprobs
-from actors.replay.queue import Grant
+from actors.replay.replies import Grant
 from actors.rollout.student import StudentRolloutActor
 from common.config.sections import RolloutSettings
 from common.methods import OPSD
