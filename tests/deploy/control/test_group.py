@@ -3,7 +3,7 @@ import time
 from common.config.sections import ClusterSettings
 from deploy.control.group import ActorGroup
 from deploy.control.group_spec import GroupSpec
-from deploy.control.health import Health, Report
+from deploy.control.health import DeadlockDetector, Health, Report
 from deploy.control.role_kind import RoleKind
 
 LAST = {"mixsd_attempts_total": 13.0}
@@ -55,3 +55,17 @@ def test_a_learner_gets_on_by_its_step_and_an_actor_by_what_it_adds():
         group._watch({"member": object()})
         _steps(group, 3)
         assert group.budget.failures == failures
+
+
+def test_a_group_that_waits_for_resources_says_for_which_and_can_be_part_of_a_deadlock():
+    spec = GroupSpec(RoleKind.LEARNER, "learner", object, ("learner-0", "learner-1"), 1, 1, ())
+    group = ActorGroup(spec, ClusterSettings())
+    assert group.waiting == ""
+    group._placement = object()
+    assert group.waiting == "resources (2 x 1 CPU and 1 GPU)"
+    detector = DeadlockDetector(stall_s=10, now=0)
+    waits = {"learner": group.waiting, "replay": "requests"}
+    assert detector.stall_reason(waits, 0, now=1) == ""
+    assert "learner waits for resources (2 x 1 CPU and 1 GPU)" in (
+        detector.stall_reason(waits, 0, now=12)
+    )
