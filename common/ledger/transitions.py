@@ -249,7 +249,7 @@ class Ledger(LedgerView):
             self._suspects.passed(*self._end_of(step))
 
     def restore(self, generation: int, step: int, *, max_deaths: int = 3) -> str:
-        """Unbind the exposures of all steps after ``step``, from which the learner continues.
+        """Unbind, durably, the exposures of all steps after ``step``: the learner continues there.
 
         If its predecessor died in one of them, that counts against its exposures. A repeated
         call changes nothing, however late.
@@ -265,7 +265,7 @@ class Ledger(LedgerView):
         Raises:
             LedgerError: the ledger has no such step, or not the newest learner.
         """
-        with self._transaction():
+        with self._transaction(durable=True):
             last = self.counts().last_step
             if step > last:
                 raise LedgerError(f"the ledger has steps up to {last}, not step {step}")

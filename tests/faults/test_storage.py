@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 import time
 
@@ -10,7 +12,7 @@ import pytest
 
 from common.rundir import RunDir, read_jsonl
 from tests.faults.running import exactly_once, small_run, wait_step
-from tests.integration.runs import call, status, wait
+from tests.integration.runs import call, command, status, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 NO_EVAL = {"actors": 0}
@@ -105,3 +107,39 @@ def test_a_rotten_checkpoint_is_passed_over_and_named(tmp_path, tiny_model):
     assert (run.root / kept / "model.safetensors").read_bytes() == content
     assert status(tmp_path, "rotten")["state"] == "finished"
     exactly_once(run)
+
+
+@pytest.mark.thorough
+def test_shared_memory_that_fills_up_moves_the_students_weights_to_the_runs_folder(
+    tmp_path, tiny_model
+):
+    """The run has a /dev/shm of its own, so that no other program's is filled."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+        pytest.skip("a /dev/shm of our own needs root")
+    path = small_run(
+        tmp_path,
+        "shared",
+        tiny_model,
+        method={"name": "opsd"},
+        replay={"max_lag": 0},
+        learner={"dtype": "float32", "epochs": 2, "batch_size": 8, "lr": 1e-4},
+        evaluator=NO_EVAL,
+    )
+    start = shlex.join(command(tmp_path, "up", path, "--detach"))
+    mount = "mount -t tmpfs -o size=512m tmpfs /dev/shm"
+    subprocess.run(["unshare", "-m", "sh", "-c", f"{mount} && exec {start}"], check=True)
+    run = RunDir(tmp_path / "shared")
+    try:
+        found = wait_step(tmp_path, "shared", 3)
+        before = json.loads(run.weights.read_text())["folder"]
+        assert before.startswith("/dev/shm/")
+        fill = "dd if=/dev/zero of=/dev/shm/ballast bs=64k; true"
+        enter = ["nsenter", "-t", str(found["pid"]), "-m", "sh", "-c", fill]
+        subprocess.run(enter, check=True, capture_output=True)
+        found = wait(tmp_path, "shared", lambda f: f["state"] == "finished", 300)
+        texts = [event["text"] for event in read_jsonl(run.events)]
+        moved = "/dev/shm is full: published weights go to the run's folder from now on"
+        assert moved in texts
+        assert found["roles"]["learner"]["restarts"] == 0
+    finally:
+        call(tmp_path, "down", "shared")
