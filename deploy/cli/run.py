@@ -49,7 +49,25 @@ def up(
     with Stages() as say:
         launch.start(settings, run, say, accept_older_ledger=accept_older_ledger)
     if not detach:
-        attend(settings, run, echo)
+        attend(settings, run, lambda: _start_again(run.name, config, overrides, runs))
+
+
+def _start_again(name: str, config: Path, overrides: tuple[str, ...], runs: Path) -> None:
+    """Start a run whose Ray head has died, by the same command.
+
+    Raises:
+        RunError: it does not start.
+    """
+    import subprocess
+    import sys
+
+    from common.errors import RunError
+
+    echo(f"the Ray head of run {name} has died; the run is started again")
+    command = [sys.executable, "-m", "deploy.cli.main", "up", str(config), "--detach"]
+    command += [f"--runs={runs}", *(f"--set={override}" for override in overrides)]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise RunError(f"run {name} lost its Ray head and could not be started again")
 
 
 @click.command()

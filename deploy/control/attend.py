@@ -18,8 +18,13 @@ from deploy.observability import status as view
 from deploy.observability.run_status import RunStatus
 
 
-def attend(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
+def attend(config: RunConfig, run: RunDir, start: Callable[[], None]) -> None:
     """Follow ``run`` to its end, or until Ctrl-C.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        start: starts it again; in a process of its own, since Ray keeps a cluster's token.
 
     Raises:
         RunInterrupted: its cluster died more often in a row than ``cluster.max_restarts``
@@ -38,8 +43,7 @@ def attend(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> None:
                 raise
             if budget.next_pause() is None:
                 raise
-            say(f"the Ray head of run {run.name} has died; the run is started again")
-            launch.start(config, run, say)
+            start()
 
 
 def _milestone(run: RunDir) -> float:
