@@ -95,6 +95,18 @@ class Checkpoint:
             progress()
 
 
+def state_name(rank: int) -> str:
+    """The file of a rank's training state, relative to the checkpoint."""
+    return f"{STATE}/rank-{rank}.safetensors"
+
+
+def state_files(folder: Path) -> list[Path]:
+    """The training state of every rank that wrote a checkpoint, by rank."""
+    ranks = len([*(folder / STATE).glob("rank-*.safetensors")])
+    # Not sorted as text, where rank-10 comes before rank-2.
+    return [folder / state_name(rank) for rank in range(ranks)]
+
+
 def step_of(folder: Path) -> int | None:
     """The step in the name of a checkpoint's folder; None if it is not such a name."""
     match = re.fullmatch(r"step_(0|[1-9][0-9]*)", folder.name)

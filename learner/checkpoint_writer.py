@@ -21,7 +21,7 @@ from common import durable
 from common.errors import is_disk_full
 from common.rundir import read_json, write_atomic
 from common.weights import file_hash
-from learner.checkpoint import MANIFEST, STATE, Manifest
+from learner.checkpoint import MANIFEST, STATE, Manifest, state_name
 from learner.checkpoint_folder import CheckpointFolder
 
 _INDEX = "model.safetensors.index.json"
@@ -244,13 +244,9 @@ def _weights_name(rank: int, world_size: int) -> str:
     return f"model-{rank + 1:05d}-of-{world_size:05d}.safetensors"
 
 
-def _state_name(rank: int) -> str:
-    return f"{STATE}/rank-{rank}.safetensors"
-
-
 def _own_files(snapshot: TrainingState) -> list[str]:
     """A rank's weights and state, relative to the checkpoint."""
-    return [_weights_name(snapshot.rank, snapshot.world_size), _state_name(snapshot.rank)]
+    return [_weights_name(snapshot.rank, snapshot.world_size), state_name(snapshot.rank)]
 
 
 def _part_file(staging: Path, rank: int) -> Path:

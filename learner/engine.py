@@ -25,7 +25,7 @@ from learner import adapters
 from learner.allocator import keep_freed_memory
 from learner.attention import Layout
 from learner.backend import MOMENTS, Backend
-from learner.checkpoint import STATE, read_manifest
+from learner.checkpoint import read_manifest, state_files
 from learner.checkpoint_writer import TrainingState
 from learner.divergences import Teacher, TopKTeacher
 from learner.model import StudentModel
@@ -143,10 +143,7 @@ class TrainingEngine:
 
         Any number of ranks, at any ZeRO stage, may have written it.
         """
-        # By number: as text, rank-10 comes before rank-2.
-        ranks = len([*(folder / STATE).glob("rank-*.safetensors")])
-        names = [f"{STATE}/rank-{rank}.safetensors" for rank in range(ranks)]
-        parts = [safe_open(folder / name, "pt") for name in names]
+        parts = [safe_open(path, "pt") for path in state_files(folder)]
         where = {key: part for part in parts for key in part.keys()}  # noqa: SIM118
 
         def load(master: str) -> None:

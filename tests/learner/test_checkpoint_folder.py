@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common import durable
 from common.errors import UserError
 from common.weights import file_hash
-from learner.checkpoint import Manifest, existing
+from learner.checkpoint import Manifest, existing, state_files
 from learner.checkpoint_folder import CheckpointFolder
 
 
@@ -100,6 +100,15 @@ def test_no_change_of_a_manifest_is_believed_or_ends_the_run(tmp_path_factory, d
         assert set(found.checkpoint.manifest.files) == set(json.loads(content)["files"])
     else:
         assert found.step == 1
+
+
+def test_the_states_of_twelve_ranks_come_in_the_order_of_the_ranks(root):
+    """Each holds the random numbers of its own rank."""
+    (root / "step_1/state").mkdir(parents=True)
+    for rank in (11, 2, 10, 0, 1, 3, 4, 5, 6, 7, 8, 9):
+        (root / f"step_1/state/rank-{rank}.safetensors").write_text(str(rank))
+    read = [int(path.read_text()) for path in state_files(root / "step_1")]
+    assert read == list(range(12))
 
 
 def test_a_manifest_of_another_step_is_damage(root):
