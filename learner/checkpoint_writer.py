@@ -107,17 +107,18 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[int] | None = None
         self._files: list[Path] = []
+        self._num_synced = 0
         self.waiting = ""
         self.is_disk_full = False
 
     @property
     def progress(self) -> float:
-        """MiB of the checkpoint that this rank wrote last."""
+        """Files on disk, and MiB of those of its own that this rank wrote last."""
         sizes = 0
         for path in self._files:
             with contextlib.suppress(FileNotFoundError):
                 sizes += path.stat().st_size
-        return sizes / 2**20
+        return self._num_synced + sizes / 2**20
 
     def begin(self, source: StateSource, generation: int, step: int) -> None:
         """Take a snapshot at ``step`` and start to write it; no write may be pending.
@@ -194,7 +195,7 @@ class CheckpointWriter:
             _copy_tokenizer(self._model_dir, staging)
         part: _Part = {
             "weights": list(snapshot.weights),
-            "hashes": {name: _durable_sha256(staging / name) for name in own},
+            "hashes": {name: self._durable_sha256(staging / name) for name in own},
         }
         write_atomic(_part_file(staging, snapshot.rank), json.dumps(part))
         self.waiting, self.is_disk_full = "", False
@@ -209,16 +210,24 @@ class CheckpointWriter:
             write_atomic(staging / _INDEX, _index(parts))
         hashes = {name: digest for part in parts for name, digest in part["hashes"].items()}
         hashes |= {
-            str(path.relative_to(staging)): _durable_sha256(path)
+            str(path.relative_to(staging)): self._durable_sha256(path)
             for path in sorted(staging.rglob("*"))
             if path.is_file() and str(path.relative_to(staging)) not in hashes
         }
         manifest = Manifest.of(write.step, write.snapshot.num_updates, hashes)
         write_atomic(staging / MANIFEST, json.dumps(manifest.to_json(), indent=1))
         for folder in (staging, *(path for path in staging.rglob("*") if path.is_dir())):
-            durable.sync(folder)
+            self._sync(folder)
         self._prepare(write.generation, write.step)
         self._folder.publish(staging, write.step)
+
+    def _sync(self, path: Path) -> None:
+        durable.sync(path)
+        self._num_synced += 1
+
+    def _durable_sha256(self, path: Path) -> str:
+        self._sync(path)
+        return file_hash(path)
 
     def _await_part(self, write: _Write, rank: int) -> _Part:
         """What ``rank`` has written; without a deadline, since its disk may be full.
@@ -261,8 +270,3 @@ def _index(parts: list[_Part]) -> str:
         for name in part["weights"]
     }
     return json.dumps({"metadata": {}, "weight_map": files}, indent=1)
-
-
-def _durable_sha256(path: Path) -> str:
-    durable.sync(path)
-    return file_hash(path)

@@ -178,10 +178,12 @@ class Learner:
         for folder, reason in found.aside.items():
             kept = self._folder.set_aside(folder).relative_to(self._run.root)
             self._log(f"checkpoint {folder.name} is set aside as {kept}: {reason}")
+            self._made_progress()
         with replacing(self._run.steps) as file:
             for line in iter_jsonl(self._run.steps):
                 if line["step"] <= found.step:
                     file.write(json.dumps(line) + "\n")
+        self._made_progress()
         remark = self._source.restore(generation, found.step)
         if remark:
             self._log(remark)

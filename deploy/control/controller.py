@@ -115,11 +115,14 @@ class Controller:
             state = self._report(state)
         with contextlib.suppress(OutOfPatience):
             self._retry(lambda: self._write(state.name, state.cause))
-        for group in self._supervisor.groups.values():
-            group.end()
-        WeightStore(self._run).remove()
-        self._journal.close()
-        pid = ray_cluster.head_pid(self._run)
+        ends = [group.end for group in self._supervisor.groups.values()]
+        for clean_up in (*ends, WeightStore(self._run).remove, self._journal.close):
+            # Whatever fails here, the processes must go.
+            with contextlib.suppress(Exception):
+                clean_up()
+        pid = None
+        with contextlib.suppress(Exception):
+            pid = ray_cluster.head_pid(self._run)
         if pid is not None:
             # Perhaps no command watches the run; once ended, it must not keep processes.
             os.kill(pid, signal.SIGTERM)

@@ -82,9 +82,9 @@ def test_it_gets_its_name_only_after_every_rank_has_written_its_part(tmp_path, m
 
 def test_training_goes_on_while_it_is_written(tmp_path, model_dir, monkeypatch):
     slow_disk = threading.Event()
-    hash_file = checkpoint_writer._durable_sha256
+    hash_file = checkpoint_writer.file_hash
     monkeypatch.setattr(
-        checkpoint_writer, "_durable_sha256", lambda path: (slow_disk.wait(10), hash_file(path))[1]
+        checkpoint_writer, "file_hash", lambda path: (slow_disk.wait(10), hash_file(path))[1]
     )
     writing = writer(tmp_path, model_dir)
     writing.begin(Rank(), 1, 1)
@@ -131,7 +131,7 @@ def test_a_rank_that_is_slow_is_named_and_waited_for(tmp_path, model_dir):
 
 def test_a_checkpoint_that_does_not_fit_waits_for_room(tmp_path, model_dir, monkeypatch):
     """safetensors raises its own error for a full disk, without errno."""
-    full, durable = threading.Event(), checkpoint_writer._durable_sha256
+    full, durable = threading.Event(), checkpoint_writer.file_hash
     full.set()
 
     def broken(path):
@@ -139,7 +139,7 @@ def test_a_checkpoint_that_does_not_fit_waits_for_room(tmp_path, model_dir, monk
             raise RuntimeError("I/O error: No space left on device (os error 28)")
         return durable(path)
 
-    monkeypatch.setattr(checkpoint_writer, "_durable_sha256", broken)
+    monkeypatch.setattr(checkpoint_writer, "file_hash", broken)
     monkeypatch.setattr(checkpoint_writer, "_RETRY_PAUSE_S", 0.01)
     writing = writer(tmp_path, model_dir)
     writing.begin(Rank(), 1, 1)
@@ -157,7 +157,7 @@ def test_any_other_error_of_a_checkpoint_is_raised(tmp_path, model_dir, monkeypa
     def broken(path):
         raise RuntimeError("write failed")
 
-    monkeypatch.setattr(checkpoint_writer, "_durable_sha256", broken)
+    monkeypatch.setattr(checkpoint_writer, "file_hash", broken)
     writing = writer(tmp_path, model_dir)
     writing.begin(Rank(), 1, 1)
     with pytest.raises(RuntimeError, match="write failed"):

@@ -47,12 +47,15 @@ class Disk:
         self._changes: list[_Change] = []
         self._graves = 0
         self.is_full = False
+        # Seconds that each sync and write takes.
+        self.delay_s = 0.0
 
     # -- instead of the product's file operations --------------------------------
 
     def sync(self, path: Path) -> None:
         """For ``durable.sync``."""
-        self._world.point(f"syncs {self._short(path)}")
+        pause = self.delay_s + 0.001 * self._world.rng.random()
+        self._world.sleep(pause, f"syncs {self._short(path)}")
         self._check_room()
         self._keep(path)
         self._world.point()
@@ -99,7 +102,7 @@ class Disk:
         """For ``safetensors.torch.save_file``, which has errors of its own."""
 
         def save(tensors: Any, path: Path, metadata: Any = None) -> None:
-            self._world.point(f"writes {self._short(path)}")
+            self._world.sleep(self.delay_s, f"writes {self._short(path)}")
             if self.is_full:
                 path.write_bytes(b"half")
                 raise RuntimeError("I/O error: No space left on device (os error 28)")

@@ -22,7 +22,7 @@ from tests.simulator.world import World
 FAULTS_S, MOST_S = 120.0, 6000.0
 _FAULTS = (
     *("role", "role", "queue", "queue's power", "controller", "power", "power"),
-    *("pause", "cut off", "damage", "ticks", "disk", "clock"),
+    *("pause", "cut off", "damage", "ticks", "disk", "slow disk", "clock"),
 )
 
 
@@ -89,6 +89,9 @@ def _fault(cluster: Cluster, chance: random.Random) -> None:
         elif kind == "disk":
             cluster.fill_disk(True)
             world.at(world.now + seconds, lambda: cluster.fill_disk(False))
+        elif kind == "slow disk":
+            cluster.disk.delay_s = chance.choice([1.0, 10.0, 18.0])
+            world.at(world.now + 5 * seconds, cluster.heal_disk)
         elif kind == "clock":
             world.clock_error += chance.choice([-1e6, -30.0, 30.0, 1e6])
 
