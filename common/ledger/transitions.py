@@ -106,7 +106,7 @@ class Ledger(LedgerView):
             self._leases.keep_only(owner, holding)
 
     def renew_leases(self, deadline: float) -> None:
-        """Move the deadline of all leases, whoever holds them."""
+        """Move the deadline of all leases."""
         with self._transaction():
             self._leases.renew_all(deadline)
 

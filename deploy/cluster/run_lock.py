@@ -1,7 +1,8 @@
 """Locks in a run's folder: they tell who works on a run, and end with the process.
 
-A lock needs no clock: whoever holds it lives, though it may be paused, slow, or on a machine
-whose time is wrong. ``flock`` reaches other hosts where the file system carries it (NFS does).
+A lock needs no clock: the process that holds it lives, though it may be paused, slow, or on a
+machine whose time is wrong. ``flock`` reaches other hosts where the file system carries it, as
+NFS does.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _SHIPPED = Path(__file__).parent
 _GRAFANA_HOMES = tuple(
     map(Path, ("/usr/share/grafana", "/opt/grafana", "/usr/local/share/grafana"))
 )
-# Whoever is not signed in can look and no more; nobody makes an account, and Grafana sends and
+# Who is not signed in can look and no more; nobody makes an account, and Grafana sends and
 # fetches nothing. compose.yaml has the same, and values.yaml for the Helm chart, without anonymous.
 GRAFANA = {
     "GF_AUTH_ANONYMOUS_ENABLED": "true",

@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from actors.replay.work import work_items
 from common import durable
 from common.config import run_config
 from common.config.run_config import RunConfig
-from common.ledger import open_view
 from common.records import Fact
 from common.rundir import RunDir
 from deploy.control import supervisor as supervising
-from deploy.control.group import ActorGroup
 from deploy.control.group_spec import GroupSpec
 from deploy.control.launch import fit_ledger
 from deploy.control.retry import Retry
@@ -24,85 +21,10 @@ from deploy.control.supervisor import RunFailed, Supervisor
 from learner.checkpoint import existing
 from tests.simulator import disk as disks
 from tests.simulator.disk import Disk
+from tests.simulator.groups import Group, Journal
 from tests.simulator.queue import Control, Network, QueueProcess
 from tests.simulator.roles import Ranks, Role, learner_of, patch_time, rollouts_of
 from tests.simulator.world import Process, World
-
-_COMMITS = ("commit", "restore")
-
-
-class _Group(ActorGroup):
-    """A group of simulated roles."""
-
-    def __init__(self, cluster: Cluster, spec: GroupSpec, restarts: int) -> None:
-        super().__init__(spec, cluster.config.cluster, restarts)
-        self._cluster = cluster
-
-    def adopt(self) -> bool:
-        found = {name: self._cluster.roles.get(name) for name in self.spec.members}
-        if self.kind is RoleKind.REPLAY:
-            found = {name: self._cluster.network.queue for name in found}
-        if any(role is None or not role.process.is_alive for role in found.values()):
-            for role in found.values():
-                if role is not None and role.process.is_reachable:
-                    role.process.kill()
-            return False
-        self._watch(found)
-        self._started = True
-        return True
-
-    def bring_up(self) -> None:
-        if not self._actors:
-            self._watch(self._cluster.create(self.spec))
-        elif not self._started and self.kind is not RoleKind.REPLAY:
-            self._started = True
-            for index, role in enumerate(self._actors.values()):
-                role.start(index)
-
-    def call(self, method: str) -> None:
-        for role in self._actors.values():
-            getattr(role, method)()
-
-    def end(self) -> None:
-        for name, role in self._actors.items():
-            if role is self._cluster.network.queue:
-                self._cluster.kill_queue()
-            elif role.process.is_reachable:
-                role.process.kill()
-            # One that is cut off lives on, under nobody's eyes.
-            self._cluster.roles.pop(name, None)
-        self._actors, self._health, self._polls, self._started = {}, {}, {}, False
-
-    def dump_stacks(self, run: RunDir, members: Iterable[str]) -> None:
-        self._cluster.stuck += [str(name) for name in members]
-
-    def answer(self, now: float) -> str:
-        """Take the reports of this moment; why a member died, or empty."""
-        for name, role in self._actors.items():
-            if not role.process.is_alive:
-                return f"{name} died"
-            is_silent = now < role.process.paused_until or not role.process.is_reachable
-            if not is_silent:
-                self.take(name, role.report(), now)
-        return ""
-
-
-class _Journal:
-    """Keeps events in the trace."""
-
-    began = 0.0
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.texts: list[str] = []
-
-    def event(self, text: str) -> None:
-        self.texts.append(text)
-        self._world.note(f"event: {text}")
-
-    def note(self, text: str) -> None:
-        if text not in self.texts:
-            self.event(text)
 
 
 class Cluster:
@@ -126,7 +48,7 @@ class Cluster:
         poison: frozenset[int],
         patch: Any,
     ) -> None:
-        self.world, self.config = world, config
+        self.world, self.config, self.poison = world, config, poison
         world.root = str(root)
         self.run = RunDir(root / "run")
         self.run.create()
@@ -135,7 +57,7 @@ class Cluster:
         self.facts = [str(fact) for fact in range(num_facts)]
         self.network = Network(world)
         self.disk = Disk(world, self.run.root, root / "graves")
-        self.journal = _Journal(world)
+        self.journal = Journal(world)
         self.roles: dict[str, Role] = {}
         self.controller = Process("none yet")
         self.controller.kill()
@@ -239,60 +161,6 @@ class Cluster:
         """Let the disk be as fast as ever."""
         self.disk.delay_s = 0.0
 
-    # -- what must hold ----------------------------------------------------------
-
-    def check(self, poison: frozenset[int]) -> None:
-        """Every exposure is trained once, in ledger and weights, and no model is gone."""
-        assert self.outcome == "finished", self.outcome
-        self.kill_queue()
-        epochs = self.config.exposures_per_rollout
-        with_ledger = open_view(self.run.ledger)
-        trained, lost = with_ledger.trained(), {fact for fact, _, _ in with_ledger.lost()}
-        counts, recount = with_ledger.counts(), with_ledger.recount()
-        with_ledger.close()
-        assert counts == recount
-        if self.deaths < self.config.replay.poison_after:
-            assert lost <= {str(fact) for fact in poison}, f"left out without a cause: {lost}"
-        items = work_items(self.config, self.facts)
-        wanted = {(f, d, e) for f, d in items for e in range(epochs) if f not in lost}
-        assert len(trained) == len(set(trained)), "an exposure is committed twice"
-        assert wanted <= set(trained), f"not trained: {wanted - set(trained)}"
-        newest = existing(self.run.checkpoints)[0]
-        assert newest.step == counts.committed_step == counts.last_step
-        files = newest.folder.rglob("*.safetensors")
-        if not any(path.read_bytes() in self.rotten for path in files):
-            newest.verify()
-            self._check_weights(newest.folder, trained)
-        self._check_models()
-        self._check_history()
-
-    def _check_history(self) -> None:
-        """No training that was committed is done again, unless its checkpoint was spoiled."""
-        committed = 0
-        for method, (_, step, *_) in ((m, a) for m, a in self.history if m in _COMMITS):
-            if method == "restore" and not self.spoiled:
-                assert step >= committed, f"back to step {step}, but {committed} was committed"
-            committed = max(committed, step) if method == "commit" else committed
-
-    def _check_weights(self, folder: Path, trained: list[tuple[str, int, int]]) -> None:
-        from safetensors.torch import load_file
-
-        found: dict[str, Any] = {}
-        for path in folder.glob("model*.safetensors"):
-            found |= load_file(path)
-        expected = [sum(fact == one for one, _, _ in trained) for fact in self.facts]
-        assert found["counts"].tolist() == expected, "the weights have other exposures"
-
-    def _check_models(self) -> None:
-        """Each checkpoint that was named is there, by its content, unless it was spoiled."""
-        kept = {
-            path.read_bytes()
-            for folder in (self.run.checkpoints, self.run.checkpoints / ".superseded")
-            for path in folder.glob("step_*/model*.safetensors")
-        }
-        gone = [name for name, content in self.named.items() if content not in kept]
-        assert not [n for n in gone if self.named[n] not in self.spoiled], f"removed: {gone}"
-
     # -- private -----------------------------------------------------------------
 
     def _watch_names(self, patch: Any) -> None:
@@ -328,7 +196,7 @@ class Cluster:
             "model",
             typed,
             {},
-            lambda spec, restarts: _Group(self, spec, restarts),
+            lambda spec, restarts: Group(self, spec, restarts),
             poll=self._poll,
             queue=queue,
             clock=lambda: world.now,

@@ -39,7 +39,7 @@ class Ranks:
         self._given: dict[int, dict[int, Any]] = {}
 
     def exchange(self, turn: int, rank: int, value: Any) -> list[Any]:
-        """What every rank has given at its ``turn``-th meeting."""
+        """What every rank has given in its ``turn``-th exchange."""
         given = self._given.setdefault(turn, {})
         given[rank] = value
         while len(given) < self.size:

@@ -16,6 +16,7 @@ import pytest
 
 from common.errors import UserError
 from tests.simulator.cluster import Cluster, config_of
+from tests.simulator.invariants import check
 from tests.simulator.world import World
 
 # After this there are no more faults, and the run must come to its end.
@@ -45,7 +46,6 @@ def scene(seed: int, root: Path, patch: Any) -> Cluster:
     num_facts = chance.choice([4, 8, 12])
     poison = frozenset({chance.randrange(num_facts)} if chance.random() < 0.1 else ())
     cluster = Cluster(World(seed), root, config, num_facts, poison, patch)
-    cluster.poison = poison
     network = cluster.network
     network.lost_requests = chance.choice([0.0, 0.02, 0.1])
     network.lost_replies = chance.choice([0.0, 0.02, 0.1])
@@ -114,7 +114,7 @@ def play(seed: int) -> Cluster:
         try:
             cluster.world.run(lambda: bool(cluster.outcome), MOST_S)
             patch.undo()
-            cluster.check(cluster.poison)
+            check(cluster)
         except (AssertionError, TimeoutError, UserError) as error:
             trace = "\n".join(cluster.world.trace[-400:])
             raise AssertionError(f"seed {seed}: {error}\n{trace}") from error

@@ -153,7 +153,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def a_call_arrives_again(self, data):
-        """Whenever it comes and whoever sent it, the invariants below see no change."""
+        """Whenever it comes and from which learner: the invariants below see no change."""
         method, learner, step = data.draw(st.sampled_from(self.calls))
         with contextlib.suppress(LedgerError):
             getattr(self.ledger, method)(learner, step)
