@@ -58,8 +58,14 @@ class CheckpointFolder:
         return self._root / f".step_{step}-{generation}.partial"
 
     def publish(self, staging: Path, step: int) -> None:
-        """Give a complete checkpoint its name; a folder that has the name is set aside."""
+        """Give a complete checkpoint its name; a folder that has the name is set aside.
+
+        Called again after an error, it does what is left.
+        """
         target = self.of(step)
+        if not staging.exists():
+            durable.sync(self._root)
+            return
         if target.exists():
             self.set_aside(target)
         durable.rename(staging, target)

@@ -80,6 +80,13 @@ class _Write:
     generation: int
     step: int
 
+    def is_told(self) -> bool:
+        """Whether rank 0 may know of this rank's files, so that they must stay.
+
+        A try can fail after that: the name is there, and the disk has no room to keep it.
+        """
+        return _part_file(self.staging, self.snapshot.rank).exists() or not self.staging.exists()
+
 
 class CheckpointWriter:
     """Writes checkpoints in the background; all ranks make the same calls.
@@ -176,12 +183,23 @@ class CheckpointWriter:
                     raise
             self.waiting = f"disk space for checkpoint step_{write.step}"
             self.is_disk_full = True
-            for path in self._files:
-                path.unlink(missing_ok=True)
+            if not write.is_told():
+                for path in self._files:
+                    path.unlink(missing_ok=True)
             time.sleep(pause)
             pause = min(2 * pause, _MAX_RETRY_PAUSE_S)
 
     def _write(self, write: _Write) -> None:
+        if not write.is_told():
+            self._write_part(write)
+        self.waiting, self.is_disk_full = "", False
+        if write.snapshot.rank == 0:
+            if write.staging.exists():
+                self._complete(write)
+            self._folder.publish(write.staging, write.step)
+
+    def _write_part(self, write: _Write) -> None:
+        """Write this rank's files, and last the one that tells rank 0 of them."""
         from safetensors.torch import save_file
 
         snapshot, staging = write.snapshot, write.staging
@@ -198,28 +216,28 @@ class CheckpointWriter:
             "hashes": {name: self._durable_sha256(staging / name) for name in own},
         }
         write_atomic(_part_file(staging, snapshot.rank), json.dumps(part))
-        self.waiting, self.is_disk_full = "", False
-        if snapshot.rank == 0:
-            self._complete(write)
 
     def _complete(self, write: _Write) -> None:
-        """Wait for every rank's part, write the manifest and give the folder its name."""
+        """Wait for every rank's part, write the manifest and bring all to disk."""
         staging = write.staging
         parts = [self._await_part(write, rank) for rank in range(write.snapshot.world_size)]
         if len(parts) > 1:
             write_atomic(staging / _INDEX, _index(parts))
         hashes = {name: digest for part in parts for name, digest in part["hashes"].items()}
-        hashes |= {
-            str(path.relative_to(staging)): self._durable_sha256(path)
+        others = {
+            str(path.relative_to(staging)): path
             for path in sorted(staging.rglob("*"))
-            if path.is_file() and str(path.relative_to(staging)) not in hashes
+            if path.is_file()
         }
+        for name, path in others.items():
+            # An earlier try may have left a manifest.
+            if name not in hashes and name != MANIFEST:
+                hashes[name] = self._durable_sha256(path)
         manifest = Manifest.of(write.step, write.snapshot.num_updates, hashes)
         write_atomic(staging / MANIFEST, json.dumps(manifest.to_json(), indent=1))
         for folder in (staging, *(path for path in staging.rglob("*") if path.is_dir())):
             self._sync(folder)
         self._prepare(write.generation, write.step)
-        self._folder.publish(staging, write.step)
 
     def _sync(self, path: Path) -> None:
         durable.sync(path)

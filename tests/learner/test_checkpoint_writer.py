@@ -9,7 +9,8 @@ import time
 import pytest
 import torch
 
-from common.ledger import StaleLearner
+from common import durable
+from common.ledger import LedgerUnavailable, StaleLearner
 from learner import checkpoint_writer
 from learner.checkpoint import existing
 from learner.checkpoint_folder import CheckpointFolder
@@ -151,6 +152,67 @@ def test_a_checkpoint_that_does_not_fit_waits_for_room(tmp_path, model_dir, monk
     assert writing.wait() == 1
     assert (writing.waiting, writing.is_disk_full) == ("", False)
     existing(tmp_path / "runs")[0].verify()
+
+
+def test_files_of_a_part_that_was_told_stay_though_its_disk_is_full_in_that_moment(
+    tmp_path, model_dir, monkeypatch
+):
+    """The part has its name, and then the folder cannot be forced to disk."""
+    monkeypatch.setattr(checkpoint_writer, "_RETRY_PAUSE_S", 0.01)
+    sync, full = durable.sync, threading.Event()
+
+    def failing(path):
+        if path.name == "state" and (path / "rank-1.json").exists() and not full.is_set():
+            full.set()
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    second = writer(tmp_path, model_dir)
+    folder = CheckpointFolder(tmp_path / "runs")
+    (folder.staging(5, 1) / "state").mkdir(parents=True)
+    monkeypatch.setattr(durable, "sync", failing)
+    second.begin(Rank(1, 2), 1, 5)
+    assert second.wait() == 5
+    assert full.is_set()
+    for name in ("model-00002-of-00002.safetensors", "state/rank-1.safetensors"):
+        assert (folder.staging(5, 1) / name).exists()
+
+
+def test_rank_0_relies_on_nothing_that_another_rank_takes_back(tmp_path, model_dir, monkeypatch):
+    """Rank 1 tries again and again for room; rank 0 has read its part meanwhile."""
+    monkeypatch.setattr(checkpoint_writer, "_RETRY_PAUSE_S", 0.01)
+    sync, refusals = durable.sync, [3]
+
+    def failing(path):
+        if path.name == "state" and (path / "rank-1.json").exists() and refusals[0]:
+            refusals[0] -= 1
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(durable, "sync", failing)
+    first, second = (writer(tmp_path, model_dir) for _ in range(2))
+    first.begin(Rank(0, 2), 1, 5)
+    second.begin(Rank(1, 2), 1, 5)
+    assert (first.wait(), second.wait()) == (5, 5)
+    (found,) = existing(tmp_path / "runs")
+    found.verify()
+
+
+def test_a_ledger_that_does_not_fit_on_the_disk_is_asked_again(tmp_path, model_dir, monkeypatch):
+    monkeypatch.setattr(checkpoint_writer, "_RETRY_PAUSE_S", 0.01)
+    asked = []
+
+    def prepare(generation, step):
+        asked.append(step)
+        if len(asked) == 1:
+            raise LedgerUnavailable("replay.sqlite: database or disk is full; nothing was changed")
+
+    writing = writer(tmp_path, model_dir, prepare)
+    writing.begin(Rank(), 1, 3)
+    assert writing.wait() == 3
+    assert asked == [3, 3]
+    (found,) = existing(tmp_path / "runs")
+    found.verify()
 
 
 def test_any_other_error_of_a_checkpoint_is_raised(tmp_path, model_dir, monkeypatch):

@@ -26,6 +26,9 @@ from tests.simulator.queue import Control, Network, QueueProcess
 from tests.simulator.roles import Ranks, Role, learner_of, patch_time, rollouts_of
 from tests.simulator.world import Process, World
 
+# A learner resumes between its first and its last call of these.
+_RESUMING = ("register", "last_step", "restore", "sample")
+
 
 class Cluster:
     """One run from its start to its end.
@@ -133,9 +136,10 @@ class Cluster:
         self._later(1.0, self.up)
 
     def spoil_checkpoint(self) -> None:
-        """Change a byte of the newest checkpoint."""
+        """Change a byte of the newest checkpoint, unless a learner reads it in this moment."""
         found = existing(self.run.checkpoints)
-        if found:
+        last = next((m for m, _ in reversed(self.history) if m in _RESUMING), "sample")
+        if found and last == "sample":
             files = sorted(found[0].folder.rglob("*.safetensors"))
             path = self.world.rng.choice(files)
             content = bytearray(path.read_bytes())
