@@ -41,7 +41,8 @@ class Learners:
     def gets(self, generation: int, step: int) -> None:
         """Note that a learner has the batch of ``step``."""
         self._db.execute(
-            "UPDATE learners SET got = max(got, ?) WHERE generation = ?", (step, generation)
+            "UPDATE learners SET got = ? WHERE generation = ? AND got < ?",
+            (step, generation, step),
         )
 
     def has_trained(self, generation: int, step: int) -> None:

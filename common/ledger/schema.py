@@ -2,10 +2,11 @@
 
 Durability. The file is in WAL mode with synchronous=NORMAL: a transaction is acknowledged once
 the operating system has it, without an fsync, so killing processes loses nothing. A power cut
-can lose the newest transactions, but never consistency. The learner's calls wait for the disk,
-but for those of each step: register, restore, commit, and :meth:`Ledger.prepare` before a
-checkpoint gets its name, so that a power cut cannot put the ledger behind the checkpoints. FULL
-would cost 1.3 ms per transaction (measured) to save work that can be drawn again.
+can lose the newest transactions, but never consistency. What the learner relies on waits for
+the disk: a step's exposures, since another rank may ask for them after the power has been cut,
+and :meth:`Ledger.prepare` before a checkpoint gets its name, so that the ledger is never behind
+the checkpoints. That costs 1.3 ms a transaction (measured); for the rollout actors' calls it
+would be too much, and what they lose can be drawn again.
 
 WAL checkpoints are explicit (:func:`checkpoint`) and empty the WAL. Except during one, or after
 one that a reader interrupted, the main file has no frame of the WAL. So a WAL that is lost or

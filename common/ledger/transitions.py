@@ -162,10 +162,11 @@ class Ledger(LedgerView):
     def sample(
         self, generation: int, step: int, count: int, *, oldest: int | None = None
     ) -> list[Exposure] | None:
-        """Bind exposures to ``step``; repeated calls return the same list.
+        """Bind exposures to ``step``, durably; repeated calls return the same list.
 
-        Later epochs start once all work is settled. The last step of a run may
-        have fewer, and so may those in which the cause of a death is searched.
+        Ranks ask one after the other, and all must get the same. Later epochs start once all
+        work is settled. The last step of a run may have fewer, and so may those in which the
+        cause of a death is searched.
 
         Args:
             generation: of the learner.
@@ -181,7 +182,7 @@ class Ledger(LedgerView):
         Raises:
             LedgerError: any other step, or not the newest learner.
         """
-        with self._transaction():
+        with self._transaction(durable=True):
             self._learners.check(generation)
             counts = self.counts()
             if step <= counts.committed_step:

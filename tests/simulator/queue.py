@@ -58,7 +58,7 @@ class QueueProcess:
             raise LedgerUnavailable(self._ledger.trouble)
         result = getattr(self.queue, method)(*arguments)
         self.history.append((method, arguments))
-        if method in ("register", "restore", "prepare", "commit"):
+        if method in ("register", "restore", "sample", "prepare", "commit"):
             self._on_disk = self._wal_size()
         return result
 
