@@ -62,7 +62,8 @@ def test_a_student_learns_the_references_answers_given_the_fact(tmp_path, config
     run.config.write_text(run_config.dump(config))
     model = models.load(models.resolve(config.model))
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}
-    queue = ReplayQueue(Ledger(run.ledger, epochs=8, seed=0), config)
+    ledger = Ledger(run.ledger, epochs=8, seed=0)
+    queue = ReplayQueue(ledger, config)
     queue.add_work([(fact_id, 0) for fact_id in facts])
     targets = TargetBuilder(prompts_for(config, model), config.method, config.rollout, config.seed)
     for work in queue.lease("actor", len(facts), []).work:
@@ -79,6 +80,7 @@ def test_a_student_learns_the_references_answers_given_the_fact(tmp_path, config
         assert learner.run() == 12
     finally:
         distributed.destroy_process_group()
+        ledger.close()
     losses = [step["loss"] for step in read_jsonl(run.steps)]
     assert min(losses) > 0
     assert losses[-1] < 0.3 * losses[0]
