@@ -70,14 +70,27 @@ class CheckpointFolder:
             self.set_aside(target)
         durable.rename(staging, target)
 
-    def retire(self, keep_states: int, keep_exports: int | None) -> None:
-        """Remove the training state, or all, of checkpoints that newer ones replace."""
+    def retire(
+        self,
+        keep_states: int,
+        keep_exports: int | None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Remove the training state, or all, of checkpoints that newer ones replace.
+
+        Args:
+            keep_states: newest checkpoints that keep their training state.
+            keep_exports: newest checkpoints that are kept at all; None keeps every one.
+            progress: called after each removal.
+        """
         found = existing(self._root)
         if keep_exports is not None:
             for old in found[max(keep_exports, keep_states) :]:
                 durable.remove(old.folder, self._root / f".{old.folder.name}.retired")
+                progress()
         for old in filter(lambda old: old.resumable, found[keep_states:]):
             durable.remove(old.folder / STATE, self._root / f".{old.folder.name}-{STATE}.retired")
+            progress()
 
     def sweep(self) -> None:
         """Remove what a killed learner left: unfinished checkpoints, and retired ones."""

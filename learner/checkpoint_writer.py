@@ -114,18 +114,18 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[int] | None = None
         self._files: list[Path] = []
-        self._num_synced = 0
+        self._num_done = 0
         self.waiting = ""
         self.is_disk_full = False
 
     @property
     def progress(self) -> float:
-        """Files on disk, and MiB of those of its own that this rank wrote last."""
+        """Files synced, removals, and MiB of those files of its own that this rank wrote last."""
         sizes = 0
         for path in self._files:
             with contextlib.suppress(FileNotFoundError):
                 sizes += path.stat().st_size
-        return self._num_synced + sizes / 2**20
+        return self._num_done + sizes / 2**20
 
     def begin(self, source: StateSource, generation: int, step: int) -> None:
         """Take a snapshot at ``step`` and start to write it; no write may be pending.
@@ -160,13 +160,8 @@ class CheckpointWriter:
         return pending.result()
 
     def retire(self, keep_states: int, keep_exports: int | None) -> None:
-        """Remove in the background what newer checkpoints replace; the newest is committed.
-
-        Args:
-            keep_states: newest checkpoints that keep their training state.
-            keep_exports: newest checkpoints that are kept at all; None keeps every one.
-        """
-        self._thread.submit(self._folder.retire, keep_states, keep_exports)
+        """Like :meth:`CheckpointFolder.retire`, in the background; the newest is committed."""
+        self._thread.submit(self._folder.retire, keep_states, keep_exports, self._made_progress)
 
     def close(self) -> None:
         """Wait for all work in the background."""
@@ -239,9 +234,12 @@ class CheckpointWriter:
             self._sync(folder)
         self._prepare(write.generation, write.step)
 
+    def _made_progress(self) -> None:
+        self._num_done += 1
+
     def _sync(self, path: Path) -> None:
         durable.sync(path)
-        self._num_synced += 1
+        self._made_progress()
 
     def _durable_sha256(self, path: Path) -> str:
         self._sync(path)
