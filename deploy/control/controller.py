@@ -109,7 +109,10 @@ class Controller:
         with contextlib.suppress(Exception):
             self._supervisor.poll()
         if state.name == "finished":
-            # The report reads the ledger, which the queue has to itself.
+            # The last that is heard of the roles. The report reads the ledger, which the queue
+            # has to itself.
+            with contextlib.suppress(OSError):
+                self._write("reporting")
             for group in self._supervisor.groups.values():
                 group.finish()
             state = self._report(state)

@@ -8,6 +8,7 @@ of its predecessor. A group executes and observes; the controller decides.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -38,7 +39,7 @@ class ActorGroup:
         self.spec = spec
         self.budget = Budget(settings.max_restarts, restarts)
         self.retry_at = 0.0
-        self.done = False
+        self.done_at: float | None = None
         self.draining_since: float | None = None
         self.obstacle = ""
         self._settings = settings
@@ -46,11 +47,11 @@ class ActorGroup:
         self._placed: Any = None
         self._actors: dict[str, Any] = {}
         self._health: dict[str, Health] = {}
-        self._polls: dict[str, Any] = {}
+        self._polls: dict[str, tuple[Any, float]] = {}
+        self._asked: dict[str, float] = {}
         self._started = False
         self._offset = 0.0
         self._last: dict[str, MetricValues] = {}
-        self._last_until = 0.0
 
     # -- what others see ---------------------------------------------------
 
@@ -63,6 +64,11 @@ class ActorGroup:
     def kind(self) -> RoleKind:
         """What its actors do."""
         return self.spec.kind
+
+    @property
+    def done(self) -> bool:
+        """Whether its work is done; ``done_at`` tells since when."""
+        return self.done_at is not None
 
     @property
     def state(self) -> str:
@@ -108,6 +114,12 @@ class ActorGroup:
         return {name: h.report for name, h in self._health.items() if h.report is not None}
 
     @property
+    def as_of(self) -> float:
+        """What happened before this moment is in the reports; -inf until all have answered."""
+        asked = [self._asked.get(name, -math.inf) for name in self.spec.members]
+        return min(asked, default=-math.inf)
+
+    @property
     def metrics(self) -> dict[str, MetricValues]:
         """Metrics of each member; a group that is done keeps its last ones for a while."""
         if self.done:
@@ -117,7 +129,7 @@ class ActorGroup:
     @property
     def lingers(self) -> bool:
         """Whether it has been done for a few seconds only."""
-        return self.done and time.monotonic() < self._last_until
+        return self.done_at is not None and time.monotonic() < self.done_at + _LINGER_S
 
     # -- start and end --------------------------------------------------
 
@@ -155,8 +167,8 @@ class ActorGroup:
 
     def finish(self) -> None:
         """End the group after its work is done."""
-        self._last, self._last_until = self.metrics, time.monotonic() + _LINGER_S
-        self.done = True
+        self._last = self.metrics
+        self.done_at = time.monotonic()
         self.end()
 
     def end(self) -> None:
@@ -168,7 +180,7 @@ class ActorGroup:
         if self._placement is not None:
             ray.util.remove_placement_group(self._placement)
         self._placement, self._placed, self._started = None, None, False
-        self._actors, self._health, self._polls = {}, {}, {}
+        self._actors, self._health, self._polls, self._asked = {}, {}, {}, {}
 
     # -- watching ----------------------------------------------------------
 
@@ -176,15 +188,15 @@ class ActorGroup:
         """Poll every member that has no open poll; returns all open polls."""
         for name, actor in self._actors.items():
             if name not in self._polls:
-                self._polls[name] = actor.poll.remote()
-        return list(self._polls.values())
+                self._polls[name] = (actor.poll.remote(), time.monotonic())
+        return [poll for poll, _ in self._polls.values()]
 
     def collect(self, ready: set[Any]) -> str:
         """Take the polls in ``ready``; returns why a member died, or an empty string."""
         import ray
 
         now = time.monotonic()
-        for name, poll in list(self._polls.items()):
+        for name, (poll, asked) in list(self._polls.items()):
             if poll not in ready:
                 continue
             del self._polls[name]
@@ -194,11 +206,12 @@ class ActorGroup:
                 continue
             except ray.exceptions.RayError as error:
                 return f"{name} died ({first_line(getattr(error, 'cause', error))})"
-            self.take(name, report, now)
+            self.take(name, report, asked, now)
         return ""
 
-    def take(self, name: str, report: Report, now: float) -> None:
-        """Take a member's report."""
+    def take(self, name: str, report: Report, asked: float, now: float) -> None:
+        """Take a member's report, for which it was asked at ``asked``."""
+        self._asked[name] = asked
         has_lasted = self._health[name].answered(report, now)
         self.budget.reached(self._offset + report.milestone)
         if has_lasted and not self.kind.resumes:

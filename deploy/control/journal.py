@@ -89,7 +89,6 @@ class Journal:
                 raise
 
     def _write(self, state: str, cause: str, groups: Mapping[str, ActorGroup]) -> None:
-        self._write_metrics(state, groups)
         reports = {n: report for g in groups.values() for n, report in g.reports.items()}
         replay, learner = reports.get(REPLAY_ACTOR), reports.get(FIRST_LEARNER)
         if groups:
@@ -105,6 +104,7 @@ class Journal:
                     for name, value in learner.metrics.items()
                 }
             )
+        self._write_metrics(state, groups)
         status = RunStatus(
             run=self._run.name,
             state=state,

@@ -7,6 +7,7 @@ control; nothing here waits.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -120,7 +121,9 @@ class Supervisor:
         obstacle = next((group.obstacle for group in self.groups.values() if group.obstacle), "")
         trained = self._is_trained()
         evaluators = [g for g in self.groups.values() if g.kind.drains_after_training]
-        if trained and all(group.done for group in evaluators):
+        has_ended = trained and all(group.done for group in evaluators)
+        # The last report of the queue becomes that of the run.
+        if has_ended and self._queue_knows_of(self.groups.values()):
             return State("finished", has_ended=True)
         # A full disk may stop all roles for a long time; the status shows it.
         waits, progress = self._waits()
@@ -159,7 +162,8 @@ class Supervisor:
     def _group(self, spec: GroupSpec) -> ActorGroup:
         before = self._before.pop(spec.name, None)
         group = self._make_group(spec, before.restarts if before else 0)
-        group.done = before is not None and before.state == "done"
+        if before is not None and before.state == "done":
+            group.done_at = -math.inf
         return group
 
     def _scale(self, desired: Desired, now: float) -> Desired:
@@ -187,12 +191,11 @@ class Supervisor:
         if queue is None or queue.settled or queue.ended:
             return
         done = [group for group in self.groups.values() if group.kind.leases_work and group.done]
-        # The report of the queue may be a little older than theirs.
-        done = [group for group in done if not group.lingers]
+        if not done or not self._queue_knows_of(done):
+            return
         for group in done:
-            group.done = False
-        if done:
-            self._journal.event("the queue has work again; rollout actors are started again")
+            group.done_at = None
+        self._journal.event("the queue has work again; rollout actors are started again")
 
     def _drain(self) -> None:
         """Drain what is no longer needed; after ``cluster.drain_s``, end it."""
@@ -291,6 +294,11 @@ class Supervisor:
     def _queue_status(self) -> QueueStatus | None:
         report = self.groups[RoleKind.REPLAY.group_name()].reports.get(REPLAY_ACTOR)
         return report.queue if report is not None else None
+
+    def _queue_knows_of(self, groups: Iterable[ActorGroup]) -> bool:
+        """Whether the queue's report is younger than the end of those of ``groups`` that ended."""
+        as_of = self.groups[RoleKind.REPLAY.group_name()].as_of
+        return all(group.done_at < as_of for group in groups if group.done_at is not None)
 
     def _configure_queue(self, desired: Desired) -> None:
         """Send the queue its settings if they differ from those in force."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from actors.replay.status import QueueStatus
 from common import durable
 from common.config import run_config
 from common.config.run_config import RunConfig
@@ -16,7 +17,7 @@ from deploy.control import supervisor as supervising
 from deploy.control.group_spec import GroupSpec
 from deploy.control.launch import fit_ledger
 from deploy.control.retry import Retry
-from deploy.control.role_kind import RoleKind
+from deploy.control.role_kind import REPLAY_ACTOR, RoleKind
 from deploy.control.supervisor import RunFailed, Supervisor
 from learner.checkpoint import existing
 from tests.simulator import disk as disks
@@ -65,6 +66,7 @@ class Cluster:
         self.controller = Process("none yet")
         self.controller.kill()
         self.outcome = ""
+        self.last_told: QueueStatus | None = None
         self.history: list[tuple[str, Any]] = []
         self.stuck: list[str] = []
         # Faults that may kill a learner in a step, which looks like a poison rollout.
@@ -226,6 +228,7 @@ class Cluster:
             while not (state := retry(tick)).has_ended:
                 world.sleep(0.5)
             self.outcome = state.name
+            self.last_told = supervisor.groups["replay"].reports[REPLAY_ACTOR].queue
         except RunFailed as error:
             self.outcome = f"failed: {error}"
 

@@ -55,7 +55,7 @@ class Group(ActorGroup):
                 role.process.kill()
             # One that is cut off lives on, under nobody's eyes.
             self._cluster.roles.pop(name, None)
-        self._actors, self._health, self._polls, self._started = {}, {}, {}, False
+        self._actors, self._health, self._asked, self._started = {}, {}, {}, False
 
     def dump_stacks(self, run: RunDir, members: Iterable[str]) -> None:
         self._cluster.stuck += [str(name) for name in members]
@@ -66,8 +66,9 @@ class Group(ActorGroup):
             if not role.process.is_alive:
                 return f"{name} died"
             is_silent = now < role.process.paused_until or not role.process.is_reachable
-            if not is_silent:
-                self.take(name, role.report(), now)
+            is_late = self._cluster.world.rng.random() < self._cluster.network.lost_replies
+            if not is_silent and not is_late:
+                self.take(name, role.report(), now, now)
         return ""
 
 

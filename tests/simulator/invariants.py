@@ -25,6 +25,9 @@ def check(cluster: Cluster) -> None:
     counts, recount = with_ledger.counts(), with_ledger.recount()
     with_ledger.close()
     assert counts == recount
+    told = cluster.last_told
+    assert told is not None
+    assert (told.exposures_trained, told.committed_step) == (counts.trained, counts.committed_step)
     if cluster.deaths < cluster.config.replay.poison_after:
         assert lost <= {str(fact) for fact in cluster.poison}, f"left out without a cause: {lost}"
     items = work_items(cluster.config, cluster.facts)

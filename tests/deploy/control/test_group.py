@@ -1,3 +1,4 @@
+import math
 import time
 
 from common.config.sections import ClusterSettings
@@ -69,3 +70,15 @@ def test_a_group_that_waits_for_resources_says_for_which_and_can_be_part_of_a_de
     assert "learner waits for resources (2 x 1 CPU and 1 GPU)" in (
         detector.stall_reason(waits, 0, now=12)
     )
+
+
+def test_reports_are_as_of_the_moment_that_the_slower_member_was_asked():
+    spec = GroupSpec(RoleKind.LEARNER, "learner", object, ("learner-0", "learner-1"), 1, 1, ())
+    group = ActorGroup(spec, ClusterSettings())
+    group._watch({"learner-0": object(), "learner-1": object()})
+    report = Report("working", 1, "node", ("127.0.0.1", 1))
+    group.take("learner-0", report, asked=5.0, now=5.1)
+    assert group.as_of == -math.inf
+    # Asked at 3 and not before 9 with an answer: what happened at 4 may not be in it.
+    group.take("learner-1", report, asked=3.0, now=9.0)
+    assert group.as_of == 3.0
