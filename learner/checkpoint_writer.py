@@ -120,7 +120,7 @@ class CheckpointWriter:
 
     @property
     def progress(self) -> float:
-        """Files synced, removals, and MiB of those files of its own that this rank wrote last."""
+        """Files on disk, removals, and MiB of those files of its own that this rank wrote last."""
         sizes = 0
         for path in self._files:
             with contextlib.suppress(FileNotFoundError):
@@ -210,14 +210,14 @@ class CheckpointWriter:
             "weights": list(snapshot.weights),
             "hashes": {name: self._durable_sha256(staging / name) for name in own},
         }
-        write_atomic(_part_file(staging, snapshot.rank), json.dumps(part))
+        self._write_text(_part_file(staging, snapshot.rank), json.dumps(part))
 
     def _complete(self, write: _Write) -> None:
         """Wait for every rank's part, write the manifest and bring all to disk."""
         staging = write.staging
         parts = [self._await_part(write, rank) for rank in range(write.snapshot.world_size)]
         if len(parts) > 1:
-            write_atomic(staging / _INDEX, _index(parts))
+            self._write_text(staging / _INDEX, _index(parts))
         hashes = {name: digest for part in parts for name, digest in part["hashes"].items()}
         others = {
             str(path.relative_to(staging)): path
@@ -229,13 +229,17 @@ class CheckpointWriter:
             if name not in hashes and name != MANIFEST:
                 hashes[name] = self._durable_sha256(path)
         manifest = Manifest.of(write.step, write.snapshot.num_updates, hashes)
-        write_atomic(staging / MANIFEST, json.dumps(manifest.to_json(), indent=1))
+        self._write_text(staging / MANIFEST, json.dumps(manifest.to_json(), indent=1))
         for folder in (staging, *(path for path in staging.rglob("*") if path.is_dir())):
             self._sync(folder)
         self._prepare(write.generation, write.step)
 
     def _made_progress(self) -> None:
         self._num_done += 1
+
+    def _write_text(self, path: Path, text: str) -> None:
+        write_atomic(path, text)
+        self._made_progress()
 
     def _sync(self, path: Path) -> None:
         durable.sync(path)
