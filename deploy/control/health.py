@@ -108,6 +108,9 @@ class Health:
         state = self.report.state if self.report is not None else "idle"
         if state in ("idle", "starting") and now - self._created > self._start_s:
             return f"not ready after {self._start_s:.0f} s (cluster.start_timeout_s)"
+        if self.report is None:
+            # The queue, say, opens its ledger before it answers.
+            return ""
         if now - self._answered > self._stall_s:
             return f"no answer for {self._stall_s:.0f} s (cluster.stall_s)"
         if state == "working" and now - self._moved > self._stall_s:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from actors.replay.replies import Grant, Sampled
 from common.config.sections import ReplaySettings
+from common.errors import RunError
 from common.ledger import Counts, LedgerReader, LedgerUnavailable, Order
 from common.records import PackedRollout
 from deploy.control.role_kind import REPLAY_ACTOR
@@ -54,7 +55,7 @@ class QueueClient(LedgerReader):
     Every call is idempotent, so a lost one is repeated.
 
     Args:
-        patience_s: longest time without an answer before a call fails.
+        patience_s: longest time without an answer; then a call raises a RunError.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -126,8 +127,10 @@ class QueueClient(LedgerReader):
                     raise
                 time.sleep(0.5)
             except (ValueError, ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as e:
-                if isinstance(e, ray.exceptions.RayTaskError) or time.monotonic() > deadline:
+                if isinstance(e, ray.exceptions.RayTaskError):
                     raise
+                if time.monotonic() > deadline:
+                    raise RunError(f"no answer of the queue for {self._patience_s:.0f} s") from e
                 # The controller restarts the queue, perhaps as another actor.
                 self._handle = None
                 time.sleep(0.5)

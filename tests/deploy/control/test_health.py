@@ -14,6 +14,12 @@ def test_a_role_that_never_gets_ready_is_stuck():
     assert "not ready after 60 s" in health.stall_reason(now=61)
 
 
+def test_a_role_that_has_not_answered_yet_has_the_time_of_a_start():
+    health = Health(start_s=60, stall_s=10, now=0)
+    assert health.stall_reason(now=60) == ""
+    assert "not ready after 60 s" in health.stall_reason(now=61)
+
+
 def test_a_role_that_is_done_is_never_late():
     health = Health(start_s=60, stall_s=600, now=0)
     health.answered(_report("done"), now=100)
