@@ -209,6 +209,9 @@ def _ray_environment(run: RunDir) -> dict[str, str]:
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_timeout_ms": "2000",
         "RAY_health_check_failure_threshold": "3",
+        # Ray's memory monitor kills what it can restart, the youngest first: the controller, 50 MB,
+        # again and again. The kernel kills the largest worker, and the controller says so.
+        "RAY_memory_monitor_refresh_ms": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
 

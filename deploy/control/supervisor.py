@@ -23,6 +23,7 @@ from deploy.control.group import ActorGroup, poll_groups
 from deploy.control.group_spec import GroupSpec, group_specs
 from deploy.control.health import DeadlockDetector, Report
 from deploy.control.journal import Journal
+from deploy.control.out_of_memory import OutOfMemory
 from deploy.control.queue_client import QueueControl
 from deploy.control.role_kind import REPLAY_ACTOR, RoleKind, lease_owner
 from deploy.observability.run_status import RoleStatus
@@ -52,6 +53,7 @@ class Supervisor:
         make_group: makes the group of a specification, restarted so many times before.
         poll: polls groups; returns why a member died, by group.
         queue: sends the queue what the supervisor decides.
+        memory: notices that the machine runs out of memory.
         clock: seconds, monotonic.
 
     Attributes:
@@ -69,6 +71,7 @@ class Supervisor:
         *,
         poll: Callable[[Iterable[ActorGroup]], Mapping[str, str]] = poll_groups,
         queue: QueueControl | None = None,
+        memory: OutOfMemory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
@@ -86,6 +89,7 @@ class Supervisor:
         self._early_stop = EarlyStop(run, config) if config.learner.early_stop else None
         self._ends_early = False
         self._deadlock = DeadlockDetector(config.cluster.stall_s, clock())
+        self._memory = memory or OutOfMemory()
 
     def adopt(self) -> None:
         """Take over the roles of an earlier controller."""
@@ -135,11 +139,13 @@ class Supervisor:
     def poll(self) -> None:
         """Poll all roles; restart the groups of those that died."""
         deaths = self._poll_groups(self.groups.values())
+        now = self._clock()
+        self._memory.watch(now)
         for group in self.groups.values():
             for note in group.new_notes():
                 self._journal.note(note)
             if death := deaths.get(group.name):
-                self._restart(group, death)
+                self._restart(group, self._memory.explain(death, now))
 
     # -- desired groups ------------------------------------------------------
 
