@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from common.rundir import RunDir, read_json, read_jsonl
+from deploy.cluster import process
 from tests.faults.recovery import Killer
 from tests.faults.running import exactly_once, small_run, wait_step
 from tests.integration.runs import call, command, counts, status, wait
@@ -123,9 +124,9 @@ def test_a_command_that_is_killed_while_it_starts_leaves_no_head(tmp_path, tiny_
     os.killpg(starter.pid, signal.SIGKILL)
     starter.wait()
     time.sleep(5)
-    left = _of_head(run, "python")
+    left = [(pid, process.start_time(pid)) for pid in _of_head(run, "python")]
     call(tmp_path, "down", "unborn")
-    assert not any(Path(f"/proc/{pid}").exists() for pid in left)
+    assert not any(process.is_alive(pid, started or 0) for pid, started in left)
     assert not run.cluster.exists()
     call(tmp_path, "up", path)
     exactly_once(run)
