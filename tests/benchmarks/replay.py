@@ -159,7 +159,7 @@ def time_actor(folder: Path, size: int, callers: int) -> tuple[float, float]:
             actors = [ray.remote(Caller).remote(size) for _ in range(callers)]
             spans = ray.get([a.insert_all.remote(f"caller-{i}") for i, a in enumerate(actors)])
             insert_s = max(end for _, end in spans) - min(began for began, _ in spans)
-            assert ray.get(queue.poll.remote()).detail["accepted"] == size
+            assert ray.get(queue.poll.remote()).queue.accepted == size
             began, end = ray.get(actors[0].sample_all.remote())
             return size / insert_s, 2 * size / (end - began)
     finally:
