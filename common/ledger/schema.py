@@ -215,6 +215,11 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     Raises:
         UserError: the file is missing, in use, not a ledger of this version, or damaged.
     """
+    if not path.exists():
+        raise UserError(
+            f"{path}: the ledger is missing; put its newest copy there, without it the run's "
+            "targets are unknown"
+        )
     with _explained(path):
         connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
         _check(path, connection)

@@ -121,7 +121,7 @@ def test_another_database_and_another_run_are_refused(tmp_path):
 def test_a_folder_or_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be opened"):
         Ledger(tmp_path, **OPTIONS)
-    with pytest.raises(UserError, match="cannot be opened"):
+    with pytest.raises(UserError, match="the ledger is missing; put its newest copy there"):
         open_view(tmp_path / "none.db")
 
 
