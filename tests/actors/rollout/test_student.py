@@ -13,7 +13,7 @@ from common.config.sections import RolloutSettings
 from common.methods import OPSD
 from common.records import Work
 from common.verification.verifier import accepts
-from tests.actors.rollout.test_mixed import (
+from tests.actors.rollout.letters import (
     FACTS,
     MAX_TOKENS,
     STOP,
