@@ -13,7 +13,7 @@ import pytest
 
 from common.rundir import RunDir, read_json, read_jsonl
 from tests.faults.running import EPOCHS, FACTS, exactly_once, small_run, wait_step
-from tests.integration.runs import call, counts, wait
+from tests.integration.runs import call, counts, status, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.thorough]
 _GROUPS = (
@@ -110,7 +110,7 @@ def test_a_full_object_store_delays_nothing(tmp_path, tiny_model):
         )
         assert held.stdout is not None
         assert held.stdout.readline() == "15\n"
-        before = counts(wait(tmp_path, "stuffed", lambda f: True, 10))["committed_step"]
+        before = counts(status(tmp_path, "stuffed"))["committed_step"]
         wait(tmp_path, "stuffed", lambda f: counts(f)["committed_step"] > before, 60)
         wait(tmp_path, "stuffed", lambda f: f["state"] == "finished", 300)
         held.communicate("", timeout=60)

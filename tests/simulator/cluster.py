@@ -16,6 +16,7 @@ from common.rundir import RunDir
 from deploy.control import supervisor as supervising
 from deploy.control.group_spec import GroupSpec
 from deploy.control.launch import fit_ledger
+from deploy.control.out_of_memory import OutOfMemory
 from deploy.control.retry import Retry
 from deploy.control.role_kind import REPLAY_ACTOR, RoleKind
 from deploy.control.supervisor import RunFailed, Supervisor
@@ -205,6 +206,7 @@ class Cluster:
             lambda spec, restarts: Group(self, spec, restarts),
             poll=self._poll,
             queue=queue,
+            memory=OutOfMemory(count=lambda: 0),
             clock=lambda: world.now,
         )
         retry = Retry(
