@@ -23,6 +23,10 @@ from torch import nn
 
 from common.config.sections import LearnerSettings
 from learner.backend import MOMENTS
+from learner.compiled_ops import exclusive_build
+
+# On CPU, DeepSpeed would compile an all-reduce (a minute or two) that only its inference calls.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class DeepSpeedBackend:
@@ -33,16 +37,16 @@ class DeepSpeedBackend:
     ) -> None:
         self._stage = settings.zero_stage
         offload = settings.offload != "none"
-        adam = (
-            deepspeed.ops.adam.DeepSpeedCPUAdam
-            if offload
-            else lambda *args, **named: torch.optim.AdamW(*args, fused=True, **named)
-        )
+        # step() sets lr; with 0 nothing before it moves the weights.
+        adam = {"lr": 0.0, "betas": settings.betas, "eps": settings.eps}
+        optimizer: torch.optim.Optimizer
+        if offload:
+            with exclusive_build(torch.__version__):
+                optimizer = deepspeed.ops.adam.DeepSpeedCPUAdam(groups, **adam)
+        else:
+            optimizer = torch.optim.AdamW(groups, fused=True, **adam)
         self._engine, *_ = deepspeed.initialize(
-            model=student,
-            # step() sets lr; with 0 nothing before it moves the weights.
-            optimizer=adam(groups, lr=0.0, betas=settings.betas, eps=settings.eps),
-            config=deepspeed_config(settings),
+            model=student, optimizer=optimizer, config=deepspeed_config(settings)
         )
         self.device = self._engine.device
         self._zero = self._engine.optimizer

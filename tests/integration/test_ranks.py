@@ -51,6 +51,7 @@ def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
                 "MASTER_PORT": str(port),
                 "DS_ACCELERATOR": "cpu",
                 "OMP_NUM_THREADS": "1",
+                "TORCH_EXTENSIONS_DIR": str(out / "compiled"),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -114,6 +115,11 @@ def matrix(tiny_llama, tmp_path_factory) -> Path:
 def test_training_lowers_the_loss_of_the_reference(matrix):
     results = json.loads((matrix / "1" / f"{REFERENCE}.json").read_text())
     assert results[-1][0] < results[0][0] - 0.1
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_nothing_is_compiled_on_cpu(matrix, ranks):
+    assert not (matrix / ranks / "compiled").exists()
 
 
 @pytest.mark.parametrize("ranks", ["1", "2"])
