@@ -8,7 +8,7 @@ import pytest
 
 from actors.evaluation.benchmarks import humaneval
 from actors.evaluation.benchmarks.base import Question
-from actors.evaluation.sandbox.sandbox import Sandbox, SandboxError
+from actors.evaluation.sandbox.sandbox import Sandbox
 from tests.actors.evaluation.benchmarks.letters import materials
 
 PROMPT = (
@@ -70,14 +70,6 @@ CASES = [
     ("exit in the function", "```python\ndef total(xs):\n    raise SystemExit(0)\n```", False),
     ("a package that is not there", "```python\nimport nopackage\n" + WHOLE + "```", False),
 ]
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    try:
-        return Sandbox(timeout_s=20)
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(("name", "response", "right"), CASES, ids=[case[0] for case in CASES])
