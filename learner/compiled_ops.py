@@ -3,13 +3,16 @@
 torch marks a build that is under way with a file named ``lock`` (``torch.utils.file_baton``). A
 process that is killed meanwhile leaves it, and every later one waits for it forever, without a
 word. So builds have a folder of their own and the kernel's lock on it, which ends with its holder.
+The compilers it started may live on: a dead build moves away with the folder that they work in.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +34,9 @@ def exclusive_build(torch_version: str, cache: Path | None = None) -> Iterator[P
     with (folder / "building").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for mark in folder.glob("*/lock"):
-            mark.unlink()
+            dead = Path(tempfile.mkdtemp(prefix="dead-", dir=folder))
+            mark.parent.rename(dead / "build")
+            shutil.rmtree(dead, ignore_errors=True)
         before = os.environ.get(_FOLDER)
         os.environ[_FOLDER] = str(folder)
         try:

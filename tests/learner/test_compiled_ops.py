@@ -30,13 +30,14 @@ def builder(cache):
     return process
 
 
-def test_the_mark_of_a_killed_build_is_removed(tmp_path):
+def test_what_a_killed_build_left_is_removed_and_complete_builds_stay(tmp_path):
+    with exclusive_build("2", tmp_path) as folder:
+        (folder / "complete").mkdir()
     killed = builder(tmp_path)
     killed.kill()
     killed.wait()
     with exclusive_build("2", tmp_path) as folder:
-        assert (folder / "adam").is_dir()
-        assert not (folder / "adam" / "lock").exists()
+        assert {path.name for path in folder.iterdir()} == {"building", "complete"}
 
 
 def test_a_build_waits_for_one_that_lives(tmp_path):
