@@ -26,17 +26,34 @@ from learner.packing import Block, Span
 NAME = "mixsd_blocks"
 # Blocks share a bucket while the shortest is at least this part of the longest.
 _LEAST_FILL = 0.7
+# What transformers passes to every attention. Positions are in the layout already.
+_WITHOUT_EFFECT = frozenset({"position_ids", "use_cache", "output_attentions", "is_causal"})
 # Longer spans go to the fused kernel, which does not keep the scores.
 _LARGEST_SCORES = 512 * 512
 
 
 @dataclass(frozen=True, slots=True)
 class _Bucket:
-    """Blocks of similar length, padded to the longest."""
+    """Blocks of similar length, padded to the longest.
+
+    ``age_NQS``: how many tokens a key is older than a query; negative if it is younger.
+    """
 
     query_NQ: torch.Tensor
     key_NS: torch.Tensor
     visible_NQS: torch.Tensor
+    age_NQS: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a layer attends: factor of the scores, dropout, window, soft cap and sinks."""
+
+    scale: float
+    dropout: float
+    window: int | None
+    softcap: float | None
+    sink_H: torch.Tensor | None
 
 
 class Layout:
@@ -49,7 +66,7 @@ class Layout:
         self._device = device
         self._sharing = any(block.context for block in blocks)
         self._queries: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._biases: dict[tuple[int, int, torch.dtype], torch.Tensor] = {}
+        self._biases: dict[tuple[int, int, torch.dtype, int | None], torch.Tensor] = {}
         self.buckets = [_bucket(members, device) for members in _similar(blocks)]
 
     @cached_property
@@ -72,11 +89,20 @@ class Layout:
             self._queries[groups] = (index, self._inverse(index, groups * self._num_tokens))
         return self._queries[groups]
 
-    def bias(self, index: int, groups: int, dtype: torch.dtype) -> torch.Tensor:
-        """(N, G·Q, S): 0 where visible, −∞ elsewhere; the same in every layer."""
-        key = (index, groups, dtype)
+    def visible(self, index: int, window: int | None = None) -> torch.Tensor:
+        """(N, Q, S): which keys a query attends to, with a sliding window in tokens."""
+        bucket = self.buckets[index]
+        if window is None or bucket.key_NS.shape[1] <= window:
+            return bucket.visible_NQS
+        return bucket.visible_NQS & (bucket.age_NQS < window)
+
+    def bias(
+        self, index: int, groups: int, dtype: torch.dtype, window: int | None = None
+    ) -> torch.Tensor:
+        """(N, G·Q, S): 0 where visible, −∞ elsewhere; the same in every layer of a window."""
+        key = (index, groups, dtype, window)
         if key not in self._biases:
-            visible_NQS = self.buckets[index].visible_NQS
+            visible_NQS = self.visible(index, window)
             zero = torch.zeros(visible_NQS.shape, dtype=dtype, device=self._device)
             bias_NQS = zero.masked_fill_(~visible_NQS, float("-inf"))
             self._biases[key] = bias_NQS.repeat(1, groups, 1)
@@ -99,7 +125,9 @@ def attend(
     dropout: float = 0.0,
     layout: Layout | None = None,
     sliding_window: int | None = None,
-    **_: Any,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of one layer; the signature is ``transformers``'.
 
@@ -113,17 +141,22 @@ def attend(
         dropout: probability with which a weight is dropped in training.
         layout: of the row; passed to the model's forward.
         sliding_window: of the layer in tokens; None: all earlier tokens.
+        softcap: bounds the scores to ± its value, by tanh (Gemma 2).
+        s_aux: (H,) attention sinks: a score per head that takes weight and gives nothing
+            (gpt-oss).
+        others: what a model passes to any attention; nothing that changes the result.
 
     Raises:
-        ValueError: no layout, or a block longer than the layer's sliding window.
+        ValueError: no layout, or an argument that this attention does not know.
     """
     if layout is None:
         raise ValueError(f"{NAME} attention needs layout=; pass it to the model's forward")
-    longest = max(bucket.key_NS.shape[1] for bucket in layout.buckets)
-    if sliding_window is not None and longest > sliding_window:
+    if unknown := sorted(
+        k for k, v in others.items() if v is not None and k not in _WITHOUT_EFFECT
+    ):
         raise ValueError(
-            f"an example of {longest} tokens is longer than the model's sliding window "
-            f"({sliding_window}); shorten it or raise the model's window"
+            f"{type(module).__name__} passes {', '.join(unknown)} to its attention, which "
+            f"{NAME} would ignore"
         )
     num_heads, num_tokens, size = query.shape[1:]
     num_keys = key.shape[1]
@@ -134,8 +167,9 @@ def attend(
     k_JYD, v_JYD = _key_slots(key[0], layout), _key_slots(value[0], layout)
     widths = [groups * bucket.query_NQ.numel() for bucket in layout.buckets]
     depths = [bucket.key_NS.numel() for bucket in layout.buckets]
+    kind = _Kind(scale, dropout, sliding_window, softcap, s_aux)
     outputs = [
-        _bucket_attention(layout, at, groups, q, k, v, scale, dropout)
+        _bucket_attention(layout, at, groups, q, k, v, kind)
         for at, (q, k, v) in enumerate(
             zip(q_JXD.split(widths, 1), k_JYD.split(depths, 1), v_JYD.split(depths, 1), strict=True)
         )
@@ -159,20 +193,28 @@ def _bucket_attention(
     q_JXD: torch.Tensor,
     k_JYD: torch.Tensor,
     v_JYD: torch.Tensor,
-    scale: float,
-    dropout: float,
+    kind: _Kind,
 ) -> torch.Tensor:
     bucket = layout.buckets[at]
     (count, queries), keys = bucket.query_NQ.shape, bucket.key_NS.shape[1]
     heads, _, size = q_JXD.shape
-    if q_JXD.device.type == "cpu" and queries * keys <= _LARGEST_SCORES:
+    small = q_JXD.device.type == "cpu" and queries * keys <= _LARGEST_SCORES
+    if small or kind.softcap is not None or kind.sink_H is not None:
         q = q_JXD.reshape(heads * count, groups * queries, size)
         k = k_JYD.reshape(heads * count, keys, size)
         v = v_JYD.reshape(heads * count, keys, size)
-        scores = torch.bmm(q * scale, k.transpose(1, 2)).view(heads, count, -1, keys)
-        weights = (scores + layout.bias(at, groups, scores.dtype)).softmax(-1)
-        weights = F.dropout(weights, dropout) if dropout else weights
-        return torch.bmm(weights.view(heads * count, -1, keys), v).view(heads, -1, size)
+        scores = torch.bmm(q * kind.scale, k.transpose(1, 2)).view(heads, count, -1, keys)
+        if kind.softcap is not None:
+            scores = torch.tanh(scores / kind.softcap) * kind.softcap
+        scores = scores + layout.bias(at, groups, scores.dtype, kind.window)
+        if kind.sink_H is None:
+            weights = scores.softmax(-1)
+        else:
+            sinks = kind.sink_H.view(heads, 1, groups, 1).expand(-1, count, -1, queries)
+            sinks = sinks.reshape(heads, count, -1, 1).to(scores.dtype)
+            weights = torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
+        weights = F.dropout(weights, kind.dropout) if kind.dropout else weights
+        return torch.bmm(weights.reshape(heads * count, -1, keys), v).view(heads, -1, size)
     q = q_JXD.view(heads, count, groups, queries, size).permute(1, 0, 2, 3, 4)
     k = k_JYD.view(heads, count, keys, size).transpose(0, 1)
     v = v_JYD.view(heads, count, keys, size).transpose(0, 1)
@@ -180,9 +222,9 @@ def _bucket_attention(
         q.reshape(count, heads * groups, queries, size),
         k,
         v,
-        attn_mask=bucket.visible_NQS[:, None],
-        dropout_p=dropout,
-        scale=scale,
+        attn_mask=layout.visible(at, kind.window)[:, None],
+        dropout_p=kind.dropout,
+        scale=kind.scale,
         enable_gqa=groups > 1,
     )
     output = output.view(count, heads, groups, queries, size).transpose(0, 1)
@@ -253,11 +295,13 @@ def _bucket(blocks: Sequence[Block], device: torch.device | str) -> _Bucket:
     query_NQ = padded([[(block.start, block.stop)] for block in blocks])
     key_NS = padded([[*block.context, (block.start, block.stop)] for block in blocks])
     own = column([block.stop - block.start for block in blocks])
-    query_Q = torch.arange(query_NQ.shape[1], device=device)
+    # Padding queries see what the last one sees: with nothing visible they would give NaN.
+    query_NQ1 = torch.minimum(torch.arange(query_NQ.shape[1], device=device), own - 1)[..., None]
     key_S = torch.arange(key_NS.shape[1], device=device)
     own_key_NS = key_S - column([block.context_tokens for block in blocks])
-    visible_NQS = (own_key_NS[:, None, :] <= query_Q[:, None]) & (own_key_NS < own)[:, None, :]
-    return _Bucket(query_NQ, key_NS, visible_NQS)
+    age_NQS = query_NQ1 - own_key_NS[:, None, :]
+    visible_NQS = (age_NQS >= 0) & (own_key_NS < own)[:, None, :]
+    return _Bucket(query_NQ, key_NS, visible_NQS, age_NQS)
 
 
 AttentionInterface.register(NAME, attend)

@@ -11,7 +11,7 @@ N tokens of a top-k teacher, B buckets of a support.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -33,6 +33,7 @@ class FullTeacher:
     hidden_KD: torch.Tensor
     weight_VD: torch.Tensor
     bias_V: torch.Tensor | None
+    softcap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def distill(
     bias_V: torch.Tensor | None,
     teacher: Teacher,
     loss: Divergence,
+    softcap: float | None = None,
 ) -> torch.Tensor:
     """The divergence (nats), summed over K in float32; a scalar.
 
@@ -61,6 +63,7 @@ def distill(
         bias_V: the bias of its head, if any.
         teacher: gets no gradient.
         loss: which divergence, on which support.
+        softcap: of the student's logits, if any.
 
     Raises:
         ValueError: the teacher has another number of positions or another vocabulary.
@@ -84,7 +87,7 @@ def distill(
     ) -> tuple[torch.Tensor, torch.Tensor]:
         return _loss_and_gradient(logits_CV, _part(teacher, chunk), loss)
 
-    return chunked_loss(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS)
+    return chunked_loss(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS, softcap)
 
 
 def divergence(
@@ -116,7 +119,9 @@ def _on_support(
     """Log-probabilities (C, B) of student and teacher; ``student_CV`` are logits."""
     student_CV = student_CV.log_softmax(-1)
     if isinstance(teacher, FullTeacher):
-        teacher_CV = logits(teacher.hidden_KD, teacher.weight_VD, teacher.bias_V).log_softmax(-1)
+        teacher_CV = logits(
+            teacher.hidden_KD, teacher.weight_VD, teacher.bias_V, teacher.softcap
+        ).log_softmax(-1)
         if loss.support == "full":
             return student_CV, teacher_CV
         ids_CN = teacher_CV.topk(min(loss.top_k, teacher_CV.shape[-1])).indices
@@ -154,5 +159,5 @@ def _rest(logprobs_CV: torch.Tensor, ids_CN: torch.Tensor) -> torch.Tensor:
 
 def _part(teacher: Teacher, chunk: slice) -> Teacher:
     if isinstance(teacher, FullTeacher):
-        return FullTeacher(teacher.hidden_KD[chunk], teacher.weight_VD, teacher.bias_V)
+        return replace(teacher, hidden_KD=teacher.hidden_KD[chunk])
     return TopKTeacher(teacher.ids_KN[chunk], teacher.logprobs_KN[chunk])

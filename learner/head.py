@@ -21,10 +21,14 @@ LossAndGradient = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tens
 
 
 def logits(
-    hidden_CD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None
+    hidden_CD: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    softcap: float | None = None,
 ) -> torch.Tensor:
-    """(C, V) logits in float32."""
-    return F.linear(hidden_CD, weight_VD, bias_V).float()
+    """(C, V) logits in float32; ``softcap`` bounds them to ± its value, by tanh (Gemma 2)."""
+    logits_CV = F.linear(hidden_CD, weight_VD, bias_V).float()
+    return logits_CV if softcap is None else logits_CV.div_(softcap).tanh_().mul_(softcap)
 
 
 def chunked_loss(
@@ -33,6 +37,7 @@ def chunked_loss(
     bias_V: torch.Tensor | None,
     loss_and_gradient: LossAndGradient,
     max_logits: int,
+    softcap: float | None = None,
 ) -> torch.Tensor:
     """Sum of a loss over all positions, float32; the first three are differentiable, once.
 
@@ -42,9 +47,10 @@ def chunked_loss(
         bias_V: its bias, if any.
         loss_and_gradient: the loss of a chunk.
         max_logits: most logits in a chunk; a chunk has at least one position.
+        softcap: of the logits, if any.
     """
     total: torch.Tensor = _ChunkedLoss.apply(
-        hidden_KD, weight_VD, bias_V, loss_and_gradient, max_logits
+        hidden_KD, weight_VD, bias_V, loss_and_gradient, max_logits, softcap
     )
     return total
 
@@ -58,6 +64,7 @@ class _ChunkedLoss(torch.autograd.Function):
         bias_V: torch.Tensor | None,
         loss_and_gradient: LossAndGradient,
         max_logits: int,
+        softcap: float | None,
     ) -> torch.Tensor:
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         d_hidden_KD = torch.empty_like(hidden_KD) if wants_hidden else None
@@ -67,8 +74,13 @@ class _ChunkedLoss(torch.autograd.Function):
         for at in range(0, len(hidden_KD), size):
             chunk = slice(at, at + size)
             hidden_CD = hidden_KD[chunk]
-            part, d_logits_CV = loss_and_gradient(logits(hidden_CD, weight_VD, bias_V), chunk)
+            logits_CV = logits(hidden_CD, weight_VD, bias_V, softcap)
+            # d tanh(x) = 1 - tanh(x)²; the loss may overwrite the logits.
+            slope_CV = None if softcap is None else 1 - (logits_CV / softcap).square_()
+            part, d_logits_CV = loss_and_gradient(logits_CV, chunk)
             total += part
+            if slope_CV is not None:
+                d_logits_CV = d_logits_CV * slope_CV
             if wants_bias:
                 d_bias_V = _plus(d_bias_V, d_logits_CV.sum(0))
             d_logits_CV = d_logits_CV.to(hidden_KD.dtype)
@@ -77,7 +89,7 @@ class _ChunkedLoss(torch.autograd.Function):
             if wants_weight:
                 d_weight_VD = _plus(d_weight_VD, d_logits_CV.T @ hidden_CD)
             # Freed before the next chunk is computed.
-            del d_logits_CV
+            del logits_CV, slope_CV, d_logits_CV
         ctx.gradients = (d_hidden_KD, d_weight_VD, d_bias_V)
         ctx.dtypes = (hidden_KD.dtype, weight_VD.dtype, weight_VD.dtype)
         return total
@@ -90,7 +102,7 @@ class _ChunkedLoss(torch.autograd.Function):
             None if gradient is None else gradient.mul_(upstream[0]).to(dtype)
             for gradient, dtype in zip(held, ctx.dtypes, strict=True)
         ]
-        return (*gradients, None, None)
+        return (*gradients, None, None, None)
 
 
 def _plus(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:

@@ -23,10 +23,15 @@ Criterion = Callable[
 ]
 
 
-def criterion(loss: Loss) -> Criterion:
-    """A method's loss as a function; it returns nats, summed over K."""
+def criterion(loss: Loss, softcap: float | None = None) -> Criterion:
+    """A method's loss as a function; it returns nats, summed over K.
+
+    Args:
+        loss: the method's.
+        softcap: of the model's logits, if any.
+    """
     if isinstance(loss, NLL):
-        return lambda hidden, weight, bias, targets, _: nll(hidden, weight, bias, targets)
+        return lambda hidden, weight, bias, targets, _: nll(hidden, weight, bias, targets, softcap)
 
     def divergence(
         hidden_KD: torch.Tensor,
@@ -36,7 +41,7 @@ def criterion(loss: Loss) -> Criterion:
         teacher: Teacher | None,
     ) -> torch.Tensor:
         assert teacher is not None, "a divergence needs a teacher"
-        return distill(hidden_KD, weight_VD, bias_V, teacher, loss)
+        return distill(hidden_KD, weight_VD, bias_V, teacher, loss, softcap)
 
     return divergence
 
@@ -46,6 +51,7 @@ def nll(
     weight_VD: torch.Tensor,
     bias_V: torch.Tensor | None,
     targets_K: torch.Tensor,
+    softcap: float | None = None,
 ) -> torch.Tensor:
     """−Σ log p(y_t), summed over K in float32 (paper, eq. of the MixSD objective); a scalar.
 
@@ -57,7 +63,7 @@ def nll(
     if hidden_KD.is_cuda and importlib.util.find_spec("liger_kernel") is not None:
         from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
-        return LigerFusedLinearCrossEntropyLoss(reduction="sum")(
+        return LigerFusedLinearCrossEntropyLoss(reduction="sum", softcap=softcap)(
             weight_VD, hidden_KD, targets_K, bias_V
         )
 
@@ -73,4 +79,4 @@ def nll(
         minus_one = softmax_CV.new_full(index_C1.shape, -1.0)
         return (sum_C1.log() - picked_C1).sum(), softmax_CV.scatter_add_(1, index_C1, minus_one)
 
-    return chunked_loss(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS)
+    return chunked_loss(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS, softcap)

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from common import files
 from common.config.sections import LearnerSettings
 from common.methods import Loss
-from learner import attention, norms
+from learner import attention, families, norms
 from learner.adapters import Adapter, adapt
 from learner.divergences import Teacher
 from learner.losses import criterion
@@ -21,7 +22,12 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
-    """Load a model with the learner's attention and norms; on CPU."""
+    """Load a model with the learner's attention and norms; on CPU.
+
+    Raises:
+        UserError: the learner would compute this model's loss wrongly.
+    """
+    families.check(files.read_json(model_dir / "config.json"))
     model = AutoModelForCausalLM.from_pretrained(
         model_dir,
         dtype=DTYPES[settings.dtype],
@@ -56,7 +62,8 @@ class StudentModel(nn.Module):
             self._files["adapter/adapter_config.json"] = config
         if settings.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
-        self.head = _Head(self.model.get_output_embeddings(), loss)
+        softcap = families.softcap(self.model.config.to_dict())
+        self.head = _Head(self.model.get_output_embeddings(), loss, softcap)
         self.train()
 
     def forward(
@@ -107,11 +114,11 @@ class _Head(nn.Module):
     loss.
     """
 
-    def __init__(self, linear: nn.Linear, loss: Loss) -> None:
+    def __init__(self, linear: nn.Linear, loss: Loss, softcap: float | None) -> None:
         super().__init__()
         self.weight = linear.weight
         self.register_parameter("bias", linear.bias)
-        self._loss = criterion(loss)
+        self._loss = criterion(loss, softcap)
 
     def forward(
         self, hidden_KD: torch.Tensor, targets_K: torch.Tensor, teacher: Teacher | None

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from common.config.sections import LearnerSettings
+from learner import families
 from learner.attention import Layout
 from learner.divergences import FullTeacher
 from learner.model import load_reference
@@ -30,6 +31,7 @@ class Reference:
     def __init__(self, model_dir: Path, settings: LearnerSettings, device: torch.device) -> None:
         self._model = load_reference(model_dir, settings).to(device).eval().requires_grad_(False)
         self._head = self._model.get_output_embeddings()
+        self._softcap = families.softcap(self._model.config.to_dict())
         self._device = device
 
     def forward(self, inputs: TeacherForward) -> FullTeacher:
@@ -57,4 +59,4 @@ class Reference:
         return hidden_1TD[0].index_select(0, torch.as_tensor(row.predict_K, device=self._device))
 
     def _with_head(self, hidden_KD: torch.Tensor) -> FullTeacher:
-        return FullTeacher(hidden_KD, self._head.weight, self._head.bias)
+        return FullTeacher(hidden_KD, self._head.weight, self._head.bias, self._softcap)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -48,12 +50,53 @@ def test_blocks_equal_a_dense_mask_in_output_and_gradients(share, largest, monke
     torch.testing.assert_close(ours, expected)
 
 
-def test_an_example_longer_than_the_sliding_window_is_refused():
-    (row,) = pack([([1] * 5, [2])], 8)
+@pytest.mark.parametrize("share", [False, True], ids=["alone", "shared prompt"])
+@pytest.mark.parametrize("largest", [0, 10**6], ids=["fused kernel", "own scores"])
+def test_a_sliding_window_hides_what_is_older(share, largest, monkeypatch):
+    monkeypatch.setattr(attention, "_LARGEST_SCORES", largest)
+    torch.manual_seed(0)
+    (row,) = pack(EXAMPLES, 200, share_prompts=share)
+    num_tokens = len(row.inputs_T)
+    query, key, value = (torch.randn(1, 2, num_tokens, 8).double() for _ in range(3))
+    positions = torch.as_tensor(row.positions_T)
+    mask = torch.as_tensor(row.mask_TT()) & (positions[:, None] - positions < 4)
+    dense = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    layout = Layout(row.blocks, num_tokens, "cpu")
+    blocks, _ = attend(torch.nn.Module(), query, key, value, None, layout=layout, sliding_window=4)
+    torch.testing.assert_close(blocks, dense.transpose(1, 2))
+
+
+def test_a_cap_and_a_sink_are_those_of_the_formula():
+    # One head; the second token has scores 3 and 0 with a scale of 1.
+    row = single([([1, 2], [3])])[0]
+    query = torch.tensor([[[[0.0], [1.0]]]])
+    key, value = torch.tensor([[[[3.0], [0.0]]]]), torch.tensor([[[[1.0], [0.0]]]])
+    layout = Layout(row.blocks, 2, "cpu")
+
+    def second(**given):
+        output, _ = attend(
+            torch.nn.Module(), query, key, value, None, scaling=1.0, layout=layout, **given
+        )
+        return float(output[0, 1, 0, 0])
+
+    assert second() == pytest.approx(math.exp(3) / (math.exp(3) + 1))
+    capped = math.exp(2 * math.tanh(3 / 2))
+    assert second(softcap=2.0) == pytest.approx(capped / (capped + 1))
+    # A sink of ln 5 takes the weight of five tokens with score 0.
+    sink = torch.tensor([math.log(5)])
+    assert second(s_aux=sink) == pytest.approx(math.exp(3) / (math.exp(3) + 1 + 5))
+
+
+def test_an_argument_that_would_be_ignored_is_refused_with_its_layer():
     tensor = torch.zeros(1, 1, 5, 8)
+    (row,) = pack([([1] * 5, [2])], 8)
     layout = Layout(row.blocks, 5, "cpu")
-    with pytest.raises(ValueError, match=r"5 tokens .* sliding window \(4\)"):
-        attend(torch.nn.Module(), tensor, tensor, tensor, None, layout=layout, sliding_window=4)
+    with pytest.raises(ValueError, match=r"Linear passes bias_table to its attention, which mixsd"):
+        attend(
+            *(torch.nn.Linear(1, 1), tensor, tensor, tensor, None),
+            layout=layout,
+            bias_table=tensor,
+        )
 
 
 @pytest.fixture
