@@ -5,22 +5,31 @@ PYTHON ?= $(or $(shell for name in python3.11 python3.12; do \
 	$$name -c "" 2> /dev/null && echo $$name && break; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# Packages for CUDA where there is an NVIDIA GPU, else for the CPU. GPU=0 or GPU=1 decides, and
+# what is installed stays until then.
+INSTALLED := $(patsubst $(VENV)/.installed-%,%,$(wildcard $(VENV)/.installed-*))
+GPU ?= $(if $(INSTALLED),$(if $(filter gpu,$(INSTALLED)),1,0),$(if $(shell \
+	nvidia-smi --list-gpus 2> /dev/null),1,0))
+SET := $(if $(filter 1,$(GPU)),gpu,torch cpu)
+STAMP := $(VENV)/.installed-$(lastword $(SET))
 # Every package by hash, and none that a lock file does not list.
 INSTALL := install --quiet --no-deps --no-build-isolation
 LOCKED := $(INSTALL) --require-hashes
-# One thread a process: on few cores more threads are many times slower.
+# One thread a test process, since two run at once. A run sets its own (cluster.threads).
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: setup demo demo-compare demo-opsd check test-fast coverage test test-all soak generated lock clean
 
 setup: $(STAMP)
 
-# First what builds: packages without a wheel, and this one.
-$(STAMP): $(addprefix requirements/,build.txt torch.txt cpu.txt dev.txt) pyproject.toml
+# First what builds: packages without a wheel, and this one. The other set's torch and vLLM would
+# stay beside these, so a change of the set begins anew.
+LOCKS := $(patsubst %,requirements/%.txt,$(SET) model dev)
+$(STAMP): requirements/build.txt $(LOCKS) pyproject.toml
+	$(if $(filter-out $(STAMP),$(wildcard $(VENV)/.installed*)),rm -rf $(VENV))
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip $(LOCKED) -r requirements/build.txt
-	$(BIN)/pip $(LOCKED) -r requirements/torch.txt -r requirements/cpu.txt -r requirements/dev.txt
+	$(BIN)/pip $(LOCKED) $(addprefix -r ,$(LOCKS))
 	$(BIN)/pip $(INSTALL) --editable .
 	touch $@
 
@@ -102,7 +111,7 @@ COMPILE := $(UV) pip compile --quiet --no-header --no-annotate --generate-hashes
 	--no-python-downloads --python-version 3.11 --build-constraints requirements/build.txt
 
 lock: $(UV)
-	for name in build cpu dev bench lock; do $(COMPILE) --no-deps --universal \
+	for name in build cpu model dev bench lock; do $(COMPILE) --no-deps --universal \
 		requirements/$$name.in --output-file requirements/$$name.txt || exit; done
 	$(COMPILE) --python-platform x86_64-manylinux_2_28 \
 		pyproject.toml --extra gpu requirements/gpu.in --output-file requirements/gpu.txt

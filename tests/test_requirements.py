@@ -61,7 +61,7 @@ def test_every_package_has_one_version_and_its_hashes_and_no_address(lock):
         assert all(re.fullmatch(r"hash=sha256:[0-9a-f]{64}", option) for option in options), pin
 
 
-@pytest.mark.parametrize("lock", ["build", "cpu", "dev", "bench", "lock"])
+@pytest.mark.parametrize("lock", ["build", "cpu", "model", "dev", "bench", "lock"])
 def test_a_lock_has_the_versions_of_its_source(lock):
     source = [Requirement(line) for line in _entries(FOLDER / f"{lock}.in")]
     expected = {canonicalize_name(wanted.name): wanted for wanted in source}
@@ -75,7 +75,7 @@ def test_a_lock_has_the_versions_of_its_source(lock):
 
 
 def test_what_is_installed_on_a_cpu_requires_nothing_that_is_not_locked():
-    locked = _pins("build", "torch", "cpu", "dev")
+    locked = _pins("build", "torch", "cpu", "model", "dev")
     missing = {
         f"{requirement.name} of {name}"
         for name, pin in locked.items()
@@ -88,7 +88,11 @@ def test_what_is_installed_on_a_cpu_requires_nothing_that_is_not_locked():
 
 
 @pytest.mark.parametrize(
-    ("locks", "extras"), [(("torch", "cpu", "dev"), ("cpu", "dev", "lora")), (("gpu",), ("gpu",))]
+    ("locks", "extras"),
+    [
+        (("torch", "cpu", "model", "dev"), ("cpu", "dev", "lora")),
+        (("gpu", "model", "dev"), ("gpu", "dev", "lora")),
+    ],
 )
 def test_the_locks_fulfil_the_projects_own_requirements(locks, extras):
     project = PROJECT["project"]
@@ -117,9 +121,17 @@ def _installs() -> list[str]:
     """Every pip command of make, of the image, of CI and of the documentation."""
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     make = ["make", "--dry-run", "--always-make", "setup", "lock", "bench-learner"]
-    made = subprocess.run(
-        make, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    made = "".join(
+        subprocess.run(
+            [*make, f"GPU={gpu}"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for gpu in (0, 1)
+    )
     patterns = (
         ".ci/run", ".github/workflows/*.yml", "deploy/docker/Dockerfile", "deploy/slurm/*",
         "README.md", "CONTRIBUTING.md", "docs/*.md",
