@@ -42,6 +42,7 @@ class RunDir:
         self.root = root
         self.config = root / "config.yaml"
         self.identity = root / "identity.json"
+        self.plan = root / "plan.json"
         self.ledger = root / "replay.sqlite"
         self.checkpoints = root / "checkpoints"
         self.eval = root / "eval"

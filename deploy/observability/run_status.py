@@ -68,10 +68,11 @@ class RunStatus(JsonModel):
 
 
 class RunView(RunStatus):
-    """The status with scores and analyses by ``step_N``, and recent speeds."""
+    """The status with scores and analyses by ``step_N``, recent speeds, and the time left."""
 
     scores: dict[str, Scores]
     analyses: dict[str, Analyses]
     report: str | None = None
     speed: Speed
+    seconds_left: float | None = None
     evaluating: dict[str, EvaluationProgress]

@@ -22,6 +22,7 @@ from deploy.observability.run_status import (
     RunView,
 )
 from deploy.observability.throughput import evaluation_progress, speed
+from deploy.observability.time_left import time_left
 from deploy.report.summary import evaluations
 from deploy.report.table import compare
 
@@ -50,13 +51,16 @@ def read(run: RunDir) -> RunView:
             for name, role in status.roles.items()
         }
     results = evaluations(run)
+    status = status.model_copy(update=changes)
+    scores, recent = {f"step_{one.step}": one.scores for one in results}, speed(run)
     return RunView.from_json(
         {
-            **status.model_copy(update=changes).to_json(),
+            **status.to_json(),
             "scores": {f"step_{one.step}": one.to_json()["scores"] for one in results},
             "analyses": {f"step_{one.step}": one.to_json()["analyses"] for one in results},
             "report": str(run.report) if run.report.exists() else None,
-            "speed": speed(run),
+            "speed": recent,
+            "seconds_left": time_left(run, status, scores, recent),
             "evaluating": evaluation_progress(run),
         }
     )
@@ -105,8 +109,8 @@ def plain_line(status: RunView) -> str:
         ]
         if learner.loss is not None:
             parts += [f"step {int(learner.step)}/{queue.total_steps}", f"loss {learner.loss:.3f}"]
-            if left := _time_left(status, queue):
-                parts.append(left)
+        if status.seconds_left is not None:
+            parts.append(f"about {_duration(status.seconds_left)} left")
     for step, scores in list(status.scores.items())[-1:]:
         parts.append(f"{step}: {' '.join(_values(scores, '.2f'))}")
     parts += [
@@ -220,8 +224,12 @@ def _learner_lines(status: RunView, queue: QueueStatus) -> list[str]:
             f"learner    step {int(learner.step)}/{queue.total_steps}, loss {learner.loss:.3f}"
             f"{_rate(status.speed.learner_tokens)}"
         )
-        if status.live and (left := _time_left(status, queue)):
-            out.append(f"           {status.speed.step_seconds:.1f} s a step, {left}")
+    if status.live:
+        pace = [] if learner.loss is None else [_pace(status.speed.step_seconds)]
+        left = status.seconds_left
+        pace += [] if left is None else [f"about {_duration(left)} left"]
+        if text := ", ".join(filter(None, pace)):
+            out.append(f"{'time':10} {text}")
     if status.live:
         out += [f"waiting    {side}: {why}" for side, why in queue.waiting.items()]
     return out
@@ -239,9 +247,8 @@ def _role(name: str, role: RoleStatus, status: RunView) -> str:
     return text + (f" ({role.restarts} restarts)" if role.restarts else "")
 
 
-def _time_left(status: RunView, queue: QueueStatus) -> str:
-    steps, seconds = queue.total_steps - int(status.learner.step), status.speed.step_seconds
-    return f"{_duration(steps * seconds)} left" if seconds and steps > 0 else ""
+def _pace(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.1f} s a step"
 
 
 def _values(scores: Scores, form: str) -> list[str]:

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from common.rundir import RunDir, read_jsonl
 
 # Half a minute of a young run, a few minutes of one that has run for days.
 _WINDOW_LINES = 60
+_WINDOW_STEPS = 11
+_FEWEST_STEPS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
     """Recent speeds; None if there was no progress yet.
 
-    Units: tokens per second, seconds per step.
+    Units: tokens per second; seconds from the end of a step to the end of the next, waits
+    included: the median, so that a single slow one does not count. ``repeat_seconds`` is that of
+    steps that wait for no new targets.
     """
 
     rollout_tokens: float | None
     learner_tokens: float | None
     step_seconds: float | None
+    repeat_seconds: float | None = None
 
 
 def speed(run: RunDir) -> Speed:
     """Speeds over the last steps and the last lines of metrics."""
-    steps = read_jsonl(run.steps, 10)
+    steps = read_jsonl(run.steps, _WINDOW_STEPS)
     seconds = sum(line["seconds"] for line in steps)
     return Speed(
         rollout_tokens=_rollout_tokens(read_jsonl(run.metrics, _WINDOW_LINES)),
         learner_tokens=sum(line["tokens"] for line in steps) / seconds if steps else None,
-        step_seconds=seconds / len(steps) if steps else None,
+        step_seconds=_median(steps, lambda step: True),
+        repeat_seconds=_median(steps, _repeats),
     )
+
+
+def _median(steps: list[dict[str, Any]], counts: Callable[[dict[str, Any]], bool]) -> float | None:
+    """Time from the step before to each step that counts."""
+    taken = [after["time"] - before["time"] for before, after in pairwise(steps) if counts(after)]
+    return median(taken) if len(taken) >= _FEWEST_STEPS else None
+
+
+def _repeats(step: dict[str, Any]) -> bool:
+    return all(epoch > 0 for _, _, epoch in step["exposures"])
 
 
 @dataclass(frozen=True, slots=True)

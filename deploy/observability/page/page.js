@@ -149,9 +149,8 @@ function drawHead(status) {
   if (queue.facts) parts.push(`${queue.accepted} of ${queue.facts} rollouts`);
   if (learner.step !== undefined && queue.total_steps) {
     parts.push(`step ${learner.step} of ${queue.total_steps}`);
-    if (learner.step_seconds && learner.step < queue.total_steps)
-      parts.push(`about ${duration((queue.total_steps - learner.step) * learner.step_seconds)} left`);
   }
+  if (status.seconds_left) parts.push(`about ${duration(status.seconds_left)} left`);
   $("summary").textContent = parts.join(" · ");
 }
 

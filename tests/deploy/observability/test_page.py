@@ -48,7 +48,7 @@ def run(tmp_path):
         "updated": now,
         "roles": {"rollout-0": {"state": "up", "restarts": 1}},
         "queue": {"facts": 40, "accepted": 31, "total_steps": 150},
-        "learner": {"step": 119.0, "loss": 0.2, "step_seconds": 1.5, "grad_norm": math.inf},
+        "learner": {"step": 119.0, "loss": 0.2, "grad_norm": math.inf},
         "events": [{"time": now - 30, "text": "rollout-0 failed: <b>killed</b>; restart 1 of 3"}],
     }
     write_atomic(run.status, json.dumps(status))
@@ -58,6 +58,9 @@ def run(tmp_path):
         analyses = Analyses(fisher=fisher) if step else None
         model = EvaluatedModel(step, Path(), "w")
         Results(run.eval).write(model, "all", "key", scores, analyses=analyses)
+    step = {"seconds": 1.4, "tokens": 9, "exposures": [["fact", 0, 1]]}
+    steps = [{**step, "time": now + 1.5 * number} for number in range(-9, 1)]
+    run.steps.write_text("".join(json.dumps(step) + "\n" for step in steps))
     lines = [
         json.dumps({"time": now - 120 + second, "series": series(second)}) for second in range(120)
     ]

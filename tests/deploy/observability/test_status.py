@@ -40,6 +40,7 @@ def _file(**changes):
         "scores": {"step_0": {"recall": SCORE, "text_nll": {"not_measured": "x"}}},
         "evaluating": {"evaluator-0": {"done": 12, "total": 40, "seconds_left": 61.0}},
         "speed": {"rollout_tokens": 52.4, "learner_tokens": 201.6, "step_seconds": 3.5},
+        "seconds_left": 126.0,
         **changes,
     }
 
@@ -53,7 +54,7 @@ def test_the_lines_show_progress_speed_and_what_each_side_waits_for():
     assert lines[0] == "run        toy: running, method mixsd, 1 min 5 s"
     assert lines[1] == "rollouts   ████████████░░░░░░░░░░░░ 18/40 accepted, 52 tokens/s"
     assert lines[3] == "exposures  ██████░░░░░░░░░░░░░░░░░░ 120/480, 0 committed"
-    assert "           3.5 s a step, 2 min 6 s left" in lines
+    assert "time       3.5 s a step, about 2 min 6 s left" in lines
     assert "waiting    sample: 8 rollouts wait, fewer than a batch" in lines
     assert "roles      rollout-0 up (2 restarts)" in lines
     assert "           learner starting, 45 s" in lines
@@ -94,7 +95,7 @@ def test_without_training_no_exposures_are_shown():
 def test_the_line_for_logs_holds_the_same_figures():
     assert view.plain_line(_status()) == (
         "running | rollouts 18/40 | attempts 50 | dropped 2 | depth 8 | step 12/48 | loss 2.500"
-        " | 2 min 6 s left | step_0: recall 0.25 | rollout-0 restarted 2 times"
+        " | about 2 min 6 s left | step_0: recall 0.25 | rollout-0 restarted 2 times"
     )
 
 
@@ -109,10 +110,24 @@ def test_no_role_of_an_ended_run_is_up(tmp_path):
 
 def test_speed_is_taken_over_the_last_ten_steps(tmp_path):
     run = RunDir(tmp_path)
-    # Eleven steps: the first, slow one is outside the window.
-    steps = [{"seconds": 50.0, "tokens": 10}] + [{"seconds": 2.0, "tokens": 300}] * 10
+    # Twelve steps: the first, slow one is outside the window, and one wait is not the pace.
+    ends = [0.0, *(50.0 + 3.0 * step for step in range(10)), 200.0]
+    steps = [{"seconds": 2.0, "tokens": 300, "time": end, "exposures": []} for end in ends]
+    steps[0] |= {"seconds": 50.0, "tokens": 10}
     run.steps.write_text("".join(json.dumps(step) + "\n" for step in steps))
-    assert speed(run) == Speed(None, learner_tokens=150.0, step_seconds=2.0)
+    assert speed(run) == Speed(None, learner_tokens=150.0, step_seconds=3.0, repeat_seconds=3.0)
+
+
+def test_steps_that_wait_for_new_targets_are_not_those_that_repeat(tmp_path):
+    run = RunDir(tmp_path)
+    # The first three wait for their targets; the last two are too few to tell.
+    ends, epochs = (9.0, 18.0, 27.0, 36.0, 39.0, 42.0), (0, 0, 0, 0, 1, 1)
+    steps = [
+        {"seconds": 2.0, "tokens": 300, "time": end, "exposures": [["a", 0, 1], ["b", 0, epoch]]}
+        for end, epoch in zip(ends, epochs, strict=True)
+    ]
+    run.steps.write_text("".join(json.dumps(step) + "\n" for step in steps))
+    assert (speed(run).step_seconds, speed(run).repeat_seconds) == (9.0, None)
 
 
 def test_a_restarted_actor_counts_its_tokens_from_zero(tmp_path):
