@@ -59,7 +59,7 @@ def make_student(folder: Path, *, scale: float = 0.02) -> Path:
     return make_model(folder, vocabulary=64, hidden=32, heads=4, kv_heads=2, tied=True, scale=scale)
 
 
-def make_chat_model(folder: Path, *, scale: float = 0.02) -> Path:
+def make_chat_model(folder: Path, *, scale: float = 0.02, heads: int = 1) -> Path:
     """A model with the packaged tokenizer, for whole runs in seconds."""
     from common import models
 
@@ -67,8 +67,9 @@ def make_chat_model(folder: Path, *, scale: float = 0.02) -> Path:
     make_model(
         folder,
         vocabulary=len(tokenizer),
-        hidden=32,
-        heads=1,
+        # vLLM's attention on CPU needs heads of 32.
+        hidden=32 * heads,
+        heads=heads,
         tied=True,
         end_token_id=tokenizer.eos_token_id,
         scale=scale,

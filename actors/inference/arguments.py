@@ -44,6 +44,8 @@ def set_environment(settings: EngineSettings) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    # Workers of tensor parallelism; a fork of a process with threads may hang.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     if settings.resolved_device == "cpu":
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
@@ -75,9 +77,11 @@ def vllm_arguments(
         "skip_tokenizer_init": True,
         "worker_extension_cls": "actors.inference.worker_extension.WorkerExtension",
     }
+    # Inside a placement group vLLM would take Ray, which refuses a bundle of several GPUs.
+    several = settings.tensor_parallel_size > 1
+    arguments["distributed_executor_backend"] = "mp" if several else "uni"
     if settings.resolved_device == "cpu":
         arguments["block_size"] = 32
-        arguments["distributed_executor_backend"] = "uni"
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     if speculative_tokens:
