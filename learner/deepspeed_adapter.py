@@ -161,7 +161,7 @@ def deepspeed_config(settings: LearnerSettings) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": settings.clip,
-        "bf16": {"enabled": settings.dtype == "bfloat16"},
+        "bf16": {"enabled": settings.resolved_dtype == "bfloat16"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,

@@ -30,7 +30,7 @@ def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
     families.check(files.read_json(model_dir / "config.json"))
     model = AutoModelForCausalLM.from_pretrained(
         model_dir,
-        dtype=DTYPES[settings.dtype],
+        dtype=DTYPES[settings.resolved_dtype],
         attn_implementation=attention.NAME,
         trust_remote_code=False,
     )

@@ -59,7 +59,7 @@ def vllm_arguments(
 ) -> dict[str, Any]:
     """vLLM's engine arguments for these settings."""
     arguments: dict[str, Any] = {
-        "dtype": settings.dtype,
+        "dtype": settings.resolved_dtype,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": max_requests,
         "max_num_batched_tokens": max(settings.max_batched_tokens, max_requests),

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.config.sections import Device, Dtype
+from common.config.sections import Device
+from common.hardware import Dtype
 from common.settings import AbsolutePath, Seconds, Settings
 
 # fmt: off
@@ -39,7 +40,7 @@ class FisherSettings(Settings):
     parts: int = Field(
         4, ge=1, le=256, description="parts that evaluators share; a finished part survives a kill"
     )
-    device: Device = "auto"
+    device: Device = Field("auto", description="auto: the engine's")
     dtype: Dtype = Field("float32", description="dtype of model and gradients; sums are float32")
     cache: AbsolutePath | None = Field(
         None,

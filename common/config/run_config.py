@@ -102,11 +102,10 @@ class RunConfig(Settings):
                 f"rollout.speculative_tokens is {self.rollout.speculative_tokens}, but the student "
                 "samples, and draft tokens are exact at temperature 0 only; set it to 0"
             )
-        devices = {self.engine.resolved_device, self.learner.resolved_device}
-        if self.publish.transport == "nccl" and "cpu" in devices:
+        if self.publish.transport == "nccl" and "cpu" in (self.engine.device, self.learner.device):
             raise ValueError(
                 "publish.transport is nccl, from GPU to GPU, but engine.device or learner.device "
-                "is cpu here; use memory"
+                "is cpu; use memory"
             )
         lag, every = self.replay.max_lag, self.publish.every
         if lag is None:

@@ -5,16 +5,16 @@ Each field gives its range and meaning; derived values are properties.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from common import hardware
 from common.settings import AbsolutePath, Seconds, Settings
 from common.verification.verifier import Mode
 
 Device = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["bfloat16", "float32"]
+Dtype = Literal["auto", "bfloat16", "float32"]
 # Decay of a running mean.
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -22,8 +22,12 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class EngineSettings(Settings):
     """vLLM engines of rollout actors and evaluators."""
 
-    device: Device = Field("auto", description="auto: CUDA if there is a GPU, else CPU")
-    dtype: Dtype = "bfloat16"
+    device: Device = Field(
+        "auto", description="auto: CUDA if the installed torch can use a GPU, else CPU"
+    )
+    dtype: Dtype = Field(
+        "auto", description="auto: bfloat16 on a device with units for it, else float32"
+    )
     max_model_len: int = Field(2048, ge=32, description="context length, tokens")
     max_batched_tokens: int = Field(2048, ge=32, description="most tokens per engine step")
     kv_cache_gib: int = Field(1, ge=1, description="KV cache per engine on CPU, GiB")
@@ -39,9 +43,14 @@ class EngineSettings(Settings):
     trust_remote_code: bool = False
 
     @property
-    def resolved_device(self) -> Literal["cpu", "cuda"]:
+    def resolved_device(self) -> hardware.Device:
         """The device that ``auto`` stands for on this machine."""
         return resolve_device(self.device)
+
+    @property
+    def resolved_dtype(self) -> hardware.Dtype:
+        """The dtype that ``auto`` stands for on that device of this machine."""
+        return resolve_dtype(self.dtype, self.resolved_device)
 
     def shared_by(self, engines: int) -> EngineSettings:
         """The settings of each of ``engines`` engines that share one device."""
@@ -162,8 +171,8 @@ class LearnerSettings(Settings):
     """DeepSpeed fine-tuning of the student."""
 
     ranks: int = Field(1, ge=1, le=4096)
-    device: Device = "auto"
-    dtype: Dtype = "bfloat16"
+    device: Device = Field("auto", description="as engine.device")
+    dtype: Dtype = Field("auto", description="as engine.dtype")
     zero_stage: int = Field(0, ge=0, le=3)
     epochs: int = Field(30, ge=1, description="number of times each rollout is trained")
     batch_size: int = Field(20, ge=1, description="rollouts per step, over all ranks")
@@ -214,9 +223,14 @@ class LearnerSettings(Settings):
     )
 
     @property
-    def resolved_device(self) -> Literal["cpu", "cuda"]:
+    def resolved_device(self) -> hardware.Device:
         """The device that ``auto`` stands for on this machine."""
         return resolve_device(self.device)
+
+    @property
+    def resolved_dtype(self) -> hardware.Dtype:
+        """The dtype that ``auto`` stands for on that device of this machine."""
+        return resolve_dtype(self.dtype, self.resolved_device)
 
     @model_validator(mode="after")
     def _ranks_share_a_batch(self) -> LearnerSettings:
@@ -276,7 +290,10 @@ class ClusterSettings(Settings):
     max_restarts: int = Field(
         5, ge=0, description="consecutive restarts of a role without progress before the run fails"
     )
-    threads: int = Field(1, ge=1, description="OpenMP threads per process on CPU")
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="threads per process on CPU; auto: the cores, divided by the role's processes",
+    )
 
 
 class MetricsSettings(Settings):
@@ -289,9 +306,11 @@ class MetricsSettings(Settings):
     )
 
 
-def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
-    """``auto`` is CUDA if the driver lists a GPU, else CPU; needs no CUDA runtime."""
-    if device != "auto":
-        return device
-    has_gpu = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
-    return "cuda" if has_gpu else "cpu"
+def resolve_device(device: Device) -> hardware.Device:
+    """What ``auto`` stands for on this machine."""
+    return hardware.detect().device if device == "auto" else device
+
+
+def resolve_dtype(dtype: Dtype, device: hardware.Device) -> hardware.Dtype:
+    """What ``auto`` stands for on ``device`` of this machine."""
+    return hardware.detect().dtype(device) if dtype == "auto" else dtype

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from common.config.sections import Dtype, PublishSettings
+from common.config.sections import PublishSettings
+from common.hardware import Dtype
 from common.weight_sync.store import WeightStore
 from common.weights import bit_sum, sampled
 

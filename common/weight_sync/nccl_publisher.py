@@ -22,7 +22,8 @@ from vllm.distributed.weight_transfer.nccl_engine import (
     NCCLTrainerWeightTransferEngine,
 )
 
-from common.config.sections import Dtype, PublishSettings
+from common.config.sections import PublishSettings
+from common.hardware import Dtype
 from common.weights import BitSum, bit_sum, sampled
 
 Weights = Callable[[], Iterable[tuple[str, torch.Tensor]]]

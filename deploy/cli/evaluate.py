@@ -62,9 +62,13 @@ def run(
     out: Path | None,
 ) -> None:
     """Measure CKPT with one engine in this process."""
+    from common.config.auto import settle
+    from common.hardware import detect
+
     if limit is not None:
         overrides = (*overrides, f"evaluator.limit={limit}")
-    settings = _settings(checkpoint, config, (*overrides, f"evaluator.suites=[{suite}]"))
+    written = _settings(checkpoint, config, (*overrides, f"evaluator.suites=[{suite}]"))
+    settings = settle(written, detect())
     chosen = _evaluated_model(checkpoint)
     results = _results(checkpoint, out)
     measured = _measure(settings, chosen, results)
@@ -124,11 +128,17 @@ def _settings(checkpoint: str, config: Path | None, overrides: tuple[str, ...]) 
 
 
 def _found_settings(config: Path, overrides: tuple[str, ...]) -> RunConfig:
-    """The configuration that a checkpoint came with, which does not decide what is trusted."""
-    from common.config import run_config
+    """The configuration that a checkpoint came with, which does not decide what is trusted.
 
-    untrusted = tuple(f"{key}=false" for key in _TRUST)
-    settings = run_config.load(config, (*untrusted, *overrides))
+    What was trained on a GPU can be measured on a CPU.
+    """
+    from common.config import run_config
+    from common.hardware import detect
+
+    given = tuple(f"{key}=false" for key in _TRUST)
+    if run_config.load(config).engine.device == "cuda" and detect().device == "cpu":
+        given += ("engine.device=cpu", "engine.dtype=auto")
+    settings = run_config.load(config, (*given, *overrides))
     asked = run_config.load(config, overrides)
     for key in _TRUST:
         section, name = key.split(".")
@@ -216,8 +226,9 @@ def _engine(settings: RunConfig, model: Any, log: Path) -> Any:
     """A warm engine; its start-up output goes to ``log``."""
     import os
 
-    if settings.engine.resolved_device == "cpu":
-        os.environ["OMP_NUM_THREADS"] = str(settings.cluster.threads)
+    from deploy.factories import limit_threads
+
+    limit_threads(settings)
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     # Below Python's streams: compiled code writes too.

@@ -51,8 +51,9 @@ def rollout(
         overrides = (*overrides, f"cluster.address={address}")
     name = run_config.load(config, overrides).name
     only = ("train=false", "evaluator.actors=0", f"name={name}-targets")
-    settings = run_config.load(config, (*overrides, *only))
-    run = RunDir(runs / settings.name)
+    written = run_config.load(config, (*overrides, *only))
+    run = RunDir(runs / written.name)
+    settings = launch.settled(written, run)
     export.check_out(out, force=force)
     if so_far:
         if not run.ledger.exists():

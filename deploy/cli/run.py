@@ -39,8 +39,9 @@ def up(
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
-    settings = run_config.load(config, overrides)
-    run = RunDir(runs / settings.name)
+    written = run_config.load(config, overrides)
+    run = RunDir(runs / written.name)
+    settings = launch.settled(written, run)
     state = launch.check_folder(settings, run)
     if state == "finished":
         echo(f"run {run.name} is finished; see 'mixsd-cluster report {run.name}'")

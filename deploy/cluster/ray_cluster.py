@@ -55,9 +55,8 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
         *(f"--num-cpus={_SLOTS}", f"--temp-dir={temp_dir}"),
         f"--object-store-memory={settings.object_store_mib * 2**20}",
     ]
-    head = process.spawn(
-        command, log, {**_ray_environment(run), "OMP_NUM_THREADS": str(settings.threads)}
-    )
+    # What has no setting of its own, such as the queue, computes nothing.
+    head = process.spawn(command, log, {**_ray_environment(run), "OMP_NUM_THREADS": "1"})
     _describe(run, temp_dir, head.pid)
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not (head_address := _head_address(temp_dir, log)):

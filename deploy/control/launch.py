@@ -10,18 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from common.config import run_config
+from common.config.auto import is_settled, settle
 from common.config.run_config import RunConfig
+from common.config.sections import EngineSettings, LearnerSettings
 from common.errors import RunError, UserError
+from common.hardware import detect
 from common.ledger import open_view
 from common.rundir import RunDir, read_json, write_atomic
 from common.weight_sync.store import WeightStore
 from deploy.cluster import ray_cluster
+from deploy.cluster.nodes import hardware_of
 from deploy.cluster.run_lock import STARTING, RunLock
 from deploy.control import desired_state
+from deploy.control.feasibility import check_fit
 from deploy.control.identity import Identity, check_identity, identify, record_identity
 from deploy.observability.liveness import has_controller
 from deploy.observability.prometheus import targets
 from deploy.observability.run_status import RunStatus
+from deploy.observability.time_left import record_plan
+from learner import families
 from learner.checkpoint_folder import CheckpointFolder
 
 _STOP_S = 30.0
@@ -32,6 +39,19 @@ def is_live(run: RunDir) -> bool:
     """Whether a controller still works on the run."""
     status = RunStatus.load(run)
     return status is not None and status.live and has_controller(run, status.updated)
+
+
+def settled(config: RunConfig, run: RunDir) -> RunConfig:
+    """``config`` without ``auto``: as the run was started with, else by where it will run.
+
+    Raises:
+        UserError: a setting does not fit to the hardware, or the cluster cannot be joined.
+    """
+    recorded = run_config.load(run.config) if run.config.exists() else None
+    if recorded is not None or is_settled(config) or config.cluster.address is None:
+        return settle(config, detect(), recorded)
+    with ray_cluster.connected(run, config.cluster.address) as ray:
+        return settle(config, hardware_of(ray))
 
 
 def check_folder(config: RunConfig, run: RunDir) -> str:
@@ -75,6 +95,7 @@ def start(
         RunError: Ray or the controller did not start.
     """
     folder, identity = _check_inputs(config, say)
+    planned_s = None if run.config.exists() else check_fit(config, say)
     run.create()
     with _starting(run):
         # Another command may have started or ended the run since this one looked.
@@ -89,6 +110,8 @@ def start(
                 say(f"note: {remark}")
         else:
             record_identity(run, identity)
+            if planned_s is not None:
+                record_plan(run, planned_s)
         write_atomic(run.config, run_config.dump(config))
         desired_state.reset(run)
         _announce(run)
@@ -104,7 +127,7 @@ def start(
 def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, Identity]:
     """Read facts and model and check that they fit; (the model's folder, their identity)."""
     from actors.evaluation.evaluator import check_retrieval
-    from common import corpora, models
+    from common import corpora, files, models
     from common.prompts import check_answers, check_lengths, check_tokens, preset
 
     say("reading facts and model …")
@@ -115,6 +138,8 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     folder = models.resolve(config.model, say=say)
     model = models.load(folder)
     say(f"model {folder}")
+    if config.train:
+        families.check(files.read_json(folder / "config.json"))
     from deploy.factories import prompts_for
 
     prompts = prompts_for(config, model)
@@ -125,16 +150,22 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     check_lengths(prompts, corpus.facts, config.rollout.max_tokens, context)
     check_retrieval(prompts, corpus, config.evaluator, context)
     learner = (
-        f"{config.learner.ranks} learner rank(s) "
-        f"(ZeRO-{config.learner.zero_stage}, {config.learner.dtype})"
+        f"{config.learner.ranks} learner rank(s) (ZeRO-{config.learner.zero_stage})"
         if config.train
         else "no learner"
     )
-    say(
-        f"roles: {config.rollout.actors} rollout, {learner}, "
-        f"{config.evaluator.actors} evaluator, device {config.engine.resolved_device}"
-    )
+    say(f"roles: {config.rollout.actors} rollout, {learner}, {config.evaluator.actors} evaluator")
+    engine, trained = _computes(config.engine), _computes(config.learner)
+    alike = engine == trained or not config.train
+    say(f"computing: {engine}" if alike else f"computing: engines {engine}, learner {trained}")
+    if config.cluster.address is None and (remark := detect().remark):
+        say(f"note: {remark}")
     return folder, identify(corpus.facts, preset(config.prompts), model)
+
+
+def _computes(settings: EngineSettings | LearnerSettings) -> str:
+    device = "CPU" if settings.resolved_device == "cpu" else "GPU"
+    return f"{settings.resolved_dtype} on {device}"
 
 
 @contextlib.contextmanager

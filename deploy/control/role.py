@@ -24,6 +24,7 @@ from common.errors import UserError, first_line, is_disk_full
 from common.metrics import MetricValues
 from common.rundir import RunDir
 from deploy.control.health import Report, State
+from deploy.factories import limit_threads
 
 _MOST_NOTES = 20
 
@@ -59,7 +60,8 @@ class Role:
         self.run_dir = RunDir(Path(root))
         self.config: RunConfig = run_config.load(self.run_dir.config)
         self.model_dir = Path(model_dir)
-        prepare_process(self.run_dir.logs / f"{name}.log", self.config)
+        alike = self.processes(self.config)
+        prepare_process(self.run_dir.logs / f"{name}.log", self.config, alike)
         self._worker: Worker | None = None
         self._engine: Any = None
         self._state: State = "idle"
@@ -68,6 +70,11 @@ class Role:
         self._notes: deque[str] = deque(maxlen=_MOST_NOTES)
         self._noted = 0
         self._identity = _identity(self.config)
+
+    @staticmethod
+    def processes(config: RunConfig) -> int:
+        """How many processes of this role compute at the same time."""
+        return 1
 
     def start(self, index: int, rendezvous: tuple[str, int]) -> None:
         """Start the worker; a second call does nothing.
@@ -152,15 +159,20 @@ def _identity(config: RunConfig) -> tuple[int, str, tuple[str, int]]:
     return os.getpid(), str(ray.get_runtime_context().get_node_id()), (host, port)
 
 
-def prepare_process(log: Path, config: RunConfig) -> None:
-    """Redirect all output to the role's log and limit threads; call before heavy imports."""
+def prepare_process(log: Path, config: RunConfig, processes: int = 1) -> None:
+    """Redirect all output to the role's log and limit threads; call before heavy imports.
+
+    Args:
+        log: of the role.
+        config: of the run.
+        processes: of this role, which share the cores.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
     faulthandler.enable(file=2)
-    if config.engine.resolved_device == "cpu":
-        os.environ["OMP_NUM_THREADS"] = str(config.cluster.threads)
+    limit_threads(config, processes)
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from actors.replay.queue import ReplayQueue
 from actors.replay.replies import Grant, Sampled
 from common import corpora, models
+from common.config.run_config import RunConfig
 from common.config.sections import ReplaySettings
 from common.errors import is_disk_full_text
 from common.ledger import Counts, Ledger, Order
@@ -116,6 +117,10 @@ class RolloutRole(Role):
 
     _transferred: NcclWeightReceiver | None = None
 
+    @staticmethod
+    def processes(config: RunConfig) -> int:
+        return config.rollout.actors
+
     def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
         """Load one engine, or two if the base model is the student's teacher."""
         from actors.decoding.teacher_top_k import scored_top
@@ -186,6 +191,10 @@ class LearnerRole(Role):
 
     _learner: Learner | None = None
 
+    @staticmethod
+    def processes(config: RunConfig) -> int:
+        return config.learner.ranks
+
     def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
         """Join the other ranks and load the model to train."""
         settings = self.config.learner
@@ -221,7 +230,7 @@ class LearnerRole(Role):
 
     def _publisher(self, rank: int) -> WeightPublisher:
         config = self.config
-        dtype = config.engine.dtype
+        dtype = config.engine.resolved_dtype
         if config.publish.transport == "nccl":
             from common.weight_sync.nccl_publisher import NcclWeightPublisher
             from deploy.control.weight_sync_client import WeightSyncClient
@@ -244,6 +253,10 @@ class LearnerRole(Role):
 
 class EvaluatorRole(Role):
     """An evaluator with its own engine."""
+
+    @staticmethod
+    def processes(config: RunConfig) -> int:
+        return config.evaluator.actors
 
     def build(self, index: int, rendezvous: tuple[str, int]) -> Worker:
         """Load an engine of the base model."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from common.config.auto import settle
 from common.config.run_config import RunConfig
 from common.errors import UserError
+from common.hardware import Hardware
 
 METRICS_PORT = 9464
 _HEAD = "127.0.0.1:6379"
+# What "auto" stands for: nothing is known of the nodes' CPUs.
+_HARDWARE = Hardware("cuda", cpu_dtype="float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,9 @@ class WorkerGroup:
 
 def resolve(config: RunConfig) -> RunConfig:
     """The configuration as it runs in the cluster: on GPUs, with metrics open to Prometheus."""
+    config = settle(config, _HARDWARE)
     return config.model_copy(
         update={
-            "engine": config.engine.model_copy(update={"device": _device(config.engine.device)}),
-            "learner": config.learner.model_copy(update={"device": _device(config.learner.device)}),
             "cluster": config.cluster.model_copy(update={"address": _HEAD, "dedicated": True}),
             "metrics": config.metrics.model_copy(update={"host": "0.0.0.0", "port": METRICS_PORT}),
         }
@@ -56,7 +59,7 @@ def groups(config: RunConfig, site: Site) -> list[WorkerGroup]:
     Raises:
         UserError: an engine is larger than a node.
     """
-    engine_gpus = config.engine.tensor_parallel_size if _on_gpu(config.engine.device) else 0
+    engine_gpus = config.engine.tensor_parallel_size if config.engine.device != "cpu" else 0
     if engine_gpus > site.gpus_per_node:
         raise UserError(
             f"engine.tensor_parallel_size is {engine_gpus}, more than the {site.gpus_per_node} "
@@ -76,7 +79,7 @@ def groups(config: RunConfig, site: Site) -> list[WorkerGroup]:
         )
     # Ranks share nodes where they divide evenly, so that they communicate over NVLink.
     per_pod = max(n for n in range(1, min(ranks, site.gpus_per_node) + 1) if ranks % n == 0)
-    learner_gpus = per_pod if _on_gpu(config.learner.device) else 0
+    learner_gpus = per_pod if config.learner.device != "cpu" else 0
     pods, evaluators = ranks // per_pod, config.evaluator.actors
     found = [
         # Once all rollouts are in, idle pods are removed and their GPUs freed.
@@ -92,11 +95,3 @@ def num_gpus(config: RunConfig, site: Site) -> tuple[int, int]:
     """GPUs of the run, and the fewest nodes that hold them."""
     total = sum(group.pods * group.gpus for group in groups(config, site))
     return total, math.ceil(total / site.gpus_per_node)
-
-
-def _device(device: str) -> str:
-    return "cuda" if device == "auto" else device
-
-
-def _on_gpu(device: str) -> bool:
-    return _device(device) == "cuda"

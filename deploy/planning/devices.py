@@ -3,11 +3,11 @@ assumed on GPUs (not run on GPU) and measured on CPU. Independent of models."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common.config.run_config import RunConfig
 from common.errors import UserError
+from common.hardware import Dtype, detect, memory_bytes, num_cores
 
 _GIB = 2**30
 
@@ -18,13 +18,13 @@ class Device:
 
     Achieved FLOP/s in bfloat16: ``body_flops`` in vLLM's layers; ``draw_flops`` and
     ``score_flops`` in its head, including sampling or log-probabilities; ``train_flops``
-    in the learner. ``float32_slowdown`` divides them. ``bandwidth``: achieved bytes/s of
-    memory; ``link``: bytes/s between two devices in one direction. ``iteration_s`` +
-    ``request_s`` × requests: host time of one engine iteration; ``pass_s``: host time per
-    layer of one learner row, forward and backward. ``write``: bytes/s of a checkpoint,
-    including hashing. ``engine_start_s``, ``learner_start_s``: from process start to
-    ready, before ``load`` bytes/s of weights. ``overhead_bytes``: memory of a process'
-    runtime. ``core_gain``: speed that each further busy core adds, relative to the first.
+    in the learner. ``float32_slowdown`` divides them; below 1 where bfloat16 is slower.
+    ``bandwidth``: achieved bytes/s of memory; ``link``: bytes/s between two devices in one
+    direction. ``iteration_s`` + ``request_s`` × requests: host time of one engine iteration;
+    ``pass_s``: host time per layer of one learner row, forward and backward. ``write``:
+    bytes/s of a checkpoint, including hashing. ``engine_start_s``, ``learner_start_s``: from
+    process start to ready, before ``load`` bytes/s of weights. ``overhead_bytes``: memory of a
+    process' runtime. ``core_gain``: speed that each further core adds, relative to the first.
     """
 
     name: str
@@ -52,6 +52,11 @@ class Device:
     def is_cpu(self) -> bool:
         """Whether roles share its cores and memory instead of having one device each."""
         return self.cores is not None
+
+    @property
+    def fast_dtype(self) -> Dtype:
+        """The dtype that ``auto`` stands for on it."""
+        return "bfloat16" if self.float32_slowdown > 1 else "float32"
 
     def slowdown(self, dtype: str) -> float:
         """How many times slower arithmetic in ``dtype`` is than in bfloat16."""
@@ -97,10 +102,10 @@ NAMES = (*_GPUS, "cpu")
 
 
 def _cpu(cores: int) -> Device:
-    """One core, calibrated on the measurements below; only ``write`` is from a whole run."""
+    """One core with bfloat16 units, calibrated on the measurements below."""
     return Device(
         name="cpu",
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=memory_bytes(),
         # The 135 M model, 64 slots, by tokens computed and drawn: plain decoding 3,799 and 1,810
         # in 5.0 s, mixed 7,456 and 2,104 in 6.8 s, with retries 19,729 and 7,380 in 19.7 s.
         body_flops=600e9,
@@ -126,18 +131,46 @@ def _cpu(cores: int) -> Device:
         cores=cores,
         # Two processes at once multiplied 64 rows by 1.42 times as many weights as one.
         core_gain=0.42,
-        source="calibrated by single measurements on one x86 core",
+        source="calibrated by single measurements on x86 cores; more than two are extrapolated",
     )
 
 
-def find(name: str, cores: int | None = None) -> Device:
-    """A device by name; ``cores`` of a CPU are this machine's unless given.
+# Float32 and bfloat16 multiplications of a core with AVX2 alone.
+_AVX2_BFLOAT16_SLOWDOWN = 15.0
+
+
+def _avx2(cores: int) -> Device:
+    """One core without bfloat16 units; all of these are measured with AVX2 and float32."""
+    return replace(
+        _cpu(cores),
+        # The same decoding: 16.6 s plain, 29.4 s mixed.
+        body_flops=64e9 / _AVX2_BFLOAT16_SLOWDOWN,
+        draw_flops=120e9 / _AVX2_BFLOAT16_SLOWDOWN,
+        score_flops=64e9 / _AVX2_BFLOAT16_SLOWDOWN,
+        # 10 examples of 80 tokens: 7.0 s.
+        train_flops=82e9 / _AVX2_BFLOAT16_SLOWDOWN,
+        float32_slowdown=1 / _AVX2_BFLOAT16_SLOWDOWN,
+        engine_start_s=25.0,
+        learner_start_s=11.0,
+        # An engine with two threads drew 1.8 times as fast, a learner trained 1.83 times as fast.
+        core_gain=0.8,
+    )
+
+
+def find(name: str, cores: int | None = None, fast_dtype: Dtype | None = None) -> Device:
+    """A device by name.
+
+    Args:
+        name: one of :data:`NAMES`.
+        cores: of a CPU; None: those of this machine.
+        fast_dtype: of a CPU, the dtype that it has units for; None: as this machine.
 
     Raises:
         UserError: no such device.
     """
     if name == "cpu":
-        return _cpu(cores or os.cpu_count() or 1)
+        described = _cpu if (fast_dtype or detect().cpu_dtype) == "bfloat16" else _avx2
+        return described(cores or num_cores())
     if name not in _GPUS:
         raise UserError(f"--device {name}: is not one of {', '.join(NAMES)}")
     return _GPUS[name]

@@ -66,10 +66,12 @@ class Loop:
         cores: shared by all processes.
         core_gain: speed that each further busy core adds, relative to the first, in [0, 1];
             less than 1 if cores share caches, memory and clock.
+        elastic: whether processes that compute use all cores, however few they are.
     """
 
     cores: float = math.inf
     core_gain: float = 1.0
+    elastic: bool = False
     now: float = 0.0
     _virtual: float = 0.0
     _wanted: int = 0
@@ -103,7 +105,7 @@ class Loop:
         """Progress of each computing process per second."""
         if not self._wanted:
             return 1.0
-        busy = min(self._wanted, self.cores)
+        busy = self.cores if self.elastic else min(self._wanted, self.cores)
         return (1 + self.core_gain * (busy - 1)) / self._wanted
 
     def _advance(self, at: float, rate: float) -> None:

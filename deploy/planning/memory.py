@@ -100,7 +100,9 @@ def processes_of(
     learner = _learner(model, workload, config.method.loss)
     if workload.has_student and device.is_cpu:
         # In shared memory: the published weights, and those that replace them.
-        learner.parts["published"] = 2 * architecture.parameters * bytes_each(config.engine.dtype)
+        learner.parts["published"] = (
+            2 * architecture.parameters * bytes_each(config.engine.resolved_dtype)
+        )
     return [*found, learner]
 
 
@@ -115,7 +117,7 @@ def learner_state(parameters: int, settings: LearnerSettings) -> dict[str, int]:
 
     ZeRO-1 shards the optimizer over ranks, ZeRO-2 also the gradients, ZeRO-3 also the weights.
     """
-    width, stage, ranks = bytes_each(settings.dtype), settings.zero_stage, settings.ranks
+    width, stage, ranks = bytes_each(settings.resolved_dtype), settings.zero_stage, settings.ranks
 
     def shard(size: int, first_stage: int) -> int:
         return -(-size // ranks) if stage >= first_stage else size
@@ -123,13 +125,13 @@ def learner_state(parameters: int, settings: LearnerSettings) -> dict[str, int]:
     return {
         "weights": shard(width * parameters, 3),
         "gradients": shard(width * parameters, 2),
-        "optimizer": shard(adam_bytes(settings.dtype) * parameters, 1),
+        "optimizer": shard(adam_bytes(settings.resolved_dtype) * parameters, 1),
     }
 
 
 def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
     arch, settings, device = model.architecture, model.settings, model.device
-    width = bytes_each(settings.dtype)
+    width = bytes_each(settings.resolved_dtype)
     largest = max(
         (row for rank in model.rows(workload) for row in rank),
         key=lambda row: (row.tokens, row.targets),
@@ -253,7 +255,7 @@ def _engine(
         scored: most tokens scored in one iteration.
     """
     engine = config.engine
-    width, tp = bytes_each(engine.dtype), engine.tensor_parallel_size
+    width, tp = bytes_each(engine.resolved_dtype), engine.tensor_parallel_size
     block = _block_tokens(device)
     contexts = slots * sum(-(-side // block) for side in sides) * block
     # Grouped heads are spread over ranks and repeated where there are more ranks than heads.
@@ -277,7 +279,12 @@ def _pool(config: RunConfig, arch: Architecture, device: Device) -> list[tuple[i
     if engine.num_blocks is not None:
         tokens = engine.num_blocks * _block_tokens(device)
         shared = min(engine.tensor_parallel_size, arch.kv_heads)
-        return [(tokens * arch.kv_bytes(bytes_each(engine.dtype)) // shared, "engine.num_blocks")]
+        return [
+            (
+                tokens * arch.kv_bytes(bytes_each(engine.resolved_dtype)) // shared,
+                "engine.num_blocks",
+            )
+        ]
     return [(engine.kv_cache_gib * 2**30, "engine.kv_cache_gib")] if device.is_cpu else []
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from common.config.auto import settle
 from common.config.run_config import RunConfig
+from common.hardware import Hardware
 from deploy.planning import architecture, devices, workload
 from deploy.planning.devices import Device
 from deploy.planning.fitting import Changes, Machine, changed, num_gpus
@@ -98,6 +100,8 @@ def system_of(
     Raises:
         UserError: the model or the corpus cannot be read.
     """
+    chosen = device.fast_dtype
+    config = settle(config, Hardware("cpu" if device.is_cpu else "cuda", chosen, chosen))
     arch = architecture.resolve(config.model)
     work = workload.estimate(config, arch, acceptance, target_tokens)
     engine = EngineModel(arch, device, config.engine)

@@ -65,8 +65,8 @@ class EngineModel:
             scored: those of them that go through the head.
         """
         arch, device, tp = self.architecture, self.device, self.settings.tensor_parallel_size
-        width = bytes_each(self.settings.dtype)
-        arithmetic = device.slowdown(self.settings.dtype) * (
+        width = bytes_each(self.settings.resolved_dtype)
+        arithmetic = device.slowdown(self.settings.resolved_dtype) * (
             arch.forward_flops(decoded + prefill, 0, context) / device.body_flops
             + arch.forward_flops(0, requests, 0) / device.draw_flops
             + arch.forward_flops(0, scored, 0) / device.score_flops
@@ -85,7 +85,7 @@ class EngineModel:
 
     def load(self) -> float:
         """Seconds to read the weights."""
-        width = bytes_each(self.settings.dtype)
+        width = bytes_each(self.settings.resolved_dtype)
         return self.architecture.parameters * width / self.device.load
 
     def suites(self, settings: EvaluatorSettings, workload: Workload) -> dict[str, float]:
@@ -256,17 +256,17 @@ class LearnerModel:
     @property
     def export_bytes(self) -> int:
         """Bytes of the Hugging Face export."""
-        return self.architecture.parameters * bytes_each(self.settings.dtype)
+        return self.architecture.parameters * bytes_each(self.settings.resolved_dtype)
 
     @property
     def state_bytes(self) -> int:
         """Bytes of the resumable state: weights, two moments and, for bfloat16, a master copy."""
-        optimizer = 12 if self.settings.dtype == "bfloat16" else 8
+        optimizer = 12 if self.settings.resolved_dtype == "bfloat16" else 8
         return self.export_bytes + optimizer * self.architecture.parameters
 
     def start(self) -> float:
         """Seconds of work from the process' start to ready."""
-        width = bytes_each(self.settings.dtype)
+        width = bytes_each(self.settings.resolved_dtype)
         loading = self.architecture.parameters * width / self.device.load
         return self.device.learner_start_s + loading
 
@@ -307,8 +307,8 @@ class LearnerModel:
         matrices = arch.forward_flops(row.tokens, row.targets, 0)
         attention = arch.forward_flops(row.tokens, row.targets, row.context) - matrices
         flops = over_matrices * matrices + over_attention * attention
-        arithmetic = flops * device.slowdown(settings.dtype) / device.train_flops
-        traffic = over_matrices * arch.parameters * bytes_each(settings.dtype)
+        arithmetic = flops * device.slowdown(settings.resolved_dtype) / device.train_flops
+        traffic = over_matrices * arch.parameters * bytes_each(settings.resolved_dtype)
         return max(arithmetic, traffic / device.bandwidth) + device.pass_s * arch.layers
 
     def _optimizer(self) -> float:
@@ -325,7 +325,7 @@ class LearnerModel:
         if ranks == 1:
             return 0.0
         collectives = 1 + 2 * rows if stage == 3 else 2
-        size = self.architecture.parameters * bytes_each(self.settings.dtype)
+        size = self.architecture.parameters * bytes_each(self.settings.resolved_dtype)
         return collectives * (ranks - 1) / ranks * size / self.device.link
 
 

@@ -19,8 +19,9 @@ from deploy.planning.simulation import System, simulate
 # fewer if there would be very many facts in total.
 _FILLINGS, _FEWEST, _MANY = 6, 2, 2**15
 _SATURATED = 0.9
-# A last one is always written, after everything that is counted here.
-_NO_CHECKPOINT = {"learner.checkpoint_every": 10**9}
+# A process has a core, whoever else computes, and no checkpoint is written but the last, after
+# everything that is counted here.
+_ALONE = {"cluster.threads": 1, "learner.checkpoint_every": 10**9}
 IMAGES = (".png", ".svg", ".pdf")
 ROLES = ("rollout", "queue", "learner")
 # The learner is behind if more batches than this wait when the last rollout arrives.
@@ -86,7 +87,7 @@ def sweep(
 def _point(system: System, actors: int) -> Point:
     config = changed(
         system.config,
-        {"rollout.actors": actors, "learner.epochs": 1, "evaluator.actors": 0, **_NO_CHECKPOINT},
+        {"rollout.actors": actors, "learner.epochs": 1, "evaluator.actors": 0, **_ALONE},
     )
     assert config is not None
     filling = actors * config.rollout.slots

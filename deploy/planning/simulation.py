@@ -114,7 +114,8 @@ class _Run:
         self._system = system
         self._config = system.config
         device = system.device
-        self._loop = Loop(float(device.cores or math.inf), device.core_gain)
+        elastic = device.is_cpu and self._config.cluster.threads == "auto"
+        self._loop = Loop(float(device.cores or math.inf), device.core_gain, elastic)
         self._queue = Server(system.costs.latency_s)
         self._random = random.Random(system.config.seed)
         self._next_fact = 0

@@ -139,7 +139,7 @@ def main() -> None:
     names = ("host", "warm", "cold", "accepted", "long")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     only = set(parser.parse_args().only)
-    settings = EngineSettings(dtype="bfloat16", max_model_len=512)
+    settings = EngineSettings(max_model_len=512)
     table = Table()
     if "host" in only:
         with tempfile.TemporaryDirectory() as folder:

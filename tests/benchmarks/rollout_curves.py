@@ -79,7 +79,7 @@ def draw(name: str, label: str, panels: Sequence[tuple[str, dict[str, Curve]]]) 
 
 
 def main() -> None:
-    settings = EngineSettings(dtype="bfloat16", max_model_len=256)
+    settings = EngineSettings(max_model_len=256)
     panels = {}
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder), vocabulary=512)

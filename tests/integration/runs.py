@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.machine import fast_dtype
-
 
 def command(runs: Path, *arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "deploy.cli.main", *map(str, arguments), "--runs", str(runs)]
@@ -28,9 +26,7 @@ def call(runs: Path, *arguments: str | Path) -> str:
 
 
 def write_config(runs: Path, **config: Any) -> Path:
-    """Write NAME.yaml; engine and learner take the machine's fast dtype unless given one."""
-    for section in ("engine", "learner"):
-        config[section] = {"dtype": fast_dtype(), **config.get(section, {})}
+    """Write NAME.yaml."""
     path = runs / f"{config['name']}.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

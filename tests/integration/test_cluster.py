@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from common.config import run_config
 from common.config.sections import ClusterSettings
+from common.hardware import detect
 from common.rundir import RunDir
 from deploy.cluster import ray_cluster as cluster
 from tests.integration.runs import command, status, write_config
@@ -109,5 +111,8 @@ def test_a_joined_cluster_is_left_running_and_clean(host, tmp_path, tiny_model):
     assert result.returncode == 0, result.stderr
     queue = status(tmp_path, "guest")["queue"]
     assert queue["exposures_trained"] == queue["exposures_expected"] == 8
+    # "auto" was settled by what the cluster's nodes have.
+    used = run_config.load(tmp_path / "guest" / "config.yaml")
+    assert (used.engine.device, used.engine.dtype) == ("cpu", detect().cpu_dtype)
     assert cluster.head_pid(host) is not None
     assert _actors(host) == "[]"

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.machine import fast_dtype
-
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))]
 TEXTS = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -70,8 +68,7 @@ def desk(tmp_path_factory, tiny_model):
 
 
 def _write(path: Path, settings: dict, model: Path) -> None:
-    engine = {**settings.get("engine", {}), "dtype": fast_dtype()}
-    path.write_text(yaml.safe_dump({**settings, "model": str(model), "engine": engine}))
+    path.write_text(yaml.safe_dump({**settings, "model": str(model)}))
 
 
 def _call(desk: Path, model: Path, words: list[str]) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import fast_dtype
-
 pytestmark = pytest.mark.slow
 
 
@@ -29,7 +27,7 @@ def _call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluations")
-    chosen = ("prompts=short-sentence", "evaluator.max_tokens=16", f"engine.dtype={fast_dtype()}")
+    chosen = ("prompts=short-sentence", "evaluator.max_tokens=16")
     overrides = [word for setting in chosen for word in ("--set", setting)]
     first = _call("packaged", "--suite", "in_domain", "--limit", "6", "--out", out, *overrides)
     assert "recall: 6 of 6" in first.stderr

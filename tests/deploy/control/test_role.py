@@ -6,8 +6,11 @@ from collections import deque
 
 import pytest
 
+from common.config.run_config import parse
 from common.errors import UserError
+from deploy import factories
 from deploy.control.role import Role
+from deploy.control.roles import EvaluatorRole, LearnerRole, ReplayRole, RolloutRole
 
 
 def failed(error: Exception) -> Role:
@@ -48,3 +51,44 @@ def test_notes_are_kept_and_counted(capsys):
     report = role.poll()
     assert (report.notes, report.noted) == (("learner resumes from step 3",), 1)
     assert "learner resumes from step 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "threads"),
+    [
+        ({}, 1, "8"),
+        # Four of a role compute at once.
+        ({}, 4, "2"),
+        ({}, 16, "1"),
+        ({"cluster": {"threads": 3}}, 4, "3"),
+    ],
+)
+def test_a_process_on_cpu_has_threads_for_the_cores_of_its_role(
+    monkeypatch, changes, processes, threads
+):
+    monkeypatch.setattr(factories, "num_cores", lambda: 8)
+    monkeypatch.setattr(factories.os, "environ", environment := {})
+    factories.limit_threads(_config(**changes), processes)
+    assert environment == {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
+
+
+def test_threads_on_a_gpu_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(factories.os, "environ", environment := {})
+    gpu = {"device": "cuda"}
+    factories.limit_threads(_config(engine=gpu, learner=gpu))
+    assert environment == {}
+
+
+def test_processes_of_a_role_are_those_that_compute_at_once():
+    config = _config(rollout={"actors": 3}, learner={"ranks": 2}, evaluator={"actors": 4})
+    assert [role.processes(config) for role in (RolloutRole, LearnerRole, EvaluatorRole)] == [
+        *(3, 2, 4)
+    ]
+    assert ReplayRole.processes(config) == 1
+
+
+def _config(**sections):
+    cpu = {"engine": {"device": "cpu"}, "learner": {"device": "cpu"}}
+    for name, section in sections.items():
+        cpu[name] = {**cpu.get(name, {}), **section}
+    return parse({"name": "x", "method": {"name": "sft"}, "data": {"kgfact": {}}, **cpu}, "test")

@@ -140,7 +140,8 @@ SET_BY_RENDER = {"cluster.address", "cluster.dedicated", "metrics.host", "metric
 def test_a_shipped_overlay_changes_only_what_it_names(overlay):
     source, shipped = load(folder.CONFIG), load(overlay / "config.yaml")
     named = {change.partition("=")[0] for change in folder.OVERLAYS[overlay.name]}
-    assert _changes(source, shipped) == named | SET_BY_RENDER
+    settled = {"engine.dtype", "learner.dtype"}
+    assert _changes(source, shipped) == named | SET_BY_RENDER | settled
     assert shipped.cluster.start_timeout_s == source.cluster.start_timeout_s == 600
 
 
@@ -152,8 +153,11 @@ def test_render_keeps_every_setting_but_those_of_kubernetes(path):
     rendered = parse(
         yaml.safe_load(folder.overlay(config, Site(), "../base")["config.yaml"]), "test"
     )
-    # A device that is not set is a GPU there.
-    assert _changes(config, rendered) - {"engine.device", "learner.device"} == SET_BY_RENDER
+    # A device that is not set is a GPU there, and computes in bfloat16.
+    auto = {f"{section}.{key}" for section in ("engine", "learner") for key in ("device", "dtype")}
+    auto |= {"evaluator.fisher.device"}
+    assert _changes(config, rendered) - auto == SET_BY_RENDER
+    assert (rendered.engine.device, rendered.engine.dtype) == ("cuda", "bfloat16")
 
 
 def _changes(before: RunConfig, after: RunConfig) -> set[str]:

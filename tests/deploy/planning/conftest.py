@@ -12,8 +12,8 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 @pytest.fixture
 def system():
-    def build(name, *overrides, device="cpu", cores=2, **options):
+    def build(name, *overrides, device="cpu", cores=2, fast_dtype="bfloat16", **options):
         settings = config.load(CONFIGS / f"{name}.yaml", overrides)
-        return planner.system_of(settings, devices.find(device, cores), **options)
+        return planner.system_of(settings, devices.find(device, cores, fast_dtype), **options)
 
     return build

@@ -35,6 +35,14 @@ def test_cores_that_share_caches_add_less_than_one_each():
     assert finish_times(loop, (0, [Compute(1)]), (0, [Compute(3)])) == [1 / 0.7, 1 / 0.7 + 2]
 
 
+def test_processes_with_threads_for_every_core_leave_none_idle():
+    # Two cores do 1.4: the first ends at 2/1.4 s, half the speed each; the second's other 2 s
+    # take 2/1.4 s.
+    loop = Loop(cores=2, core_gain=0.4, elastic=True)
+    ends = finish_times(loop, (0, [Compute(1)]), (0, [Compute(3)]))
+    assert ends == pytest.approx([2 / 1.4, 4 / 1.4])
+
+
 def test_a_later_process_slows_the_rest_of_the_first():
     # At 1 s one second is left of the first; both then need two seconds for one.
     assert finish_times(Loop(cores=1), (0, [Compute(2)]), (1, [Compute(1)])) == [3, 3]

@@ -39,7 +39,7 @@ def test_tensor_parallel_engines_share_weights_and_heads(system):
     [(0, 2, 2, 16), (1, 2, 2, 4), (2, 2, 0.5, 4), (3, 0.5, 0.5, 4)],
 )
 def test_zero_shards_more_at_each_stage(stage, weights, gradients, optimizer):
-    state = learner_state(1000, LearnerSettings(ranks=4, zero_stage=stage))
+    state = learner_state(1000, LearnerSettings(dtype="bfloat16", ranks=4, zero_stage=stage))
     assert state == {
         "weights": weights * 1000,
         "gradients": gradients * 1000,

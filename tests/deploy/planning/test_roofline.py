@@ -77,6 +77,16 @@ def test_the_cpu_device_reproduces_measurements_of_the_packaged_model(
     assert predicted == pytest.approx(seconds, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("steps", "computed", "drawn", "seconds"),
+    [(50, 3_829, 1_840, 16.6), (52, 7_465, 2_103, 29.4)],
+)
+def test_so_does_the_one_without_bfloat16_units(system, steps, computed, drawn, seconds):
+    engine = system("smoke", fast_dtype="float32").engine
+    predicted = steps * engine.iteration(drawn / steps, computed / steps, 80)
+    assert predicted == pytest.approx(seconds, rel=0.1)
+
+
 def test_the_learner_packs_the_batch_as_the_real_one_does(system):
     learner = system("smoke").learner
     work = system("smoke").workload

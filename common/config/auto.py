@@ -1,0 +1,59 @@
+"""Replaces ``auto`` by what it stands for, once, so that every process of a run agrees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.config.run_config import RunConfig, apply, parse
+from common.hardware import Hardware
+
+
+def is_settled(config: RunConfig) -> bool:
+    """Whether no device or dtype is ``auto``."""
+    return not any(_open(config.model_dump(mode="json")))
+
+
+def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = None) -> RunConfig:
+    """``config`` with every ``auto`` device and dtype replaced.
+
+    Args:
+        config: as it was written.
+        hardware: where the run will take place.
+        recorded: of the run, if it exists: what it was started with stays, on any machine.
+
+    Raises:
+        UserError: a setting does not fit to the device that was chosen.
+    """
+    whole = config.model_dump(mode="json")
+    old = recorded.model_dump(mode="json") if recorded is not None else {}
+    # Settings that nobody made stay out.
+    raw = config.model_dump(mode="json", exclude_unset=True)
+    for section, key in _open(whole):
+        chosen = (_section(old, section) or {}).get(key, "auto")
+        mine = _section(whole, section)
+        if chosen == "auto" and key == "dtype":
+            chosen = hardware.dtype(mine["device"])
+        elif chosen == "auto":
+            # An evaluator has the engine's device, and no other.
+            in_evaluator = section == "evaluator.fisher"
+            chosen = whole["engine"]["device"] if in_evaluator else hardware.device
+        mine[key] = chosen
+        apply(raw, f"{section}.{key}={chosen}")
+    return parse(raw, f"run {config.name}")
+
+
+def _open(raw: dict[str, Any]) -> list[tuple[str, str]]:
+    """(section, key) of every ``auto``, each device before the dtype that follows from it."""
+    return [
+        (section, key)
+        for section in ("engine", "learner", "evaluator.fisher")
+        for key in ("device", "dtype")
+        if (_section(raw, section) or {}).get(key) == "auto"
+    ]
+
+
+def _section(raw: dict[str, Any], name: str) -> Any:
+    node: Any = raw
+    for part in name.split("."):
+        node = (node or {}).get(part)
+    return node

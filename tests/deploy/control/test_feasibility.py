@@ -1,0 +1,66 @@
+"""What cannot run on this machine is refused before anything starts."""
+
+import pytest
+
+from common.config.auto import settle
+from common.config.run_config import parse
+from common.errors import UserError
+from common.hardware import Hardware
+from deploy.control.feasibility import check_fit
+from deploy.planning import devices
+from tests.tiny import make_model
+
+
+@pytest.fixture
+def config(tmp_path):
+    make_model(tmp_path / "model", vocabulary=64, heads=2)
+
+    def build(device="cpu", **sections):
+        raw = {"name": "run", "model": str(tmp_path / "model"), "method": {"name": "sft"}}
+        raw |= {"data": {"kgfact": {"domains": 2, "entities": 4}}, **sections}
+        return settle(parse(raw, "test"), Hardware(device, "float32"))
+
+    return build
+
+
+def test_what_fits_has_its_steps_and_time_told(config):
+    said = []
+    seconds = check_fit(config(learner={"epochs": 3, "batch_size": 2}), said.append)
+    # 4 facts, 3 times, 2 at a time.
+    assert said == [f"plan: 6 steps, about {seconds:.0f} s"]
+
+
+def test_an_engine_over_more_devices_than_divide_its_heads_is_refused(config):
+    with pytest.raises(UserError) as error:
+        check_fit(config(engine={"tensor_parallel_size": 3}), print)
+    assert str(error.value).splitlines() == [
+        "engine.tensor_parallel_size=3 does not divide 2 heads",
+        "nearest that fits: engine.tensor_parallel_size=1",
+    ]
+
+
+def test_more_memory_than_there_is_is_refused_with_the_nearest_that_fits(config, monkeypatch):
+    # 1 GiB of KV cache an engine, nine engines, and 8 GiB.
+    monkeypatch.setattr(devices, "memory_bytes", lambda: 8 * 2**30)
+    with pytest.raises(UserError, match=r"machine: needs .* has 8.0 [\s\S]*that fits: rollout.act"):
+        check_fit(config(rollout={"actors": 8}), print)
+
+
+def test_few_kv_blocks_are_slow_and_no_reason_to_refuse(config):
+    said = []
+    assert check_fit(config(engine={"num_blocks": 4}), said.append) is not None
+    assert "KV cache" in said[0]
+
+
+def test_a_model_that_cannot_be_planned_is_let_through_with_a_remark(config, tmp_path):
+    unknown = config()
+    path = tmp_path / "model" / "config.json"
+    path.write_text(path.read_text().replace('"llama"', '"olmo2"'))
+    said = []
+    assert check_fit(unknown, said.append) is None
+    assert said[0].startswith("note: not planned: ")
+
+
+def test_another_machines_run_is_not_judged_here(config):
+    assert check_fit(config("cuda"), print) is None
+    assert check_fit(config(cluster={"address": "10.0.0.1:6379"}), print) is None
