@@ -38,12 +38,18 @@ class Hardware:
         cuda_dtype: bfloat16 on GPUs that compute in it (compute capability 8.0 and later), else
             float32; float16 never, since its gradients overflow without loss scaling.
         remark: why a GPU is not used, or empty.
+        gpus: how many there are.
+        gpu: name of the first.
+        gpu_bytes: memory of the smallest.
     """
 
     device: Device
     cpu_dtype: Dtype
     cuda_dtype: Dtype = "bfloat16"
     remark: str = ""
+    gpus: int = 0
+    gpu: str = ""
+    gpu_bytes: int = 0
 
     def dtype(self, device: Device) -> Dtype:
         """The dtype that is fast on ``device``."""
@@ -65,7 +71,15 @@ def detect() -> Hardware:
         remark = f"the GPU is not used: CUDA {torch.version.cuda} finds none it can work with"
         return Hardware("cpu", cpu_dtype, remark=remark)
     fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    return Hardware("cuda", cpu_dtype, "bfloat16" if fast else "float32")
+    found = [torch.cuda.get_device_properties(at) for at in range(torch.cuda.device_count())]
+    return Hardware(
+        "cuda",
+        cpu_dtype,
+        "bfloat16" if fast else "float32",
+        gpus=len(found),
+        gpu=found[0].name,
+        gpu_bytes=min(one.total_memory for one in found),
+    )
 
 
 def num_cores() -> int:

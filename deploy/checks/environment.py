@@ -122,11 +122,7 @@ def device() -> Finding:
             return Finding("device", "ok", value)
         remedy = "install torch's CUDA build ('make setup GPU=1'), or set CUDA_VISIBLE_DEVICES"
         return Finding("device", "warn", f"{value}; {found.remark}", remedy)
-    import torch
-
-    names = {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
-    value = f"{torch.cuda.device_count()} x {', '.join(sorted(names))}, CUDA {torch.version.cuda}"
-    return Finding("device", "ok", f"{value}, {found.cuda_dtype}")
+    return Finding("device", "ok", f"{found.gpus} x {found.gpu}, {found.cuda_dtype}")
 
 
 def compiler() -> Finding:

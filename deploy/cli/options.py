@@ -20,7 +20,10 @@ RUNS = click.option(
 )
 
 # As in deploy.planning.devices, which is not imported to parse a command line.
-DEVICES = ("h100", "h200", "a100", "l40s", "cpu")
+DEVICES = (
+    *("b200", "h200", "h100", "a100", "a100-40gb", "l40s"),
+    *("rtx5090", "rtx4090", "l4", "a10", "cpu"),
+)
 
 
 def echo(text: object = "", err: bool = False) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from common.config.run_config import RunConfig
 from common.errors import UserError
+from common.hardware import Hardware, detect
+from deploy.planning.devices import Device
 
 
 def check_fit(config: RunConfig, say: Callable[[str], None]) -> float | None:
     """Refuse what cannot run here; returns the seconds that the rest will take, if known.
 
-    Only for CPUs of this machine: the plan knows neither a joined cluster nor this GPU. A model
-    whose sizes the plan does not know is let through.
+    Only for this machine: the plan does not know a joined cluster. A model whose sizes are not
+    known, and a GPU that is not in the list of devices, are let through.
 
     Args:
         config: of the run, settled.
@@ -21,22 +23,22 @@ def check_fit(config: RunConfig, say: Callable[[str], None]) -> float | None:
     Raises:
         UserError: the run does not fit; the message names the nearest settings that do.
     """
-    from deploy.planning import devices, planner
+    from deploy.planning import planner
     from deploy.planning.fitting import Machine
     from deploy.planning.simulation import simulate
     from deploy.planning.text import duration
 
-    if "cuda" in (config.engine.device, config.learner.device):
-        return None
     if config.cluster.address is not None:
         return None
-    device = devices.find("cpu")
+    device = _device(config, detect(), say)
+    if device is None:
+        return None
     try:
         system = planner.system_of(config, device)
     except UserError as unknown:
         say(f"note: not planned: {unknown}")
         return None
-    machine = Machine(system.engine.architecture, device, system.workload)
+    machine = Machine(system.engine.architecture, device, system.workload, detect().gpus)
     problems = machine.problems(config)
     # Too few KV blocks for every slot make an engine slow, and no more.
     slow = [problem for role, problem in problems.items() if role.endswith("KV cache")]
@@ -50,3 +52,31 @@ def check_fit(config: RunConfig, say: Callable[[str], None]) -> float | None:
     outcome = simulate(system)
     say(f"plan: {outcome.steps} steps, about {duration(outcome.total_s)}")
     return outcome.total_s
+
+
+def _device(config: RunConfig, here: Hardware, say: Callable[[str], None]) -> Device | None:
+    """What the run's roles compute on; None if it cannot be planned."""
+    from deploy.planning import devices
+    from deploy.planning.fitting import num_gpus
+
+    used = {"engine": config.engine.device}
+    if config.train:
+        used["learner"] = config.learner.device
+    on_gpu = [section for section, device in used.items() if device == "cuda"]
+    if not on_gpu:
+        return devices.find("cpu")
+    if here.gpus == 0:
+        raise UserError(
+            f"{on_gpu[0]}.device is cuda, but this machine has no GPU that torch can use"
+            f"{f' ({here.remark})' if here.remark else ''}; set it to auto or cpu, or see "
+            "'mixsd-cluster doctor'"
+        )
+    if len(on_gpu) < len(used):
+        say("note: not planned: engine and learner compute on different devices")
+        return None
+    found = devices.of_gpu(here.gpu, here.gpu_bytes)
+    if found is None and num_gpus(config) > here.gpus:
+        raise UserError(f"the roles need {num_gpus(config)} GPUs, the machine has {here.gpus}")
+    if found is None:
+        say(f"note: not planned: no figures of a {here.gpu}")
+    return found

@@ -1,13 +1,11 @@
 """A model's shape, from its Hugging Face configuration alone: parameters, FLOPs, cache bytes.
 
-Counts dense decoders of the Llama family (grouped-query attention, gated MLP,
-RMS norms). Independent of devices and workloads.
+Independent of devices and workloads.
 """
 
 from __future__ import annotations
 
 import os
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,15 +16,10 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from common import files
+from common.config.sections import LearnerSettings, LoraSettings
 from common.errors import UserError, invalid_value
+from deploy.planning.parameters import Counts, count
 
-# model_type -> (biases on q, k and v; norms on q and k heads)
-_FAMILIES = {
-    "llama": (False, False),
-    "mistral": (False, False),
-    "qwen2": (True, False),
-    "qwen3": (False, True),
-}
 # Assumed for a model that is not in models.yaml.
 _TURN_TOKENS, _ACCEPTANCE, _UNVERIFIABLE = 16, 0.9, 0.0
 
@@ -46,7 +39,8 @@ class _Sizes(BaseModel):
     head_dim: _Size | None = None
     vocab_size: _Size
     tie_word_embeddings: bool | None = None
-    attention_bias: bool | None = None
+    body: Annotated[int, Field(ge=1)] | None = None
+    matrices: Annotated[int, Field(ge=1)] | None = None
     turn_tokens: _Size = _TURN_TOKENS
     acceptance: Annotated[_Share, Field(gt=0)] = _ACCEPTANCE
     unverifiable: _Share = _UNVERIFIABLE
@@ -54,8 +48,10 @@ class _Sizes(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Sizes of a dense decoder.
+    """Sizes of a decoder.
 
+    ``body``: parameters of all layers and the final norm. ``matrices``: those of them that
+    multiply every token.
     ``turn_tokens``: tokens that the chat template adds to one user turn.
     ``unverifiable``: share of facts of which no attempt ever verifies.
     ``acceptance``: share of attempts that verify, in (0, 1], on the other facts.
@@ -70,8 +66,8 @@ class Architecture:
     head_dim: int
     vocabulary: int
     tied: bool
-    qkv_bias: bool = False
-    qk_norm: bool = False
+    body: int
+    matrices: int
     turn_tokens: int = _TURN_TOKENS
     acceptance: float = _ACCEPTANCE
     unverifiable: float = _UNVERIFIABLE
@@ -87,19 +83,6 @@ class Architecture:
         return self.kv_heads * self.head_dim
 
     @property
-    def layer_matrices(self) -> int:
-        """Parameters of one layer that multiply every token: q, k, v, o and the gated MLP."""
-        attention = self.hidden * (2 * self.q_dim + 2 * self.kv_dim)
-        return attention + 3 * self.hidden * self.intermediate
-
-    @property
-    def body(self) -> int:
-        """Parameters of all layers and the final norm."""
-        norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
-        biases = self.q_dim + 2 * self.kv_dim if self.qkv_bias else 0
-        return self.layers * (self.layer_matrices + norms + biases) + self.hidden
-
-    @property
     def head(self) -> int:
         """Parameters of the output head."""
         return self.vocabulary * self.hidden
@@ -109,13 +92,31 @@ class Architecture:
         """All parameters; a tied head is counted once."""
         return self.body + self.head * (1 if self.tied else 2)
 
+    def adapter(self, lora: LoraSettings) -> int:
+        """Parameters of LoRA's factors: rank · (in + out) for each adapted matrix."""
+        ends = {
+            "q_proj": (self.hidden, self.q_dim),
+            "k_proj": (self.hidden, self.kv_dim),
+            "v_proj": (self.hidden, self.kv_dim),
+            "o_proj": (self.q_dim, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
+        targets = ends if lora.targets == "all-linear" else lora.targets
+        return self.layers * lora.rank * sum(sum(ends.get(name, (0, 0))) for name in targets)
+
+    def trained(self, settings: LearnerSettings) -> int:
+        """Parameters that the learner updates."""
+        return self.parameters if settings.lora is None else self.adapter(settings.lora)
+
     def forward_flops(self, tokens: float, head_tokens: float, context: float) -> float:
         """FLOPs of a forward pass, 2 per multiply-add.
 
         ``tokens`` go through the layers and attend to ``context`` positions each
         (QKᵀ and PV, 2 · 2 · q_dim per position); ``head_tokens`` go through the head.
         """
-        matrices = self.layers * self.layer_matrices * tokens + self.head * head_tokens
+        matrices = self.matrices * tokens + self.head * head_tokens
         return 2 * matrices + 4 * self.layers * self.q_dim * context * tokens
 
     def kv_bytes(self, bytes_each: int) -> int:
@@ -123,25 +124,24 @@ class Architecture:
         return 2 * self.layers * self.kv_dim * bytes_each
 
 
-def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
-    """Read a ``config.json`` mapping.
+def from_config(name: str, config: Mapping[str, Any], folder: Path | None = None) -> Architecture:
+    """Read a ``config.json`` mapping; with the ``folder`` of its weights, if they are there.
 
     Raises:
-        UserError: the model is not a dense decoder of a known family, or a size is missing.
+        UserError: a size is missing, or ``transformers`` does not know the family.
     """
     family = config.get("model_type") if isinstance(config, Mapping) else None
-    if not isinstance(family, str) or family not in _FAMILIES:
-        raise UserError(
-            f"model {name}: model_type {reprlib.repr(family)} cannot be planned; "
-            f"known: {', '.join(sorted(_FAMILIES))}"
-        )
-    bias, norm = _FAMILIES[family]
+    if not isinstance(family, str):
+        raise UserError(f"model {name}: config.json has no model_type")
     try:
         sizes = _Sizes.model_validate(config)
     except ValidationError as error:
         raise UserError(f"model {name}: config.json: {invalid_value(error.errors()[0])}") from error
     heads = sizes.num_attention_heads
-    tied = sizes.tie_word_embeddings
+    if sizes.body is not None and sizes.matrices is not None:
+        counts = Counts(sizes.body, sizes.matrices, bool(sizes.tie_word_embeddings))
+    else:
+        counts = count(name, config, folder)
     return Architecture(
         name=name,
         hidden=sizes.hidden_size,
@@ -151,9 +151,9 @@ def from_config(name: str, config: Mapping[str, Any]) -> Architecture:
         kv_heads=sizes.num_key_value_heads or heads,
         head_dim=sizes.head_dim or max(1, sizes.hidden_size // heads),
         vocabulary=sizes.vocab_size,
-        tied=family in ("qwen2", "qwen3") if tied is None else tied,
-        qkv_bias=bias or bool(sizes.attention_bias),
-        qk_norm=norm,
+        tied=counts.tied,
+        body=counts.body,
+        matrices=counts.matrices,
         turn_tokens=sizes.turn_tokens,
         acceptance=sizes.acceptance,
         unverifiable=sizes.unverifiable,
@@ -175,7 +175,7 @@ def resolve(spec: str) -> Architecture:
         if os.path.isdir(folder) or spec.startswith((".", "/", "~")):
             raise UserError(f"model {spec}: no config.json there")
         path = _from_hub(spec)
-    return from_config(spec, files.read_json(path))
+    return from_config(spec, files.read_json(path), path.parent)
 
 
 @cache

@@ -3,6 +3,7 @@ assumed on GPUs (not run on GPU) and measured on CPU. Independent of models."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from common.config.run_config import RunConfig
@@ -93,10 +94,16 @@ _ITERATION_S, _ROW_S = 1.2e-3, 0.055e-3
 
 # MiB as nvidia-smi prints them; dense bfloat16 and float32 TFLOP/s; bytes/s.
 _GPUS = {
-    "h100": _gpu("h100", 81559, 989.0, 67.0, 3.35e12, 450e9),
+    "b200": _gpu("b200", 183359, 2250.0, 75.0, 8.0e12, 900e9),
     "h200": _gpu("h200", 143771, 989.0, 67.0, 4.8e12, 450e9),
+    "h100": _gpu("h100", 81559, 989.0, 67.0, 3.35e12, 450e9),
     "a100": _gpu("a100", 81920, 312.0, 19.5, 2.039e12, 300e9),
+    "a100-40gb": _gpu("a100-40gb", 40960, 312.0, 19.5, 1.555e12, 300e9),
     "l40s": _gpu("l40s", 46068, 362.0, 91.6, 0.864e12, 32e9),
+    "rtx5090": _gpu("rtx5090", 32607, 209.5, 104.8, 1.792e12, 64e9),
+    "rtx4090": _gpu("rtx4090", 24564, 165.2, 82.6, 1.008e12, 32e9),
+    "l4": _gpu("l4", 23034, 121.0, 30.3, 0.3e12, 32e9),
+    "a10": _gpu("a10", 23028, 125.0, 31.2, 0.6e12, 32e9),
 }
 NAMES = (*_GPUS, "cpu")
 
@@ -176,6 +183,22 @@ def find(name: str, cores: int | None = None, fast_dtype: Dtype | None = None) -
     return _GPUS[name]
 
 
+def of_gpu(name: str, memory: int) -> Device | None:
+    """A GPU by the name that CUDA gives it, such as ``NVIDIA H100 80GB HBM3``; None if unknown.
+
+    Args:
+        name: of the GPU.
+        memory: its bytes; they tell apart what has one name in several sizes.
+    """
+    words = re.sub(r"[^a-z0-9]+", " ", name.lower().replace("rtx ", "rtx")).split()
+    alike = [gpu for gpu in _GPUS.values() if gpu.name.split("-")[0] in words]
+    return min(alike, key=lambda gpu: abs(gpu.memory_bytes - memory), default=None)
+
+
 def default(config: RunConfig) -> str:
-    """The device that a configuration requests; a GPU is assumed to be an H100."""
-    return "cpu" if config.engine.resolved_device == "cpu" else "h100"
+    """The device that a configuration requests: this machine's GPU, else an H100."""
+    if config.engine.resolved_device == "cpu":
+        return "cpu"
+    here = detect()
+    found = of_gpu(here.gpu, here.gpu_bytes) if here.gpus else None
+    return "h100" if found is None else found.name

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.config.run_config import RunConfig, parse
+from common.config.sections import LoraSettings
 from common.errors import UserError
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
@@ -157,3 +158,15 @@ def _learner(config: RunConfig, machine: Machine) -> Iterator[Changes]:
             sharded = {"learner.zero_stage": stage} if stage != settings.zero_stage else {}
             yield more | sharded
             yield from (more | sharded | change for change in less)
+    if not machine.device.is_cpu:
+        for stage, offload in ((2, "optimizer"), (3, "parameters")):
+            moved: Changes = {
+                "learner.zero_stage": max(stage, settings.zero_stage),
+                "learner.offload": offload,
+            }
+            yield moved
+            yield from (moved | change for change in less)
+    if settings.lora is None:
+        adapters: Changes = {"learner.lora": {"rank": LoraSettings().rank}}
+        yield adapters
+        yield from (adapters | change for change in less)

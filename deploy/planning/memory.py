@@ -18,6 +18,8 @@ from deploy.planning.workload import Workload
 
 # DeepSpeed's default reduce_bucket_size and allgather_bucket_size, elements.
 _BUCKET = 500_000_000
+# Its stage3_max_live_parameters.
+_LIVE = 1_000_000_000
 # Bytes of one logit while the sampler or the loss works on it: bfloat16, float32,
 # and float32 log-probabilities or their gradient.
 _LOGIT_BYTES = 2 + 4 + 4
@@ -112,26 +114,39 @@ def adam_bytes(dtype: str) -> int:
     return 8 if dtype == "float32" else 16
 
 
-def learner_state(parameters: int, settings: LearnerSettings) -> dict[str, int]:
-    """Bytes of weights, gradients and optimizer state of one rank.
+def learner_state(
+    parameters: int, settings: LearnerSettings, trained: int | None = None
+) -> dict[str, int]:
+    """Bytes of weights, gradients and optimizer state of one rank's device.
 
     ZeRO-1 shards the optimizer over ranks, ZeRO-2 also the gradients, ZeRO-3 also the weights.
+    What is offloaded is in CPU memory; of offloaded weights, DeepSpeed's default holds a billion.
+
+    Args:
+        parameters: of the model.
+        settings: the learner section.
+        trained: parameters that are updated, adapters beside the model; None: the model's.
     """
     width, stage, ranks = bytes_each(settings.resolved_dtype), settings.zero_stage, settings.ranks
+    updated = parameters if trained is None else trained
+    held = parameters if trained is None else parameters + trained
+    offloads = settings.offload != "none"
 
     def shard(size: int, first_stage: int) -> int:
         return -(-size // ranks) if stage >= first_stage else size
 
+    if settings.offload == "parameters":
+        held = min(held, _LIVE)
     return {
-        "weights": shard(width * parameters, 3),
-        "gradients": shard(width * parameters, 2),
-        "optimizer": shard(adam_bytes(settings.resolved_dtype) * parameters, 1),
+        "weights": shard(width * held, 3) if settings.offload != "parameters" else width * held,
+        "gradients": 0 if offloads and stage >= 2 else shard(width * updated, 2),
+        "optimizer": 0 if offloads else shard(adam_bytes(settings.resolved_dtype) * updated, 1),
     }
 
 
 def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
     arch, settings, device = model.architecture, model.settings, model.device
-    width = bytes_each(settings.resolved_dtype)
+    width, trained = bytes_each(settings.resolved_dtype), arch.trained(settings)
     largest = max(
         (row for rank in model.rows(workload) for row in rank),
         key=lambda row: (row.tokens, row.targets),
@@ -144,15 +159,15 @@ def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
         activations = arch.layers * layer
     buffers = 0
     if settings.zero_stage in (1, 2):
-        buffers = 2 * min(_BUCKET, arch.parameters) * width
+        buffers = 2 * min(_BUCKET, trained) * width
     elif settings.zero_stage == 3:
         # The export gathers every weight on every rank.
         buffers = arch.parameters * width
     parts = {
-        **learner_state(arch.parameters, settings),
+        **learner_state(arch.parameters, settings, trained if settings.lora else None),
         "buffers": buffers,
         "activations": activations + tokens * tokens,
-        "logits": _logits(arch, loss, targets),
+        "logits": _logits(arch, loss, targets, frozen=settings.lora is not None),
         "runtime": device.overhead_bytes,
     }
     if isinstance(loss, Divergence) and loss.teacher == "learner":
@@ -161,13 +176,14 @@ def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
     return Need("learner", parts, device.memory_bytes, "a device of learner.ranks")
 
 
-def _logits(arch: Architecture, loss: Loss, targets: int) -> int:
+def _logits(arch: Architecture, loss: Loss, targets: int, *, frozen: bool) -> int:
     """Bytes of the loss: one chunk's logits, and the head's gradient, summed in float32."""
+    gradient = 0 if frozen else 4 * arch.vocabulary * arch.hidden
     if not isinstance(loss, Divergence):
         chunk = min(NLL_CHUNK_NUMBERS, targets * arch.vocabulary)
-        return chunk * _LOGIT_BYTES + 4 * arch.vocabulary * arch.hidden
+        return chunk * _LOGIT_BYTES + gradient
     chunk = min(CHUNK_NUMBERS, targets * arch.vocabulary)
-    return 4 * (CHUNK_TENSORS * chunk + arch.vocabulary * arch.hidden)
+    return 4 * CHUNK_TENSORS * chunk + gradient
 
 
 def _layer_activation(arch: Architecture, width: int) -> int:

@@ -24,9 +24,13 @@ _ALLREDUCE_S = 20e-6
 # Passes over the matrices: forward, and twice that backward; attention's backward
 # recomputes its scores, so it is five products for two.
 _TRAIN_MATRICES, _TRAIN_ATTENTION = 3.0, 3.5
+# With frozen matrices, backward computes no gradient of theirs.
+_FROZEN_MATRICES = 2.0
 # Per parameter of one AdamW step in bfloat16: weight, gradient and its float32 copy,
 # float32 master and two moments read, master, moments and weight written.
 _ADAM_BYTES = 34
+# Memory of the host, which DeepSpeed's CPU Adam updates, and its link to a GPU: bytes/s, assumed.
+_HOST_BANDWIDTH, _HOST_LINK = 50e9, 20e9
 # Bytes of one wire-format token of a rollout: 574 bytes for 69.5 tokens.
 ROLLOUT_BYTES_A_TOKEN = 8.3
 
@@ -262,7 +266,12 @@ class LearnerModel:
     def state_bytes(self) -> int:
         """Bytes of the resumable state: weights, two moments and, for bfloat16, a master copy."""
         optimizer = 12 if self.settings.resolved_dtype == "bfloat16" else 8
-        return self.export_bytes + optimizer * self.architecture.parameters
+        weights = 0 if self.settings.lora is not None else self.export_bytes
+        return weights + optimizer * self._trained
+
+    @property
+    def _trained(self) -> int:
+        return self.architecture.trained(self.settings)
 
     def start(self) -> float:
         """Seconds of work from the process' start to ready."""
@@ -286,7 +295,8 @@ class LearnerModel:
 
     def _row(self, row: PackedRow) -> float:
         again = 1.0 if self.settings.gradient_checkpointing else 0.0
-        return self._passes(row, _TRAIN_MATRICES + again, _TRAIN_ATTENTION + again)
+        matrices = _TRAIN_MATRICES if self.settings.lora is None else _FROZEN_MATRICES
+        return self._passes(row, matrices + again, _TRAIN_ATTENTION + again)
 
     def _read(self, row: Row, workload: Workload) -> float:
         """The frozen teacher's forward pass over a row's targets, each given its x+."""
@@ -313,7 +323,12 @@ class LearnerModel:
 
     def _optimizer(self) -> float:
         shards = self.settings.ranks if self.settings.zero_stage >= 1 else 1
-        return self.architecture.parameters * _ADAM_BYTES / shards / self.device.bandwidth
+        mine = self._trained / shards
+        if self.settings.offload == "none":
+            return mine * _ADAM_BYTES / self.device.bandwidth
+        # The host is shared by all ranks; gradients go there and weights come back.
+        moved = 2 * mine * bytes_each(self.settings.resolved_dtype) / _HOST_LINK
+        return moved + self._trained * _ADAM_BYTES / _HOST_BANDWIDTH
 
     def _exchange(self, rows: int) -> float:
         """Seconds on the links, as a ring: (n−1)/n of the parameters per collective.
@@ -324,9 +339,9 @@ class LearnerModel:
         ranks, stage = self.settings.ranks, self.settings.zero_stage
         if ranks == 1:
             return 0.0
-        collectives = 1 + 2 * rows if stage == 3 else 2
-        size = self.architecture.parameters * bytes_each(self.settings.resolved_dtype)
-        return collectives * (ranks - 1) / ranks * size / self.device.link
+        gathered = 2 * rows * self.architecture.parameters if stage == 3 else self._trained
+        size = (self._trained + gathered) * bytes_each(self.settings.resolved_dtype)
+        return (ranks - 1) / ranks * size / self.device.link
 
 
 def _example(number: int, prompt_tokens: int, common: int, item: Item) -> Example:

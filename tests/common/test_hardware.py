@@ -31,6 +31,10 @@ def torch_with(cuda, *, works=True, bfloat16=True):
         version=types.SimpleNamespace(cuda=cuda),
         cuda=types.SimpleNamespace(
             is_available=lambda: works,
+            device_count=lambda: 2,
+            get_device_properties=lambda at: types.SimpleNamespace(
+                name="NVIDIA L4", total_memory=(at + 1) * 2**30
+            ),
             is_bf16_supported=lambda including_emulation: bfloat16 or including_emulation,
         ),
     )
@@ -62,6 +66,11 @@ def test_a_gpu_is_used_if_the_installed_torch_can(machine):
         *("cuda", "bfloat16"),
         "float32",
     )
+
+
+def test_gpus_are_counted_and_the_smallest_counts(machine):
+    found = machine("", torch_with("13.0"))
+    assert (found.gpus, found.gpu, found.gpu_bytes) == (2, "NVIDIA L4", 2**30)
 
 
 def test_a_gpu_without_bfloat16_computes_in_float32_and_never_in_float16(machine):

@@ -6,6 +6,7 @@ from common.config.auto import settle
 from common.config.run_config import parse
 from common.errors import UserError
 from common.hardware import Hardware
+from deploy.control import feasibility
 from deploy.control.feasibility import check_fit
 from deploy.planning import devices
 from tests.tiny import make_model
@@ -52,15 +53,57 @@ def test_few_kv_blocks_are_slow_and_no_reason_to_refuse(config):
     assert "KV cache" in said[0]
 
 
+def test_a_gpu_that_is_not_there_is_refused(config, monkeypatch):
+    monkeypatch.setattr(feasibility, "detect", lambda: Hardware("cpu", "float32"))
+    with pytest.raises(UserError, match=r"^engine.device is cuda, but this machine has no GPU"):
+        check_fit(config("cuda"), print)
+    mine = config(learner={"device": "cuda"})
+    with pytest.raises(UserError, match=r"^learner.device is cuda, but this machine has no GPU"):
+        check_fit(mine, print)
+
+
+def machine_with(monkeypatch, gpus, name="NVIDIA L4", gib=22):
+    here = Hardware("cuda", "float32", gpus=gpus, gpu=name, gpu_bytes=gib * 2**30)
+    monkeypatch.setattr(feasibility, "detect", lambda: here)
+
+
+def test_more_gpus_than_there_are_are_refused_with_the_nearest_that_fits(config, monkeypatch):
+    machine_with(monkeypatch, 2)
+    with pytest.raises(UserError) as error:
+        check_fit(config("cuda", rollout={"actors": 2}), print)
+    assert str(error.value).splitlines() == [
+        "the roles need 4 GPUs, the machine has 2",
+        "nearest that fits: rollout.actors=1 learner.ranks=1 evaluator.actors=0",
+    ]
+    machine_with(monkeypatch, 4)
+    assert check_fit(config("cuda", rollout={"actors": 2}), print) is not None
+
+
+def test_a_gpu_without_figures_is_counted_all_the_same(config, monkeypatch):
+    machine_with(monkeypatch, 1, "NVIDIA Unheard Of")
+    with pytest.raises(UserError, match="the roles need 3 GPUs, the machine has 1"):
+        check_fit(config("cuda"), print)
+    machine_with(monkeypatch, 3, "NVIDIA Unheard Of")
+    said = []
+    assert check_fit(config("cuda"), said.append) is None
+    assert said == ["note: not planned: no figures of a NVIDIA Unheard Of"]
+
+
+def test_roles_on_different_devices_are_not_planned(config, monkeypatch):
+    machine_with(monkeypatch, 2)
+    said = []
+    assert check_fit(config("cuda", learner={"device": "cpu"}), said.append) is None
+    assert "different devices" in said[0]
+
+
 def test_a_model_that_cannot_be_planned_is_let_through_with_a_remark(config, tmp_path):
     unknown = config()
     path = tmp_path / "model" / "config.json"
-    path.write_text(path.read_text().replace('"llama"', '"olmo2"'))
+    path.write_text(path.read_text().replace("intermediate_size", "another_size"))
     said = []
     assert check_fit(unknown, said.append) is None
     assert said[0].startswith("note: not planned: ")
 
 
 def test_another_machines_run_is_not_judged_here(config):
-    assert check_fit(config("cuda"), print) is None
     assert check_fit(config(cluster={"address": "10.0.0.1:6379"}), print) is None

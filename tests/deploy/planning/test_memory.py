@@ -53,6 +53,30 @@ def test_float32_needs_no_master_copy():
     assert state == {"weights": 4000, "gradients": 4000, "optimizer": 8000}
 
 
+def test_adapters_alone_have_gradients_and_an_optimizer():
+    state = learner_state(1000, LearnerSettings(dtype="bfloat16", lora={"rank": 1}), trained=10)
+    # 1,010 weights of 2; 10 gradients of 2, 10 states of 16.
+    assert state == {"weights": 2020, "gradients": 20, "optimizer": 160}
+
+
+def test_what_is_offloaded_is_not_on_the_device():
+    def state(stage, offload):
+        gpu = {"device": "cuda", "dtype": "bfloat16", "zero_stage": stage, "offload": offload}
+        return tuple(learner_state(4 * 10**9, LearnerSettings(**gpu)).values())
+
+    assert state(1, "optimizer") == (8 * 10**9, 8 * 10**9, 0)
+    assert state(2, "optimizer") == (8 * 10**9, 0, 0)
+    # Of offloaded weights a billion is there at a time.
+    assert state(3, "parameters") == (2 * 10**9, 0, 0)
+
+
+def test_an_8b_model_with_adapters_fits_a_gpu_of_80_gb(system):
+    made = system("8b", "learner.ranks=1", "learner.lora={rank: 16}", device="h100")
+    learner = role(made, "learner")
+    assert learner.fits
+    assert learner.total < 30 * 2**30
+
+
 def test_each_slot_holds_a_naive_and_an_expert_context(system):
     made = system("8b", "rollout.slots=1", "rollout.max_tokens=100", device="h100")
     naive = max(item.naive for item in made.workload.items) + 100

@@ -81,11 +81,23 @@ def test_fewer_gpus_mean_fewer_actors(system):
     assert nearest(system("8b", device="h100"), gpus=6) == {"rollout.actors": 1}
 
 
-def test_a_learner_takes_gpus_from_the_actors_if_necessary(system):
-    # 45 GiB hold Qwen3-8B's state over 5 ranks or more, and 8 GPUs are all in use.
+def test_where_every_gpu_is_in_use_the_optimizer_is_offloaded(system):
+    # 45 GiB do not hold Qwen3-8B's state over 4 ranks.
     changes = nearest(system("8b", device="l40s"), gpus=8)
+    assert changes["learner.offload"] == "optimizer"
+    assert "learner.ranks" not in changes
+
+
+def test_with_gpus_left_it_is_spread_over_more_ranks(system):
+    changes = nearest(system("8b", device="l40s"), gpus=16)
     assert changes["learner.ranks"] > 4
-    assert changes["rollout.actors"] < 3
+    assert "learner.offload" not in changes
+
+
+def test_one_gpu_that_holds_no_whole_optimizer_trains_adapters_or_offloads(system):
+    one = ("learner.ranks=1", "rollout.actors=1", "evaluator.actors=0")
+    changes = nearest(system("8b", *one, device="h100"), gpus=2)
+    assert changes["learner.offload"] == "optimizer"
 
 
 def test_heads_must_divide(system):

@@ -141,3 +141,22 @@ def test_a_suite_that_is_not_planned_is_left_out(system):
     made = system("smoke")
     settings = made.config.evaluator.model_copy(update={"suites": ("recall", "unheard-of")})
     assert set(made.engine.suites(settings, made.workload)) == {"recall"}
+
+
+def test_frozen_matrices_cost_two_passes_of_three(system):
+    full, lora = (
+        system("8b", "learner.ranks=1", *more, device="h100").learner
+        for more in ((), ("learner.lora={rank: 16}",))
+    )
+    row = PackedRow(tokens=4096, targets=100, context=0)
+    assert lora._passes(row, 2.0, 3.5) == pytest.approx(
+        full._passes(row, 3.0, 3.5) * 2 / 3, rel=0.05
+    )
+    assert lora._row(row) < full._row(row)
+
+
+def test_an_offloaded_optimizer_is_slow(system):
+    offload = ("learner.zero_stage=2", "learner.offload=optimizer")
+    made = system("8b", *offload, device="h100")
+    plain = system("8b", "learner.zero_stage=2", device="h100")
+    assert made.learner.step(made.workload) > 2 * plain.learner.step(plain.workload)
