@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 from common.config.run_config import RunConfig, apply, parse
+from common.config.sections import Placement
 from common.hardware import Hardware
 
 
 def is_settled(config: RunConfig) -> bool:
-    """Whether no device or dtype is ``auto``."""
+    """Whether no device, dtype or placement is ``auto``."""
     return not any(_open(config.model_dump(mode="json")))
 
 
 def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = None) -> RunConfig:
-    """``config`` with every ``auto`` device and dtype replaced.
+    """``config`` with every ``auto`` device, dtype and placement replaced.
 
     Args:
         config: as it was written.
@@ -33,6 +35,9 @@ def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = N
         mine = _section(whole, section)
         if chosen == "auto" and key == "dtype":
             chosen = hardware.dtype(mine["device"])
+        elif chosen == "auto" and key == "placement":
+            computes = {whole["engine"]["device"], whole["learner"]["device"]}
+            chosen = placement(config, hardware.gpus if computes == {"cuda"} else 0)
         elif chosen == "auto":
             # An evaluator has the engine's device, and no other.
             in_evaluator = section == "evaluator.fisher"
@@ -42,12 +47,25 @@ def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = N
     return parse(raw, f"run {config.name}")
 
 
+def placement(config: RunConfig, gpus: int) -> Placement:
+    """``exclusive`` where there are GPUs enough, else ``phases`` where that helps.
+
+    Args:
+        config: of the run.
+        gpus: that there are; 0: on a CPU, or unknown.
+    """
+    enough = gpus == 0 or config.num_gpus("exclusive") <= gpus
+    if enough or config.needs_all_at_once or config.num_gpus("phases") > gpus:
+        return "exclusive"
+    return "phases"
+
+
 def _open(raw: dict[str, Any]) -> list[tuple[str, str]]:
     """(section, key) of every ``auto``, each device before the dtype that follows from it."""
+    devices = product(("engine", "learner", "evaluator.fisher"), ("device", "dtype"))
     return [
         (section, key)
-        for section in ("engine", "learner", "evaluator.fisher")
-        for key in ("device", "dtype")
+        for section, key in (*devices, ("cluster", "placement"))
         if (_section(raw, section) or {}).get(key) == "auto"
     ]
 

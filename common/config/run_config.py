@@ -22,6 +22,7 @@ from common.config.sections import (
     EngineSettings,
     LearnerSettings,
     MetricsSettings,
+    Placement,
     PublishSettings,
     ReplaySettings,
     RolloutSettings,
@@ -79,6 +80,26 @@ class RunConfig(Settings):
         """Work items per fact: one, or as many as the student draws over all epochs."""
         return 1 if self.student is None else self.student.samples * self.learner.epochs
 
+    @property
+    def needs_all_at_once(self) -> str:
+        """Why the roles cannot take turns; empty if they can."""
+        if self.student is not None:
+            return f"method {self.method.name} draws with the weights that it trains"
+        if self.learner.early_stop:
+            return "learner.early_stop waits for measurements while it trains"
+        return ""
+
+    def num_gpus(self, placement: Placement | None = None) -> int:
+        """GPUs in use at once, if every role computes on GPUs.
+
+        Args:
+            placement: None: the one that is set.
+        """
+        each = self.engine.tensor_parallel_size
+        ranks = self.learner.ranks if self.train else 0
+        phases = (self.rollout.actors * each, ranks, self.evaluator.actors * each)
+        return max(phases) if (placement or self.cluster.placement) == "phases" else sum(phases)
+
     @model_validator(mode="after")
     def _lag_needs_one_exposure(self) -> RunConfig:
         if self.replay.max_lag is not None and self.exposures_per_rollout > 1:
@@ -118,6 +139,12 @@ class RunConfig(Settings):
                 f"publish.every is {every}, so weights are up to {every - 1} steps old, more than "
                 f"replay.max_lag={lag} allows; lower publish.every or raise replay.max_lag"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _phases_follow_each_other(self) -> RunConfig:
+        if self.cluster.placement == "phases" and (reason := self.needs_all_at_once):
+            raise ValueError(f"cluster.placement is phases, but {reason}; use exclusive")
         return self
 
     @model_validator(mode="after")

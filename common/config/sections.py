@@ -15,6 +15,7 @@ from common.verification.verifier import Mode
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "bfloat16", "float32"]
+Placement = Literal["auto", "exclusive", "phases"]
 # Decay of a running mean.
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -275,6 +276,11 @@ class ClusterSettings(Settings):
 
     address: str | None = Field(
         None, description="an existing cluster; none: start one on this machine"
+    )
+    placement: Placement = Field(
+        "auto",
+        description="exclusive: each process has its own GPUs; phases: draw, then train, then "
+        "evaluate, each with all GPUs; auto: exclusive where there are enough",
     )
     dedicated: bool = Field(
         False, description="place a role only on nodes with the Ray resource mixsd_ROLE"

@@ -39,7 +39,8 @@ def hardware_of(ray: Any) -> Hardware:
     except ray.exceptions.RayError as error:
         raise RunError(f"a node of the cluster does not tell its hardware: {error}") from error
     same = all(one.cpu_dtype == "bfloat16" for one in found)
-    return Hardware(device, "bfloat16" if same else "float32", cuda_dtype)
+    gpus = int(sum(node["Resources"].get("GPU", 0) for node in nodes))
+    return Hardware(device, "bfloat16" if same else "float32", cuda_dtype, gpus=gpus)
 
 
 def _look() -> Hardware:

@@ -8,10 +8,11 @@ from common.config.run_config import RunConfig
 from common.errors import UserError
 from common.hardware import Hardware, detect
 from deploy.planning.devices import Device
+from deploy.planning.simulation import SimulationResult, simulate
 
 
-def check_fit(config: RunConfig, say: Callable[[str], None]) -> float | None:
-    """Refuse what cannot run here; returns the seconds that the rest will take, if known.
+def check_fit(config: RunConfig, say: Callable[[str], None]) -> SimulationResult | None:
+    """Refuse what cannot run here; returns how the rest will go, if known.
 
     Only for this machine: the plan does not know a joined cluster. A model whose sizes are not
     known, and a GPU that is not in the list of devices, are let through.
@@ -25,7 +26,6 @@ def check_fit(config: RunConfig, say: Callable[[str], None]) -> float | None:
     """
     from deploy.planning import planner
     from deploy.planning.fitting import Machine
-    from deploy.planning.simulation import simulate
     from deploy.planning.text import duration
 
     if config.cluster.address is not None:
@@ -51,13 +51,12 @@ def check_fit(config: RunConfig, say: Callable[[str], None]) -> float | None:
         say(f"note: {problem}; sessions will be computed again")
     outcome = simulate(system)
     say(f"plan: {outcome.steps} steps, about {duration(outcome.total_s)}")
-    return outcome.total_s
+    return outcome
 
 
 def _device(config: RunConfig, here: Hardware, say: Callable[[str], None]) -> Device | None:
     """What the run's roles compute on; None if it cannot be planned."""
     from deploy.planning import devices
-    from deploy.planning.fitting import num_gpus
 
     used = {"engine": config.engine.device}
     if config.train:
@@ -75,8 +74,8 @@ def _device(config: RunConfig, here: Hardware, say: Callable[[str], None]) -> De
         say("note: not planned: engine and learner compute on different devices")
         return None
     found = devices.of_gpu(here.gpu, here.gpu_bytes)
-    if found is None and num_gpus(config) > here.gpus:
-        raise UserError(f"the roles need {num_gpus(config)} GPUs, the machine has {here.gpus}")
+    if found is None and config.num_gpus() > here.gpus:
+        raise UserError(f"the roles need {config.num_gpus()} GPUs, the machine has {here.gpus}")
     if found is None:
         say(f"note: not planned: no figures of a {here.gpu}")
     return found

@@ -69,7 +69,8 @@ def check_folder(config: RunConfig, run: RunDir) -> str:
         raise UserError(
             f"run {run.name} is in use; follow it with 'mixsd-cluster status {run.name} --follow'"
         )
-    if run_config.load(run.config) != config:
+    # An older version may have recorded "auto".
+    if settle(run_config.load(run.config), detect()) != config:
         raise UserError(
             f"run name {run.name} is in use by a run with another configuration ({run.config}); "
             "choose another with --set name=…, or remove that folder"
@@ -95,7 +96,7 @@ def start(
         RunError: Ray or the controller did not start.
     """
     folder, identity = _check_inputs(config, say)
-    planned_s = None if run.config.exists() else check_fit(config, say)
+    planned = None if run.config.exists() else check_fit(config, say)
     run.create()
     with _starting(run):
         # Another command may have started or ended the run since this one looked.
@@ -110,8 +111,8 @@ def start(
                 say(f"note: {remark}")
         else:
             record_identity(run, identity)
-            if planned_s is not None:
-                record_plan(run, planned_s)
+            if planned is not None:
+                record_plan(run, planned.total_s, planned.total_s - planned.trained_s)
         write_atomic(run.config, run_config.dump(config))
         desired_state.reset(run)
         _announce(run)
@@ -158,6 +159,8 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     engine, trained = _computes(config.engine), _computes(config.learner)
     alike = engine == trained or not config.train
     say(f"computing: {engine}" if alike else f"computing: engines {engine}, learner {trained}")
+    if config.cluster.placement == "phases":
+        say("placement: phases (targets, then training, then evaluation), one role at a time")
     if config.cluster.address is None and (remark := detect().remark):
         say(f"note: {remark}")
     return folder, identify(corpus.facts, preset(config.prompts), model)

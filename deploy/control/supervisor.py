@@ -15,7 +15,7 @@ from typing import NamedTuple
 from actors.replay.status import QueueStatus
 from common.config.run_config import RunConfig
 from common.rundir import LOW_BYTES, RunDir, is_full
-from deploy.control import desired_state
+from deploy.control import desired_state, phases
 from deploy.control.autoscaler import RolloutScaling
 from deploy.control.desired_state import Desired
 from deploy.control.early_stop import EarlyStop
@@ -113,6 +113,8 @@ class Supervisor:
         for group in self.groups.values():
             if group.done or group.draining_since is not None or now < group.retry_at:
                 continue
+            if self._waits_for_turn(group):
+                continue
             if not (group.obstacle and is_full(self._run.root)):
                 group.bring_up()
         self.poll()
@@ -181,6 +183,17 @@ class Supervisor:
         self._journal.event(f"rollout actors: {desired.rollout} -> {count}")
         return desired_state.change(self._run, self._config, {"rollout": count})
 
+    def _waits_for_turn(self, group: ActorGroup) -> bool:
+        """Whether a group may not start now; one that started too early is ended."""
+        if self._config.cluster.placement != "phases":
+            return False
+        groups = self.groups.values()
+        phase = phases.current(self._queue_status(), self._is_trained(), groups)
+        if phases.is_early(group, phase):
+            self._journal.event(f"{group.name} gives its devices to an earlier phase")
+            self._end(group, died=False)
+        return not phases.may_start(group, phase, groups)
+
     def _is_trained(self) -> bool:
         """The learner is done; in a run without a learner, all targets are drawn."""
         if self._config.train:
@@ -222,7 +235,14 @@ class Supervisor:
 
     def _waits(self) -> tuple[dict[str, str], float]:
         """What each role waits for (empty for one that starts or works), and all progress."""
-        waits = {group.name: group.waiting for group in self.groups.values() if not group.done}
+        in_phases = self._config.cluster.placement == "phases"
+        waits = {
+            group.name: group.waiting
+            for group in self.groups.values()
+            if not group.done
+            # One that waits for its turn does not start: it is no sign of life.
+            and (group.exists or not in_phases or not phases.takes_turns(group))
+        }
         return waits, sum(report.progress for report in self._reports().values())
 
     def _handle_reports(self, group: ActorGroup) -> None:

@@ -10,9 +10,9 @@ from deploy.observability.run_status import RunStatus
 from deploy.observability.throughput import Speed
 
 
-def record_plan(run: RunDir, total_s: float) -> None:
-    """Note how many seconds the run will take by its plan."""
-    write_atomic(run.plan, json.dumps({"total_s": total_s}))
+def record_plan(run: RunDir, total_s: float, after_s: float) -> None:
+    """Note how many seconds the run will take by its plan, and of them after training."""
+    write_atomic(run.plan, json.dumps({"total_s": total_s, "after_s": after_s}))
 
 
 def time_left(
@@ -37,9 +37,10 @@ def time_left(
         return None
     only_epoch = queue.exposures_expected <= queue.facts
     pace = speed.step_seconds if only_epoch else speed.repeat_seconds
-    if pace is not None:
-        return (queue.total_steps - step) * pace + _last_evaluation(scores)
     plan = read_json(run.plan)
+    if pace is not None:
+        after_s = _last_evaluation(scores) if plan is None else float(plan["after_s"])
+        return (queue.total_steps - step) * pace + after_s
     if plan is None:
         return None
     left = float(plan["total_s"]) - (status.updated - status.began)

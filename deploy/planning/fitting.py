@@ -37,7 +37,7 @@ class Machine:
         tp, heads = config.engine.tensor_parallel_size, self.architecture.heads
         if heads % tp:
             found["heads"] = f"engine.tensor_parallel_size={tp} does not divide {heads} heads"
-        used = num_gpus(config)
+        used = config.num_gpus()
         if not self.device.is_cpu and self.gpus is not None and used > self.gpus:
             found["gpus"] = f"the roles need {used} GPUs, the machine has {self.gpus}"
         return found
@@ -75,13 +75,6 @@ class Machine:
         return None
 
 
-def num_gpus(config: RunConfig) -> int:
-    """GPUs that the controller requests from Ray."""
-    engines = config.rollout.actors + config.evaluator.actors
-    ranks = config.learner.ranks if config.train else 0
-    return engines * config.engine.tensor_parallel_size + ranks
-
-
 def changed(config: RunConfig, changes: Changes) -> RunConfig | None:
     """The configuration with some settings replaced; None if the result is invalid."""
     raw = config.model_dump(mode="json")
@@ -108,9 +101,10 @@ def _remedies(config: RunConfig, role: str, machine: Machine) -> Iterator[Change
     elif role == "heads":
         yield from _sizes(config, machine)
     else:
-        # Too little memory or too few GPUs in total: fewer processes.
+        # Too little memory or too few GPUs in total: fewer actors, not all at once, less of all.
         for actors in range(config.rollout.actors - 1, 0, -1):
             yield {"rollout.actors": actors}
+        yield {"cluster.placement": "phases"}
         for ranks in range(config.learner.ranks - 1, 0, -1):
             yield {"rollout.actors": 1, "learner.ranks": ranks}
         yield {"rollout.actors": 1, "learner.ranks": 1, "evaluator.actors": 0}

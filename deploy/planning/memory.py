@@ -86,7 +86,10 @@ def needs(
         * (need.total + (0 if need.role == "learner" else pool - need.parts["KV cache"]))
         for need in processes
     }
-    return [*pools, Need("machine", filled, device.memory_bytes, "memory of this machine")]
+    key, memory = "memory of this machine", device.memory_bytes
+    if config.cluster.placement == "phases":
+        return [*pools, *(Need(role, {role: size}, memory, key) for role, size in filled.items())]
+    return [*pools, Need("machine", filled, memory, key)]
 
 
 def processes_of(

@@ -9,7 +9,7 @@ from common.config.run_config import RunConfig
 from common.hardware import Hardware
 from deploy.planning import architecture, devices, workload
 from deploy.planning.devices import Device
-from deploy.planning.fitting import Changes, Machine, changed, num_gpus
+from deploy.planning.fitting import Changes, Machine, changed
 from deploy.planning.memory import processes_of
 from deploy.planning.roofline import (
     EngineModel,
@@ -131,7 +131,7 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
     problems = machine.problems(config)
     outcome = simulate(system)
     checkpoints = -(-outcome.steps // config.learner.checkpoint_every)
-    used = 0 if device.is_cpu else num_gpus(config)
+    used = 0 if device.is_cpu else config.num_gpus()
     return RunPlan(
         name=config.name,
         model=config.model,

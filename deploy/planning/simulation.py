@@ -136,6 +136,7 @@ class _Run:
         # As the roles poll; less often if steps are so long that nothing is missed.
         self._poll_s = max(_POLL_S, self._step_s / 20)
         # A rank without a row waits for the others.
+        self._in_phases = self._config.cluster.placement == "phases"
         self._busy_ranks = sum(map(bool, system.learner.rows(system.workload)))
 
     def run(self) -> SimulationResult:
@@ -237,6 +238,8 @@ class _Run:
 
     def _learn(self) -> Process:
         system, settings = self._system, self._config.learner
+        while self._in_phases and self._settled < system.facts:
+            yield Sleep(self._poll_s)
         yield Sleep(_SPAWN_S)
         yield self._work("start-up", system.learner.start(), settings.ranks)
         self._ready["learner"] = self._loop.now
@@ -301,6 +304,8 @@ class _Run:
 
     def _evaluate(self) -> Process:
         system, measured = self._system, 0
+        while self._in_phases and not self._learner_done:
+            yield Sleep(self._poll_s)
         yield Sleep(_SPAWN_S)
         yield self._work("start-up", system.engine.start())
         self._ready["evaluator"] = self._loop.now

@@ -105,6 +105,15 @@ class Cluster:
             build: Callable[[Role, int], Any] = self._learner(Ranks(self.world, len(spec.members)))
         else:
             build = self._rollouts
+        if self.config.cluster.placement == "phases":
+            others = [
+                name
+                for name, role in self.roles.items()
+                if role.process.is_alive
+                and role.process.is_reachable
+                and not name.startswith(spec.kind.value)
+            ]
+            assert not others, f"{spec.name} starts while {others} have the devices"
         created = {name: Role(self.world, name, build) for name in spec.members}
         self.roles |= created
         return created

@@ -42,6 +42,7 @@ def scene(seed: int, root: Path, patch: Any) -> Cluster:
         },
         rollout={"actors": chance.choice([1, 2]), "slots": chance.choice([1, 3])},
         replay={"first_epoch": chance.choice(["arrival", "work"])},
+        cluster={"placement": "phases" if seed % 4 == 0 else "exclusive"},
     )
     num_facts = chance.choice([4, 8, 12])
     poison = frozenset({chance.randrange(num_facts)} if chance.random() < 0.1 else ())

@@ -34,10 +34,11 @@ def test_a_dtype_follows_the_device_that_was_chosen_for_it():
     assert chosen(settle(mine, GPU)) == ("cuda", "bfloat16", "cpu", "float32")
 
 
-def test_nothing_but_devices_and_dtypes_is_set():
+def test_nothing_but_what_was_auto_is_set():
     settled = settle(config(), CPU)
     assert settled.engine.model_fields_set == {"device", "dtype"}
-    assert settled.model_fields_set == {"name", "method", "data", "engine", "learner"}
+    assert settled.model_fields_set == {*("name", "method", "data", "engine", "learner", "cluster")}
+    assert settled.cluster.model_fields_set == {"placement"}
 
 
 def test_what_was_chosen_by_hand_stays():

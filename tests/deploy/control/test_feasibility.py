@@ -26,9 +26,9 @@ def config(tmp_path):
 
 def test_what_fits_has_its_steps_and_time_told(config):
     said = []
-    seconds = check_fit(config(learner={"epochs": 3, "batch_size": 2}), said.append)
+    planned = check_fit(config(learner={"epochs": 3, "batch_size": 2}), said.append)
     # 4 facts, 3 times, 2 at a time.
-    assert said == [f"plan: 6 steps, about {seconds:.0f} s"]
+    assert said == [f"plan: 6 steps, about {planned.total_s:.0f} s"]
 
 
 def test_an_engine_over_more_devices_than_divide_its_heads_is_refused(config):
@@ -73,10 +73,18 @@ def test_more_gpus_than_there_are_are_refused_with_the_nearest_that_fits(config,
         check_fit(config("cuda", rollout={"actors": 2}), print)
     assert str(error.value).splitlines() == [
         "the roles need 4 GPUs, the machine has 2",
-        "nearest that fits: rollout.actors=1 learner.ranks=1 evaluator.actors=0",
+        "nearest that fits: cluster.placement=phases",
     ]
     machine_with(monkeypatch, 4)
     assert check_fit(config("cuda", rollout={"actors": 2}), print) is not None
+
+
+def test_on_one_gpu_roles_take_turns(config, monkeypatch):
+    machine_with(monkeypatch, 1)
+    turns = config("cuda", cluster={"placement": "phases"})
+    assert check_fit(turns, print) is not None
+    with pytest.raises(UserError, match=r"that fits: cluster.placement=phases$"):
+        check_fit(config("cuda", cluster={"placement": "exclusive"}), print)
 
 
 def test_a_gpu_without_figures_is_counted_all_the_same(config, monkeypatch):

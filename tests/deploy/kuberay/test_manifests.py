@@ -140,7 +140,7 @@ SET_BY_RENDER = {"cluster.address", "cluster.dedicated", "metrics.host", "metric
 def test_a_shipped_overlay_changes_only_what_it_names(overlay):
     source, shipped = load(folder.CONFIG), load(overlay / "config.yaml")
     named = {change.partition("=")[0] for change in folder.OVERLAYS[overlay.name]}
-    settled = {"engine.dtype", "learner.dtype"}
+    settled = {"engine.dtype", "learner.dtype", "cluster.placement"}
     assert _changes(source, shipped) == named | SET_BY_RENDER | settled
     assert shipped.cluster.start_timeout_s == source.cluster.start_timeout_s == 600
 
@@ -155,7 +155,7 @@ def test_render_keeps_every_setting_but_those_of_kubernetes(path):
     )
     # A device that is not set is a GPU there, and computes in bfloat16.
     auto = {f"{section}.{key}" for section in ("engine", "learner") for key in ("device", "dtype")}
-    auto |= {"evaluator.fisher.device"}
+    auto |= {"evaluator.fisher.device", "cluster.placement"}
     assert _changes(config, rendered) - auto == SET_BY_RENDER
     assert (rendered.engine.device, rendered.engine.dtype) == ("cuda", "bfloat16")
 

@@ -39,28 +39,33 @@ def run(tmp_path):
 
 def test_in_the_first_of_several_epochs_it_is_the_plans(run):
     assert time_left(run, status(step=2), {}, pace(9.0)) is None
-    record_plan(run, 300.0)
+    record_plan(run, 300.0, 25.0)
     # 300 s in all, 60 of them gone; the steps' pace of 9 s would promise 414 s.
     assert time_left(run, status(step=2), {}, pace(9.0)) == 240.0
 
 
 def test_then_it_is_the_rest_of_the_steps_and_one_evaluation(run):
-    record_plan(run, 300.0)
-    # 40 steps of 3 s, and 25 s as for the base; what was not measured takes no time.
+    # 40 steps of 3 s, and the plan's 30 s after them.
+    record_plan(run, 300.0, 30.0)
+    assert time_left(run, status(), {"step_0": BASE}, pace(9.0, 3.0)) == 150.0
+
+
+def test_without_a_plan_the_last_evaluation_is_as_long_as_the_base_s(run):
+    # 25 s; what was not measured takes no time.
     assert time_left(run, status(), {"step_0": BASE}, pace(9.0, 3.0)) == 145.0
 
 
 def test_where_every_target_is_trained_once_the_first_pace_is_the_pace(run):
-    record_plan(run, 300.0)
-    assert time_left(run, status(step=18, expected=40), {}, pace(2.0)) == 60.0
+    record_plan(run, 300.0, 25.0)
+    assert time_left(run, status(step=18, expected=40), {}, pace(2.0)) == 85.0
 
 
 def test_a_plan_that_has_run_out_promises_nothing(run):
-    record_plan(run, 50.0)
+    record_plan(run, 50.0, 5.0)
     assert time_left(run, status(step=2), {}, pace()) is None
 
 
 @pytest.mark.parametrize("ended", [status(state="finished"), status(step=48)])
 def test_what_has_ended_has_no_time_left(run, ended):
-    record_plan(run, 300.0)
+    record_plan(run, 300.0, 25.0)
     assert time_left(run, ended, {}, pace(3.0, 3.0)) is None

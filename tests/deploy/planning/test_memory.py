@@ -110,6 +110,13 @@ def test_on_cpu_all_processes_share_the_machine(system):
     assert machine.parts["rollout"] == 2 * each
 
 
+def test_in_phases_the_machine_holds_one_role_at_a_time(system):
+    made = system("smoke", "cluster.placement=phases")
+    found = needs(made.config, made.engine.architecture, made.device, made.workload)
+    roles = {need.role: list(need.parts) for need in found if not need.role.endswith("cache")}
+    assert roles == {name: [name] for name in ("rollout", "evaluator", "learner")}
+
+
 def test_a_divergence_adds_a_frozen_reference_and_bounds_the_logits(system):
     sft = role(system("8b-sft", device="h100"), "learner").parts
     made = system("8b-sft", "method.name=context_distill", device="h100")

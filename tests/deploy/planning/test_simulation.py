@@ -26,6 +26,15 @@ def test_idle_cores_shorten_the_work_of_who_computes(system):
     assert simulate(elastic).total_s < simulate(fixed).total_s
 
 
+def test_in_phases_nothing_overlaps_and_the_work_is_the_same(system):
+    at_once, turns = (
+        simulate(system("smoke", f"cluster.placement={placement}"))
+        for placement in ("exclusive", "phases")
+    )
+    assert turns.total_s > turns.trained_s > turns.generated_s
+    assert (turns.steps, turns.accepted) == (at_once.steps, at_once.accepted)
+
+
 def test_a_learner_step_is_near_the_measured_one(system):
     made = system("smoke")
     # Batches of 20 examples of 80 tokens: 440 tokens/s, 0.39 s a step of it the optimizer's.
