@@ -19,7 +19,35 @@ from deploy.planning.planner import make_plan
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+# Where roles take turns: the smallest devices of the preset, and how many.
+SMALL = {
+    "24gb": (("l4", "a10", "rtx4090"), 1),
+    "80gb": (("a100", "h100"), 1),
+    "2gpu": (("a100",), 2),
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "device", "gpus"),
+    [(name, device, gpus) for name, (found, gpus) in SMALL.items() for device in found],
+)
+def test_a_preset_fits_the_gpus_that_it_is_named_after(system, preset, device, gpus):
+    plan = make_plan(system(preset, device=device), gpus=gpus)
+    assert plan.fits, plan.problems
+    assert plan.gpus == gpus
+
+
+def test_the_other_way_to_use_80_gb_fits_too(system):
+    comment = (CONFIGS[0].parent / "80gb.yaml").read_text()
+    changes = re.findall(r"--set (\S+?)\.?(?=\s)", comment)
+    assert "learner.offload=optimizer" in changes
+    plan = make_plan(system("80gb", *changes, device="a100"), gpus=1)
+    assert plan.fits, plan.problems
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if path.stem not in SMALL], ids=lambda path: path.stem
+)
 def test_every_shipped_configuration_fits_one_node(system, path):
     gpu = "device: cuda" in path.read_text()
     made = system(path.stem, device="h100" if gpu else "cpu")
