@@ -15,6 +15,9 @@ from common.prompts import Prompts, preset
 from common.rundir import RunDir
 from common.weight_sync.store import SHARED_MEMORY, WeightStore
 
+# Assumed: to wake and join more takes longer than the small matrices that a CPU is used for.
+_MOST_THREADS = 16
+
 if TYPE_CHECKING:
     from learner.teacher_inputs import TeacherInputBuilder
 
@@ -56,7 +59,7 @@ def limit_threads(config: RunConfig, processes: int = 1) -> None:
     """
     if "cpu" in (config.engine.resolved_device, config.learner.resolved_device):
         threads = config.cluster.threads
-        share = max(1, num_cores() // processes)
+        share = max(1, min(num_cores(), _MOST_THREADS) // processes)
         os.environ["OMP_NUM_THREADS"] = str(share if threads == "auto" else threads)
         # Threads that spin while they wait for each other keep cores from who computes: with
         # them, a learner beside one busy process was 1.6 times slower than with one thread.

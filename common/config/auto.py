@@ -30,6 +30,8 @@ def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = N
     old = recorded.model_dump(mode="json") if recorded is not None else {}
     # Settings that nobody made stay out.
     raw = config.model_dump(mode="json", exclude_unset=True)
+    if (seconds := old.get("cluster", {}).get("start_timeout_s")) is not None:
+        raw.setdefault("cluster", {}).setdefault("start_timeout_s", seconds)
     for section, key in _open(whole):
         chosen = (_section(old, section) or {}).get(key, "auto")
         mine = _section(whole, section)

@@ -233,6 +233,11 @@ class LearnerSettings(Settings):
         """The dtype that ``auto`` stands for on that device of this machine."""
         return resolve_dtype(self.dtype, self.resolved_device)
 
+    @property
+    def teacher_is_base(self) -> bool:
+        """Whether a teacher in the learner is the student without adapters, and no copy."""
+        return self.lora is not None and self.zero_stage < 3
+
     @model_validator(mode="after")
     def _ranks_share_a_batch(self) -> LearnerSettings:
         if self.ranks > self.batch_size:
@@ -288,7 +293,12 @@ class ClusterSettings(Settings):
     object_store_mib: int = Field(
         256, ge=80, description="object store of a cluster started here, MiB"
     )
-    start_timeout_s: Seconds = Field(120.0, gt=0, description="timeout of the start of a role, s")
+    start_timeout_s: Seconds | None = Field(
+        None,
+        gt=0,
+        description="timeout of the start of a role, s; none: two minutes, and more for a large "
+        "model, CUDA graphs and offload",
+    )
     stall_s: Seconds = Field(
         600.0, gt=0, description="seconds without an answer or progress until a role is stuck"
     )
@@ -298,8 +308,14 @@ class ClusterSettings(Settings):
     )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
-        description="threads per process on CPU; auto: the cores, divided by the role's processes",
+        description="threads per process on CPU; auto: the cores, at most 16, divided by the "
+        "processes of the role",
     )
+
+    @property
+    def patience_s(self) -> float:
+        """Timeout of the start of a role; where nothing is known of it, two minutes."""
+        return self.start_timeout_s or 120.0
 
 
 class MetricsSettings(Settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from common.config.run_config import RunConfig
 from common.errors import UserError
@@ -52,6 +53,24 @@ def check_fit(config: RunConfig, say: Callable[[str], None]) -> SimulationResult
     outcome = simulate(system)
     say(f"plan: {outcome.steps} steps, about {duration(outcome.total_s)}")
     return outcome
+
+
+def with_patience(config: RunConfig, folder: Path) -> RunConfig:
+    """``config`` with a timeout for the start of a role, unless it has one.
+
+    Two minutes for the packages; the weights from a disk of 100 MB/s; four minutes to compile CUDA
+    graphs (8B: 170 s the first time), three to compile DeepSpeed's CPU Adam (72 s on two cores).
+    """
+    cluster = config.cluster
+    if cluster.start_timeout_s is not None:
+        return config
+    seconds = cluster.patience_s + sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 1e8
+    if config.engine.device == "cuda" and not config.engine.enforce_eager:
+        seconds += 240
+    if config.learner.offload != "none":
+        seconds += 180
+    patient = cluster.model_copy(update={"start_timeout_s": float(round(seconds))})
+    return config.model_copy(update={"cluster": patient})
 
 
 def _device(config: RunConfig, here: Hardware, say: Callable[[str], None]) -> Device | None:

@@ -281,9 +281,7 @@ class ActorGroup:
         self._actors = actors
         # A member that does not resume counts its milestones from zero.
         self._offset = 0.0 if self.kind.resumes else self.budget.furthest
-        self._health = {
-            name: Health(settings.start_timeout_s, settings.stall_s, now) for name in actors
-        }
+        self._health = {name: Health(settings.patience_s, settings.stall_s, now) for name in actors}
 
     def _start(self) -> None:
         reports = self.reports

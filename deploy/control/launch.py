@@ -22,7 +22,7 @@ from deploy.cluster import ray_cluster
 from deploy.cluster.nodes import hardware_of
 from deploy.cluster.run_lock import STARTING, RunLock
 from deploy.control import desired_state
-from deploy.control.feasibility import check_fit
+from deploy.control.feasibility import check_fit, with_patience
 from deploy.control.identity import Identity, check_identity, identify, record_identity
 from deploy.observability.liveness import has_controller
 from deploy.observability.prometheus import targets
@@ -97,6 +97,7 @@ def start(
     """
     folder, identity = _check_inputs(config, say)
     planned = None if run.config.exists() else check_fit(config, say)
+    config = with_patience(config, folder)
     run.create()
     with _starting(run):
         # Another command may have started or ended the run since this one looked.
@@ -224,7 +225,7 @@ def _start_controller(config: RunConfig, run: RunDir, folder: Path) -> str:
             .remote(str(run.root.resolve()), str(folder))
         )
         try:
-            url: str = ray.get(controller.url.remote(), timeout=config.cluster.start_timeout_s)
+            url: str = ray.get(controller.url.remote(), timeout=config.cluster.patience_s)
         except ray.exceptions.RayError as error:
             raise RunError(f"the controller did not start: {error}") from error
         return url

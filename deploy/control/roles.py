@@ -236,7 +236,7 @@ class LearnerRole(Role):
             from deploy.control.weight_sync_client import WeightSyncClient
 
             engines, host = WeightSyncClient(self.run_dir, config), self._identity[2][0]
-            patience_s = config.cluster.start_timeout_s
+            patience_s = config.cluster.patience_s
             return NcclWeightPublisher(engines, config.publish, dtype, rank, host, patience_s)
         from common.weight_sync.file_publisher import FileWeightPublisher
 

@@ -53,6 +53,13 @@ def test_a_run_keeps_what_it_was_started_with_on_another_machine():
     assert settle(config(engine={"device": "cuda"}), GPU, recorded).engine.device == "cuda"
 
 
+def test_a_run_keeps_its_time_for_a_start_unless_another_is_asked_for():
+    recorded = settle(config(cluster={"start_timeout_s": 300}), CPU)
+    assert settle(config(), CPU, recorded) == recorded
+    mine = config(cluster={"start_timeout_s": 200})
+    assert settle(mine, CPU, recorded).cluster.start_timeout_s == 200
+
+
 def test_the_fisher_is_computed_where_the_evaluators_engine_is():
     mine = config(engine={"device": "cpu"}, evaluator={"fisher": {}})
     assert settle(mine, GPU).evaluator.fisher.device == "cpu"

@@ -7,7 +7,7 @@ from common.config.run_config import parse
 from common.errors import UserError
 from common.hardware import Hardware
 from deploy.control import feasibility
-from deploy.control.feasibility import check_fit
+from deploy.control.feasibility import check_fit, with_patience
 from deploy.planning import devices
 from tests.tiny import make_model
 
@@ -115,3 +115,23 @@ def test_a_model_that_cannot_be_planned_is_let_through_with_a_remark(config, tmp
 
 def test_another_machines_run_is_not_judged_here(config):
     assert check_fit(config(cluster={"address": "10.0.0.1:6379"}), print) is None
+
+
+@pytest.mark.parametrize(
+    ("device", "sections", "seconds"),
+    [
+        ("cpu", {}, 120 + 5),
+        ("cuda", {}, 120 + 5),
+        ("cuda", {"engine": {"enforce_eager": False}}, 120 + 5 + 240),
+        ("cuda", {"learner": {"zero_stage": 2, "offload": "optimizer"}}, 120 + 5 + 180),
+        ("cuda", {"engine": {"enforce_eager": False}, "cluster": {"start_timeout_s": 7}}, 7),
+    ],
+)
+def test_a_start_may_take_as_long_as_size_and_mode_need(
+    config, tmp_path, device, sections, seconds
+):
+    (tmp_path / "weights").mkdir()
+    with (tmp_path / "weights" / "model.safetensors").open("wb") as file:
+        file.truncate(5 * 10**8)
+    patient = with_patience(config(device, **sections), tmp_path / "weights")
+    assert patient.cluster.start_timeout_s == seconds

@@ -54,19 +54,20 @@ def test_notes_are_kept_and_counted(capsys):
 
 
 @pytest.mark.parametrize(
-    ("changes", "processes", "threads"),
+    ("cores", "changes", "processes", "threads"),
     [
-        ({}, 1, "8"),
+        (8, {}, 1, "8"),
         # Four of a role compute at once.
-        ({}, 4, "2"),
-        ({}, 16, "1"),
-        ({"cluster": {"threads": 3}}, 4, "3"),
+        (8, {}, 4, "2"),
+        (8, {}, 16, "1"),
+        (64, {}, 1, "16"),
+        (8, {"cluster": {"threads": 3}}, 4, "3"),
     ],
 )
 def test_a_process_on_cpu_has_threads_for_the_cores_of_its_role(
-    monkeypatch, changes, processes, threads
+    monkeypatch, cores, changes, processes, threads
 ):
-    monkeypatch.setattr(factories, "num_cores", lambda: 8)
+    monkeypatch.setattr(factories, "num_cores", lambda: cores)
     monkeypatch.setattr(factories.os, "environ", environment := {})
     factories.limit_threads(_config(**changes), processes)
     assert environment == {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
