@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +70,26 @@ def adapt(model: nn.Module, settings: LoraSettings) -> tuple[list[Adapter], byte
         parameter.requires_grad = id(parameter) in trained
     stored = config.to_dict() | {"inference_mode": True}
     return adapters, _json(stored)
+
+
+@contextlib.contextmanager
+def without(model: nn.Module) -> Iterator[None]:
+    """The base model: its adapters have no effect meanwhile, and nothing is dropped out."""
+    import peft
+
+    layers = [m for m in model.modules() if isinstance(m, peft.tuners.lora.LoraLayer)]
+    scales = [layer.scaling[_NAME] for layer in layers]
+    training = model.training
+    for layer in layers:
+        # peft's own switch would change which parameters require a gradient.
+        layer.scaling[_NAME] = 0.0
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+        for layer, scale in zip(layers, scales, strict=True):
+            layer.scaling[_NAME] = scale
 
 
 def stored_name(adapter: Adapter, factor: str) -> str:

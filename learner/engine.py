@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class TrainingEngine:
     Args:
         model_dir: Hugging Face folder to start from.
         settings: the learner section.
-        loss: the method's loss; a teacher in the learner is a frozen copy of ``model_dir``.
+        loss: the method's loss; a teacher in the learner is the model of ``model_dir``.
         seed: for dropout and other random numbers; the same on every rank.
     """
 
@@ -62,7 +63,11 @@ class TrainingEngine:
         self._has_teacher = isinstance(loss, Divergence)
         self._reference: Reference | None = None
         if isinstance(loss, Divergence) and loss.teacher == "learner":
-            self._reference = Reference(model_dir, settings, self._backend.device)
+            model, device = self._student.model, self._backend.device
+            if settings.teacher_is_base:
+                self._reference = Reference(model, device, partial(adapters.without, model))
+            else:
+                self._reference = Reference.copy(model_dir, settings, device)
         by_name = dict(self._student.named_weights())
         self._adapters = {by_name[n]: adapter for n, adapter in self._student.adapters.items()}
         self._average_decay = settings.average or 0.0

@@ -1,12 +1,16 @@
-"""A frozen copy of the reference beside each rank, for losses that need its distribution.
+"""The frozen reference in the learner, for losses that need its distribution.
 
-It is whole on every rank at any ZeRO stage, so its forward pass needs no collective
-call; ``plan`` counts its memory. This module knows rows and hidden states, not losses.
+With adapters it is the student's own model without them. Else, and at ZeRO-3, whose weights are
+spread over ranks, it is a copy beside each rank: whole, so that its forward pass needs no
+collective call; ``plan`` counts its memory. This module knows rows and hidden states, not losses.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,20 +27,33 @@ class Reference:
     """The reference model as a teacher; it never trains.
 
     Args:
-        model_dir: its Hugging Face folder.
-        settings: the learner section; the reference computes like the student.
+        model: computes as the reference while ``as_reference`` is entered.
         device: the device of its weights.
+        as_reference: makes it the reference; by default it is nothing else.
     """
 
-    def __init__(self, model_dir: Path, settings: LearnerSettings, device: torch.device) -> None:
-        self._model = load_reference(model_dir, settings).to(device).eval().requires_grad_(False)
+    def __init__(
+        self,
+        model: Any,
+        device: torch.device,
+        as_reference: Callable[
+            [], contextlib.AbstractContextManager[None]
+        ] = contextlib.nullcontext,
+    ) -> None:
+        self._model, self._as_reference = model, as_reference
         self._head = self._model.get_output_embeddings()
         self._softcap = families.softcap(self._model.config.to_dict())
         self._device = device
 
+    @classmethod
+    def copy(cls, model_dir: Path, settings: LearnerSettings, device: torch.device) -> Reference:
+        """A frozen copy of ``model_dir`` that computes like the student."""
+        model = load_reference(model_dir, settings).to(device).eval().requires_grad_(False)
+        return cls(model, device)
+
     def forward(self, inputs: TeacherForward) -> FullTeacher:
         """Hidden states at the target positions, in the order of the student's row."""
-        with torch.no_grad():
+        with torch.no_grad(), self._as_reference():
             hidden_KD = torch.cat([self._hidden(row) for row in inputs.rows])
         order_K = torch.as_tensor(inputs.order_K, device=self._device)
         return self._with_head(hidden_KD.index_select(0, order_K))

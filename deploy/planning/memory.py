@@ -173,7 +173,7 @@ def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
         "logits": _logits(arch, loss, targets, frozen=settings.lora is not None),
         "runtime": device.overhead_bytes,
     }
-    if isinstance(loss, Divergence) and loss.teacher == "learner":
+    if isinstance(loss, Divergence) and loss.teacher == "learner" and not settings.teacher_is_base:
         # The frozen reference, not sharded at any stage.
         parts["teacher"] = arch.parameters * width
     return Need("learner", parts, device.memory_bytes, "a device of learner.ranks")

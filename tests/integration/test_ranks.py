@@ -30,6 +30,11 @@ MATRIX = {
 REFERENCE = "0-single-1"
 # The matrix for a divergence from a frozen copy on each rank, in part.
 DISTILLED = {f"distilled-{name}": MATRIX[name] for name in (REFERENCE, "0-packed-4", "3-packed-1")}
+# Adapters, whose teacher is the model without them, and at stage 3 a copy.
+ADAPTED = {
+    f"adapted-{name}": {**MATRIX[name], "lora": {"rank": 4}}
+    for name in (REFERENCE, "2-packed-4", "3-packed-1")
+}
 
 
 def run(model: Path, out: Path, ranks: int, cases: list[dict]) -> None:
@@ -105,7 +110,7 @@ def matrix(tiny_llama, tmp_path_factory) -> Path:
     ]
     cases += [
         {"name": name, "settings": settings, "steps": 10, "distilled": True, "model": str(peaked)}
-        for name, settings in DISTILLED.items()
+        for name, settings in (DISTILLED | ADAPTED).items()
     ]
     run(tiny_llama, out / "1", 1, cases)
     run(tiny_llama, out / "2", 2, [*cases, *clean, *poisoned])
@@ -133,6 +138,13 @@ def test_ten_steps_equal_one_unsharded_rank_without_packing(matrix, ranks, name)
 def test_ten_steps_towards_a_teacher_equal_one_unsharded_rank_without_packing(matrix, ranks, name):
     # The weights are five times those of the other cases, their updates are not.
     assert_equal(matrix / ranks / name, matrix / "1" / f"distilled-{REFERENCE}", 2e-6)
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+@pytest.mark.parametrize("name", ADAPTED)
+def test_so_do_ten_steps_of_adapters(matrix, ranks, name):
+    # One factor of each adapter begins at zero: what it becomes in ten steps is small.
+    assert_equal(matrix / ranks / name, matrix / "1" / f"adapted-{REFERENCE}", 1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -99,6 +99,21 @@ def test_the_reference_does_not_change_and_the_student_comes_closer(tiny_llama):
         assert not now.requires_grad
 
 
+def test_with_adapters_the_teacher_is_the_student_without_them(tiny_llama):
+    copied, rows, teacher_inputs = learner(tiny_llama, ContextDistill())
+    adapted, *_ = learner(tiny_llama, ContextDistill(), lora={"rank": 4})
+    losses = [adapted.step(rows, NUM_TARGETS, 1e-2, teacher_inputs)[0] for _ in range(8)]
+    assert losses[-1] < 0.9 * losses[0]
+    for teacher_input in teacher_inputs:
+        # Trained or not, it is the model of the folder.
+        theirs, ours = (one._reference.forward(teacher_input) for one in (copied, adapted))
+        torch.testing.assert_close(ours.hidden_KD, theirs.hidden_KD, rtol=1e-5, atol=1e-6)
+        assert torch.equal(ours.weight_VD, theirs.weight_VD)
+    assert adapted._student.training
+    trained = [p for p in adapted._student.parameters() if p.requires_grad]
+    assert len(trained) == 2 * len(adapted._adapters)
+
+
 @pytest.mark.parametrize("support", ["top_k", "tail"])
 def test_teacher_scores_of_the_rollouts_train_like_the_frozen_copy(tiny_llama, support):
     here, rows, teacher_inputs = learner(tiny_llama, ContextDistill(support=support, top_k=5))

@@ -125,6 +125,8 @@ def test_a_divergence_adds_a_frozen_reference_and_bounds_the_logits(system):
     assert taught["teacher"] == 2 * PARAMETERS
     arch = made.engine.architecture
     assert taught["logits"] <= 4 * (12 * 2**23 + arch.vocabulary * arch.hidden)
+    lora = system("8b-sft", "method.name=context_distill", "learner.lora={rank: 8}", device="h100")
+    assert "teacher" not in role(lora, "learner").parts
     scored = system(
         "8b-sft", "method.name=context_distill", "method.teacher=engine", "method.support=tail"
     )
