@@ -61,6 +61,6 @@ def limit_threads(config: RunConfig, processes: int = 1) -> None:
         threads = config.cluster.threads
         share = max(1, min(num_cores(), _MOST_THREADS) // processes)
         os.environ["OMP_NUM_THREADS"] = str(share if threads == "auto" else threads)
-        # Threads that spin while they wait for each other keep cores from who computes: with
+        # Threads that spin while they wait for each other keep cores from other processes: with
         # them, a learner beside one busy process was 1.6 times slower than with one thread.
         os.environ["OMP_WAIT_POLICY"] = "passive"

@@ -19,8 +19,8 @@ from deploy.planning.simulation import System, simulate
 # fewer if there would be very many facts in total.
 _FILLINGS, _FEWEST, _MANY = 6, 2, 2**15
 _SATURATED = 0.9
-# A process has a core, whoever else computes, and no checkpoint is written but the last, after
-# everything that is counted here.
+# Each process has a core of its own, and no checkpoint is written but the last, after everything
+# that is counted here.
 _ALONE = {"cluster.threads": 1, "learner.checkpoint_every": 10**9}
 IMAGES = (".png", ".svg", ".pdf")
 ROLES = ("rollout", "queue", "learner")
