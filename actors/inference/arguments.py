@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from common.config.sections import EngineSettings
+from common.models import default_cache
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ def set_environment(settings: EngineSettings) -> None:
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
     # Workers of tensor parallelism; a fork of a process with threads may hang.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    # What vLLM compiles outlives a container where the models do, and serves every actor.
+    os.environ.setdefault("VLLM_CACHE_ROOT", str(default_cache() / "vllm"))
     if settings.resolved_device == "cpu":
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)

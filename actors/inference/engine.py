@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.inference.arguments import set_environment, use_sessions, vllm_arguments
+from actors.inference.gpu_memory import wait_until_free
 from actors.inference.kv_budget import ActiveRequest, KVBudget
 from actors.inference.requests import ContinuedRequest, EngineOutput, Sampling, token_seed
 from actors.inference.session_rewind import keep_shared
@@ -64,6 +65,7 @@ class Engine:
         receives_weights: bool = False,
     ) -> None:
         set_environment(settings)
+        import torch
         from vllm import SamplingParams, __version__
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.core_client import InprocClient
@@ -72,9 +74,14 @@ class Engine:
 
         self._sessions = use_sessions(settings.sessions, __version__)
         self._new_params, self._new_request = SamplingParams, Request
+        if settings.resolved_device == "cuda" and settings.tensor_parallel_size == 1:
+            # Workers of several GPUs are processes of their own; to look from here costs memory.
+            wait_until_free(settings.gpu_memory_utilization, torch.cuda.mem_get_info)
         arguments = vllm_arguments(settings, max_requests, speculative_tokens, receives_weights)
         config = EngineArgs(model=str(model_dir), **arguments).create_engine_config()
         self._core = InprocClient(config, Executor.get_class(config), log_stats=False)
+        if settings.enforce_eager and settings.resolved_device == "cpu":
+            self._core.collective_rpc("never_compile")
         self.scheduler = self._core.engine_core.scheduler
         self._pool = self.scheduler.kv_cache_manager.block_pool
         # vLLM's second model runner draws by (seed, position) of itself.

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from actors.inference.token_rng import PerTokenRNG
 from common.weights import BitSum, bit_sum
 
@@ -17,6 +19,14 @@ class WorkerExtension(PerTokenRNG):
 
     model_runner: Any
     reload_weights: Any
+
+    def never_compile(self) -> None:
+        """Run what vLLM marks for torch.compile without compiling it.
+
+        It marks the rank of a log-probability even for engines that are to compile nothing. That
+        is a comparison and a sum, and took 22 s of a first start on two cores.
+        """
+        torch.compiler.set_stance("force_eager")
 
     def sum_weights(self, names: Sequence[str]) -> dict[str, BitSum]:
         """Sums of what this worker holds under ``names``; what it fused or repacked is missing."""
