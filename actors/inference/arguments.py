@@ -51,7 +51,6 @@ def set_environment(settings: EngineSettings) -> None:
     os.environ.setdefault("VLLM_CACHE_ROOT", str(default_cache() / "vllm"))
     if settings.resolved_device == "cpu":
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
 
 
 def vllm_arguments(
@@ -83,6 +82,9 @@ def vllm_arguments(
     # Inside a placement group vLLM would take Ray, which refuses a bundle of several GPUs.
     several = settings.tensor_parallel_size > 1
     arguments["distributed_executor_backend"] = "mp" if several else "uni"
+    if settings.kv_cache_bytes is not None:
+        # Where roles share a GPU, what vLLM would measure is not its own.
+        arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes
     if settings.resolved_device == "cpu":
         arguments["block_size"] = 32
     else:

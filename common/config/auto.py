@@ -9,6 +9,13 @@ from common.config.run_config import RunConfig, apply, parse
 from common.config.sections import Placement
 from common.hardware import Hardware
 
+# What a start decides by the plan unless it is set, besides what is auto.
+_FIXED_AT_START = (
+    ("cluster", "start_timeout_s"),
+    ("engine", "kv_cache_gib"),
+    ("engine", "gpu_memory_utilization"),
+)
+
 
 def is_settled(config: RunConfig) -> bool:
     """Whether no device, dtype or placement is ``auto``."""
@@ -30,8 +37,9 @@ def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = N
     old = recorded.model_dump(mode="json") if recorded is not None else {}
     # Settings that nobody made stay out.
     raw = config.model_dump(mode="json", exclude_unset=True)
-    if (seconds := old.get("cluster", {}).get("start_timeout_s")) is not None:
-        raw.setdefault("cluster", {}).setdefault("start_timeout_s", seconds)
+    for section, key in _FIXED_AT_START:
+        if (value := old.get(section, {}).get(key)) is not None:
+            raw.setdefault(section, {}).setdefault(key, value)
     for section, key in _open(whole):
         chosen = (_section(old, section) or {}).get(key, "auto")
         mine = _section(whole, section)
@@ -50,16 +58,20 @@ def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = N
 
 
 def placement(config: RunConfig, gpus: int) -> Placement:
-    """``exclusive`` where there are GPUs enough, else ``phases`` where that helps.
+    """``exclusive`` where there are GPUs enough, else ``phases``, else ``shared`` if it can be.
+
+    In turns every role has the whole GPU, and nothing has to be divided well.
 
     Args:
         config: of the run.
         gpus: that there are; 0: on a CPU, or unknown.
     """
     enough = gpus == 0 or config.num_gpus("exclusive") <= gpus
-    if enough or config.needs_all_at_once or config.num_gpus("phases") > gpus:
+    if enough:
         return "exclusive"
-    return "phases"
+    if not config.needs_all_at_once and config.num_gpus("phases") <= gpus:
+        return "phases"
+    return "exclusive" if config.needs_own_gpus else "shared"
 
 
 def _open(raw: dict[str, Any]) -> list[tuple[str, str]]:

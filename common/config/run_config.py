@@ -89,16 +89,45 @@ class RunConfig(Settings):
             return "learner.early_stop waits for measurements while it trains"
         return ""
 
+    @property
+    def needs_own_gpus(self) -> str:
+        """Why the roles cannot share one GPU; empty if they can."""
+        if self.engine.tensor_parallel_size > 1:
+            size = self.engine.tensor_parallel_size
+            return f"engine.tensor_parallel_size is {size}, which is GPUs of one engine"
+        if self.train and self.learner.ranks > 1:
+            return f"learner.ranks is {self.learner.ranks}, and NCCL wants a GPU for each"
+        if self.student is not None and self.publish.transport == "nccl":
+            return "publish.transport is nccl, which wants a GPU at either end"
+        return ""
+
+    @property
+    def num_processes(self) -> int:
+        """Processes of all roles that compute."""
+        ranks = self.learner.ranks if self.train else 0
+        return self.rollout.actors + ranks + self.evaluator.actors
+
+    @property
+    def learner_share(self) -> float:
+        """Share of a GPU's memory that the learner may use."""
+        if self.cluster.placement != "shared":
+            return 1.0
+        engines = self.rollout.actors + self.evaluator.actors
+        return max(0.0, 1 - engines * self.engine.gpu_memory_utilization)
+
     def num_gpus(self, placement: Placement | None = None) -> int:
         """GPUs in use at once, if every role computes on GPUs.
 
         Args:
             placement: None: the one that is set.
         """
+        placement = placement or self.cluster.placement
+        if placement == "shared":
+            return 1
         each = self.engine.tensor_parallel_size
         ranks = self.learner.ranks if self.train else 0
         phases = (self.rollout.actors * each, ranks, self.evaluator.actors * each)
-        return max(phases) if (placement or self.cluster.placement) == "phases" else sum(phases)
+        return max(phases) if placement == "phases" else sum(phases)
 
     @model_validator(mode="after")
     def _lag_needs_one_exposure(self) -> RunConfig:
@@ -144,7 +173,13 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _phases_follow_each_other(self) -> RunConfig:
         if self.cluster.placement == "phases" and (reason := self.needs_all_at_once):
-            raise ValueError(f"cluster.placement is phases, but {reason}; use exclusive")
+            raise ValueError(f"cluster.placement is phases, but {reason}; use shared or exclusive")
+        return self
+
+    @model_validator(mode="after")
+    def _one_gpu_is_enough(self) -> RunConfig:
+        if self.cluster.placement == "shared" and (reason := self.needs_own_gpus):
+            raise ValueError(f"cluster.placement is shared, but {reason}; use exclusive")
         return self
 
     @model_validator(mode="after")

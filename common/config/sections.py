@@ -15,7 +15,7 @@ from common.verification.verifier import Mode
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "bfloat16", "float32"]
-Placement = Literal["auto", "exclusive", "phases"]
+Placement = Literal["auto", "exclusive", "phases", "shared"]
 # Decay of a running mean.
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -31,9 +31,17 @@ class EngineSettings(Settings):
     )
     max_model_len: int = Field(2048, ge=32, description="context length, tokens")
     max_batched_tokens: int = Field(2048, ge=32, description="most tokens per engine step")
-    kv_cache_gib: int = Field(1, ge=1, description="KV cache per engine on CPU, GiB")
+    kv_cache_gib: float | None = Field(
+        None,
+        gt=0,
+        le=4096,
+        description="KV cache of an engine, GiB a device; none: 1 on CPU, and on a GPU what "
+        "gpu_memory_utilization leaves, unless roles share it",
+    )
     num_blocks: int | None = Field(None, ge=4, description="KV blocks; overrides kv_cache_gib")
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="share of a GPU's memory that an engine may use"
+    )
     tensor_parallel_size: int = Field(1, ge=1)
     enforce_eager: bool = Field(
         True, description="no torch.compile and no CUDA graphs: faster start, slower steps"
@@ -53,10 +61,21 @@ class EngineSettings(Settings):
         """The dtype that ``auto`` stands for on that device of this machine."""
         return resolve_dtype(self.dtype, self.resolved_device)
 
+    @property
+    def kv_cache_bytes(self) -> int | None:
+        """KV cache on one device; None: the engine takes what is left of its share of the GPU."""
+        on_cpu = self.resolved_device == "cpu"
+        gib = 1.0 if self.kv_cache_gib is None and on_cpu else self.kv_cache_gib
+        return None if gib is None else int(gib * 2**30)
+
     def shared_by(self, engines: int) -> EngineSettings:
-        """The settings of each of ``engines`` engines that share one device."""
-        share = self.gpu_memory_utilization / engines
-        return self.model_copy(update={"gpu_memory_utilization": share})
+        """The settings of each of ``engines`` engines of one process, on its device."""
+        changes: dict[str, float] = {
+            "gpu_memory_utilization": self.gpu_memory_utilization / engines
+        }
+        if self.kv_cache_gib is not None and self.resolved_device == "cuda":
+            changes["kv_cache_gib"] = self.kv_cache_gib / engines
+        return self.model_copy(update=changes)
 
 
 class AutoscaleSettings(Settings):
@@ -285,7 +304,13 @@ class ClusterSettings(Settings):
     placement: Placement = Field(
         "auto",
         description="exclusive: each process has its own GPUs; phases: draw, then train, then "
-        "evaluate, each with all GPUs; auto: exclusive where there are enough",
+        "evaluate, each with all GPUs; shared: all at once on one GPU, each with a part of its "
+        "memory; auto: exclusive where there are enough, else phases, else shared",
+    )
+    autoscales: bool = Field(
+        False,
+        description="a joined cluster adds nodes when a run asks for them, so do not refuse a run "
+        "for GPUs that it does not have yet",
     )
     dedicated: bool = Field(
         False, description="place a role only on nodes with the Ray resource mixsd_ROLE"

@@ -1,45 +1,52 @@
-"""Whether a new run fits on this machine, and how long it will take, by its plan."""
+"""Whether a new run fits where it will take place, and how long it will take, by its plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from common.config.run_config import RunConfig
 from common.errors import UserError
-from common.hardware import Hardware, detect
+from common.hardware import Hardware
 from deploy.planning.devices import Device
 from deploy.planning.simulation import SimulationResult, simulate
 
 
-def check_fit(config: RunConfig, say: Callable[[str], None]) -> SimulationResult | None:
-    """Refuse what cannot run here; returns how the rest will go, if known.
+def check_fit(
+    config: RunConfig, hardware: Hardware, say: Callable[[str], None]
+) -> tuple[RunConfig, SimulationResult | None]:
+    """Refuse what cannot run there.
 
-    Only for this machine: the plan does not know a joined cluster. A model whose sizes are not
-    known, and a GPU that is not in the list of devices, are let through.
+    What cannot be planned is let through: the CPUs of a joined cluster, a model whose sizes are
+    not known, and a GPU that is not in the list of devices.
 
     Args:
         config: of the run, settled.
+        hardware: of this machine, or of the joined cluster.
         say: receives the prediction, and remarks.
+
+    Returns:
+        ``config``, with the shares of roles that are on one GPU; and how the run will go, if known.
 
     Raises:
         UserError: the run does not fit; the message names the nearest settings that do.
     """
-    from deploy.planning import planner
+    from deploy.planning import planner, sharing
     from deploy.planning.fitting import Machine
+    from deploy.planning.memory import processes_of
     from deploy.planning.text import duration
 
-    if config.cluster.address is not None:
-        return None
-    device = _device(config, detect(), say)
+    device = _device(config, hardware, say)
     if device is None:
-        return None
+        return config, None
     try:
         system = planner.system_of(config, device)
     except UserError as unknown:
         say(f"note: not planned: {unknown}")
-        return None
-    machine = Machine(system.engine.architecture, device, system.workload, detect().gpus)
+        return config, None
+    sizes = system.engine.architecture, device, system.workload
+    machine = Machine(*sizes, None if config.cluster.autoscales else hardware.gpus)
     problems = machine.problems(config)
     # Too few KV blocks for every slot make an engine slow, and no more.
     slow = [problem for role, problem in problems.items() if role.endswith("KV cache")]
@@ -50,9 +57,14 @@ def check_fit(config: RunConfig, say: Callable[[str], None]) -> SimulationResult
         raise UserError("\n".join([*refused, f"nearest that fits: {remedy}"]))
     for problem in slow:
         say(f"note: {problem}; sessions will be computed again")
+    if not device.is_cpu and config.cluster.placement != "exclusive":
+        if config.cluster.placement == "shared":
+            config = sharing.divide(config, *sizes)
+        for line in sharing.table(processes_of(config, *sizes), config, device):
+            say(line)
     outcome = simulate(system)
     say(f"plan: {outcome.steps} steps, about {duration(outcome.total_s)}")
-    return outcome
+    return config, outcome
 
 
 def with_patience(config: RunConfig, folder: Path) -> RunConfig:
@@ -81,11 +93,16 @@ def _device(config: RunConfig, here: Hardware, say: Callable[[str], None]) -> De
     if config.train:
         used["learner"] = config.learner.device
     on_gpu = [section for section, device in used.items() if device == "cuda"]
+    joined = config.cluster.address is not None
     if not on_gpu:
-        return devices.find("cpu")
+        return None if joined else devices.find("cpu")
+    if here.gpus == 0 and config.cluster.autoscales:
+        say("note: not planned: the cluster has no GPU yet")
+        return None
     if here.gpus == 0:
+        where = "the cluster" if joined else "this machine"
         raise UserError(
-            f"{on_gpu[0]}.device is cuda, but this machine has no GPU that torch can use"
+            f"{on_gpu[0]}.device is cuda, but {where} has no GPU that torch can use"
             f"{f' ({here.remark})' if here.remark else ''}; set it to auto or cpu, or see "
             "'mixsd-cluster doctor'"
         )
@@ -93,8 +110,19 @@ def _device(config: RunConfig, here: Hardware, say: Callable[[str], None]) -> De
         say("note: not planned: engine and learner compute on different devices")
         return None
     found = devices.of_gpu(here.gpu, here.gpu_bytes)
-    if found is None and config.num_gpus() > here.gpus:
-        raise UserError(f"the roles need {config.num_gpus()} GPUs, the machine has {here.gpus}")
+    if found is None and config.num_gpus() > here.gpus and not config.cluster.autoscales:
+        raise UserError(
+            f"the roles need {config.num_gpus()} GPUs, there are {here.gpus}; see cluster.placement"
+        )
+    if found is None and config.cluster.placement == "shared":
+        missing = {"gpu_memory_utilization", "kv_cache_gib"} - config.engine.model_fields_set
+        if missing:
+            raise UserError(
+                f"cluster.placement is shared on a {here.gpu}, whose memory the planner does not "
+                f"know; set {' and '.join(f'engine.{key}' for key in sorted(missing))}"
+            )
     if found is None:
         say(f"note: not planned: no figures of a {here.gpu}")
-    return found
+        return None
+    # One GPU is sold with several sizes, and some of it is not there to use.
+    return replace(found, memory_bytes=here.gpu_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,10 +73,13 @@ def _members(kind: RoleKind, index: int, config: RunConfig) -> tuple[str, ...]:
     return (REPLAY_ACTOR,) if kind is RoleKind.REPLAY else (kind.group_name(index),)
 
 
-def _gpus(kind: RoleKind, config: RunConfig) -> int:
+def _gpus(kind: RoleKind, config: RunConfig) -> float:
     if kind is RoleKind.REPLAY:
         return 0
-    if kind is RoleKind.LEARNER:
-        return 1 if config.learner.resolved_device == "cuda" else 0
-    engine = config.engine
-    return engine.tensor_parallel_size if engine.resolved_device == "cuda" else 0
+    section = config.learner if kind is RoleKind.LEARNER else config.engine
+    if section.resolved_device != "cuda":
+        return 0
+    if config.cluster.placement == "shared":
+        # Rounded down, so that all fit; Ray counts in ten-thousandths.
+        return math.floor(1e4 / config.num_processes) / 1e4
+    return 1 if kind is RoleKind.LEARNER else config.engine.tensor_parallel_size

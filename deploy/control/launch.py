@@ -14,12 +14,12 @@ from common.config.auto import is_settled, settle
 from common.config.run_config import RunConfig
 from common.config.sections import EngineSettings, LearnerSettings
 from common.errors import RunError, UserError
-from common.hardware import detect
+from common.hardware import Hardware, detect
 from common.ledger import open_view
 from common.rundir import RunDir, read_json, write_atomic
 from common.weight_sync.store import WeightStore
 from deploy.cluster import ray_cluster
-from deploy.cluster.nodes import hardware_of
+from deploy.cluster.nodes import hardware_of, wait_for_gpus
 from deploy.cluster.run_lock import STARTING, RunLock
 from deploy.control import desired_state
 from deploy.control.feasibility import check_fit, with_patience
@@ -33,6 +33,10 @@ from learner.checkpoint_folder import CheckpointFolder
 
 _STOP_S = 30.0
 _LEAVE_S = 10.0
+_PLACEMENTS = {
+    "phases": "targets, then training, then evaluation; one role at a time",
+    "shared": "all roles at once, on one GPU",
+}
 
 
 def is_live(run: RunDir) -> bool:
@@ -96,8 +100,9 @@ def start(
         RunError: Ray or the controller did not start.
     """
     folder, identity = _check_inputs(config, say)
-    planned = None if run.config.exists() else check_fit(config, say)
-    config = with_patience(config, folder)
+    config, planned = with_patience(config, folder), None
+    if not run.config.exists():
+        config, planned = check_fit(config, _where(config, run, say), say)
     run.create()
     with _starting(run):
         # Another command may have started or ended the run since this one looked.
@@ -124,6 +129,15 @@ def start(
         say("starting the controller …")
         url = _start_controller(config, run, folder)
     say(f"status page {url.removesuffix('metrics')} (for Prometheus: {url})")
+
+
+def _where(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> Hardware:
+    """The hardware that the run will have, once it is there."""
+    if config.cluster.address is None:
+        return detect()
+    with ray_cluster.connected(run, config.cluster.address) as ray:
+        wait_for_gpus(ray.nodes, config, say)
+        return hardware_of(ray)
 
 
 def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, Identity]:
@@ -160,8 +174,8 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     engine, trained = _computes(config.engine), _computes(config.learner)
     alike = engine == trained or not config.train
     say(f"computing: {engine}" if alike else f"computing: engines {engine}, learner {trained}")
-    if config.cluster.placement == "phases":
-        say("placement: phases (targets, then training, then evaluation), one role at a time")
+    if (placement := config.cluster.placement) != "exclusive":
+        say(f"placement: {placement} ({_PLACEMENTS[placement]})")
     if config.cluster.address is None and (remark := detect().remark):
         say(f"note: {remark}")
     return folder, identify(corpus.facts, preset(config.prompts), model)

@@ -208,8 +208,11 @@ class LearnerRole(Role):
         )
         if settings.resolved_device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
+        from learner.allocator import limit_gpu_memory
         from learner.engine import TrainingEngine
         from learner.worker import Learner
+
+        limit_gpu_memory(self.config.learner_share)
 
         build_teacher_inputs = teacher_inputs_for(self.config, self.model_dir)
         engine = TrainingEngine(

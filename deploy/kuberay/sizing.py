@@ -47,7 +47,9 @@ def resolve(config: RunConfig) -> RunConfig:
     config = settle(config, _HARDWARE)
     return config.model_copy(
         update={
-            "cluster": config.cluster.model_copy(update={"address": _HEAD, "dedicated": True}),
+            "cluster": config.cluster.model_copy(
+                update={"address": _HEAD, "dedicated": True, "autoscales": True}
+            ),
             "metrics": config.metrics.model_copy(update={"host": "0.0.0.0", "port": METRICS_PORT}),
         }
     )

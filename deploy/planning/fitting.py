@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ class Machine:
             found["heads"] = f"engine.tensor_parallel_size={tp} does not divide {heads} heads"
         used = config.num_gpus()
         if not self.device.is_cpu and self.gpus is not None and used > self.gpus:
-            found["gpus"] = f"the roles need {used} GPUs, the machine has {self.gpus}"
+            found["gpus"] = f"the roles need {used} GPUs, there are {self.gpus}"
         return found
 
     def nearest(self, config: RunConfig) -> Changes | None:
@@ -105,6 +106,11 @@ def _remedies(config: RunConfig, role: str, machine: Machine) -> Iterator[Change
         for actors in range(config.rollout.actors - 1, 0, -1):
             yield {"rollout.actors": actors}
         yield {"cluster.placement": "phases"}
+        yield {"cluster.placement": "shared"}
+        if role == "GPU":
+            yield from _learner(config, machine)
+            for slots in _halves(min(config.rollout.slots, config.evaluator.slots)):
+                yield {"rollout.slots": slots, "evaluator.slots": slots}
         for ranks in range(config.learner.ranks - 1, 0, -1):
             yield {"rollout.actors": 1, "learner.ranks": ranks}
         yield {"rollout.actors": 1, "learner.ranks": 1, "evaluator.actors": 0}
@@ -114,7 +120,8 @@ def _engine(config: RunConfig, role: str, machine: Machine) -> Iterator[Changes]
     section = role.split()[0]
     slots = config.rollout.slots if section == "rollout" else config.evaluator.slots
     if role.endswith("KV cache") and config.engine.num_blocks is None:
-        for gib in range(config.engine.kv_cache_gib + 1, 4 * config.engine.kv_cache_gib + 1):
+        least = math.floor(config.engine.kv_cache_gib or 1) + 1
+        for gib in range(least, 4 * least):
             yield {"engine.kv_cache_gib": gib}
     for fewer in range(slots - 1, 0, -1):
         yield {f"{section}.slots": fewer}
@@ -122,6 +129,12 @@ def _engine(config: RunConfig, role: str, machine: Machine) -> Iterator[Changes]
         if tokens < config.engine.max_batched_tokens:
             yield {"engine.max_batched_tokens": tokens}
     yield from _sizes(config, machine)
+
+
+def _halves(count: int) -> Iterator[int]:
+    while count > 1:
+        count //= 2
+        yield count
 
 
 def _sizes(config: RunConfig, machine: Machine) -> Iterator[Changes]:

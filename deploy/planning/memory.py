@@ -20,6 +20,8 @@ from deploy.planning.workload import Workload
 _BUCKET = 500_000_000
 # Its stage3_max_live_parameters.
 _LIVE = 1_000_000_000
+# Of a GPU that roles share: allocators cannot use every gap.
+_FILLED = 0.95
 # Bytes of one logit while the sampler or the loss works on it: bfloat16, float32,
 # and float32 log-probabilities or their gradient.
 _LOGIT_BYTES = 2 + 4 + 4
@@ -73,6 +75,8 @@ def needs(
         if "KV cache" in need.parts
         for pool, key in _pool(config, architecture, device)
     ]
+    if not device.is_cpu and config.cluster.placement == "shared":
+        return [*pools, _gpu(config, processes, device)]
     if not device.is_cpu:
         return [*pools, *processes]
     counts = {
@@ -90,6 +94,24 @@ def needs(
     if config.cluster.placement == "phases":
         return [*pools, *(Need(role, {role: size}, memory, key) for role, size in filled.items())]
     return [*pools, Need("machine", filled, memory, key)]
+
+
+def _gpu(config: RunConfig, processes: list[Need], device: Device) -> Need:
+    """All roles on one GPU; each engine has as much as the largest needs."""
+    share = engine_bytes(processes)
+    parts = {"rollout": config.rollout.actors * share, "evaluator": config.evaluator.actors * share}
+    parts |= {need.role: need.total for need in processes if need.role == "learner"}
+    capacity = int(_FILLED * device.memory_bytes)
+    return Need("GPU", parts, capacity, "95 % of the GPU that the roles share")
+
+
+def engine_bytes(processes: list[Need]) -> int:
+    """What the largest process with an engine needs, the Fisher information included."""
+    totals = {"rollout": 0, "evaluator": 0}
+    for need in processes:
+        if (role := need.role.split()[0]) in totals:
+            totals[role] += need.total
+    return max(totals.values())
 
 
 def processes_of(
@@ -249,7 +271,10 @@ def _evaluator(
     if device.is_cpu:
         engine.parts["Fisher"] = sum(parts.values()) + 4 * arch.parameters
         return [engine]
-    left = int(device.memory_bytes * (1 - config.engine.gpu_memory_utilization))
+    if config.cluster.placement == "shared":
+        left = device.memory_bytes
+    else:
+        left = int(device.memory_bytes * (1 - config.engine.gpu_memory_utilization))
     return [engine, Need("evaluator Fisher", parts, left, "engine.gpu_memory_utilization")]
 
 
@@ -304,7 +329,15 @@ def _pool(config: RunConfig, arch: Architecture, device: Device) -> list[tuple[i
                 "engine.num_blocks",
             )
         ]
-    return [(engine.kv_cache_gib * 2**30, "engine.kv_cache_gib")] if device.is_cpu else []
+    gib = 1.0 if engine.kv_cache_gib is None and device.is_cpu else engine.kv_cache_gib
+    return [] if gib is None else [(int(gib * 2**30), "engine.kv_cache_gib")]
+
+
+def kv_bytes_of_one_context(config: RunConfig, arch: Architecture, device: Device) -> int:
+    """KV cache of one request of ``engine.max_model_len`` tokens."""
+    block = _block_tokens(device)
+    tokens = -(-config.engine.max_model_len // block) * block
+    return tokens * arch.kv_bytes(bytes_each(config.engine.resolved_dtype))
 
 
 def _block_tokens(device: Device) -> int:

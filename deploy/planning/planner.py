@@ -176,14 +176,16 @@ def _roles(system: System) -> list[RolePlan]:
         "learner": (ranks, 1, trained, f"{trained:,.0f} tokens/s, {step_s:.2g} s a step"),
         "evaluator": (config.evaluator.actors, tp, 0.0, f"{suites:.2g} s a checkpoint"),
     }
+    shared = config.cluster.placement == "shared"
     plans = []
     for need in processes_of(config, system.engine.architecture, system.device, work):
-        count, each, tokens, speed = facts[need.role]
+        beside = (config.evaluator.actors, 0, 0.0, "on the evaluator's GPU, beside its engine")
+        count, each, tokens, speed = facts.get(need.role, beside)
         plans.append(
             RolePlan(
                 role=need.role,
                 processes=count,
-                gpus=0 if system.device.is_cpu else count * each,
+                gpus=0 if system.device.is_cpu else min(1, each) if shared else count * each,
                 memory={name: size / 2**30 for name, size in need.parts.items()},
                 memory_total=need.total / 2**30,
                 memory_capacity=need.capacity / 2**30,

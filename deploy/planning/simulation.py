@@ -115,7 +115,10 @@ class _Run:
         self._config = system.config
         device = system.device
         elastic = device.is_cpu and self._config.cluster.threads == "auto"
-        self._loop = Loop(float(device.cores or math.inf), device.core_gain, elastic)
+        # Of the kernels of several processes, a GPU computes those of one at a time.
+        one_gpu = not device.is_cpu and self._config.cluster.placement == "shared"
+        cores = 1.0 if one_gpu else float(device.cores or math.inf)
+        self._loop = Loop(cores, device.core_gain, elastic)
         self._queue = Server(system.costs.latency_s)
         self._random = random.Random(system.config.seed)
         self._next_fact = 0

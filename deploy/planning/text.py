@@ -17,14 +17,14 @@ def plan_lines(plan: RunPlan) -> Iterator[str]:
     yield f"{'role':<10}{'processes':>9}{'GPUs':>6}{'GiB each':>10}{'of':>7}   speed"
     for role in plan.roles:
         yield (
-            f"{role.role:<10}{role.processes:>9}{role.gpus or '-':>6}"
+            f"{role.role.split()[-1]:<10}{role.processes:>9}{role.gpus or '-':>6}"
             f"{role.memory_total:>10.1f}{role.memory_capacity:>7.1f}   {role.speed}"
         )
     yield (f"{'queue':<10}{1:>9}{'-':>6}{'':>17}   serves {plan.queue_capacity:,} rollout actors")
     yield ""
     for role in plan.roles:
         parts = [f"{name} {size:.2g}" for name, size in role.memory.items() if size >= 0.05]
-        yield from _item(f"{role.role} GiB", ", ".join(parts))
+        yield from _item(f"{role.role.split()[-1]} GiB", ", ".join(parts))
     yield ""
     yield from _item(
         "work", f"{plan.facts:,} facts, {plan.exposures:,} exposures, {plan.steps:,} steps"

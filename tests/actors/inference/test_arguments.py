@@ -42,3 +42,15 @@ def test_only_an_engine_that_receives_weights_has_a_transfer():
     arguments = vllm_arguments(settings, 64, receives_weights=True)
     assert arguments["weight_transfer_config"] == {"backend": "nccl"}
     assert "weight_transfer_config" not in vllm_arguments(settings, 64)
+
+
+def test_an_engine_has_the_kv_cache_that_is_set_and_on_a_gpu_else_what_is_left():
+    def cache(**settings):
+        return vllm_arguments(EngineSettings(**settings), 4).get("kv_cache_memory_bytes")
+
+    assert cache(device="cpu") == 2**30
+    assert cache(device="cuda") is None
+    assert cache(device="cuda", kv_cache_gib=2.5) == 2.5 * 2**30
+    # Two engines in one process halve it on a GPU, as they do its share.
+    shared = EngineSettings(device="cuda", kv_cache_gib=3, gpu_memory_utilization=0.5).shared_by(2)
+    assert (shared.kv_cache_gib, shared.gpu_memory_utilization) == (1.5, 0.25)

@@ -41,12 +41,16 @@ def test_at_once_roles_need_the_sum_of_their_gpus_and_in_phases_the_most():
         # The two ranks need two.
         (1, {"learner": {"ranks": 2}}, "exclusive"),
         (2, {"learner": {"ranks": 2}}, "phases"),
-        # Drawing and training alternate.
-        (1, OPSD, "exclusive"),
-        (1, EARLY, "exclusive"),
+        # Drawing and training alternate, or training and measuring.
+        (1, OPSD, "shared"),
+        (1, EARLY, "shared"),
+        (3, OPSD, "exclusive"),
+        (1, {**OPSD, "publish": {"transport": "nccl"}}, "exclusive"),
+        (2, {**OPSD, "learner": {"ranks": 2}}, "exclusive"),
+        (2, {**OPSD, "engine": {"tensor_parallel_size": 2}}, "exclusive"),
     ],
 )
-def test_phases_are_chosen_where_they_help(gpus, sections, chosen):
+def test_fewer_gpus_than_processes_are_used_in_turns_or_shared(gpus, sections, chosen):
     assert placement(config(**sections), gpus) == chosen
 
 
@@ -55,8 +59,33 @@ def test_phases_are_chosen_where_they_help(gpus, sections, chosen):
     [(OPSD, "method opsd draws with the weights that it trains"), (EARLY, "learner.early_stop")],
 )
 def test_what_cannot_take_place_in_phases_is_refused(sections, reason):
-    with pytest.raises(UserError, match=f"cluster.placement is phases, but {reason}.*; use excl"):
+    with pytest.raises(UserError, match=f"cluster.placement is phases, but {reason}.*; use shar"):
         config(**sections, cluster={"placement": "phases"})
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"engine": {"tensor_parallel_size": 2}}, "engine.tensor_parallel_size is 2"),
+        ({"learner": {"ranks": 2}}, "learner.ranks is 2"),
+        ({**OPSD, "publish": {"transport": "nccl"}}, "publish.transport is nccl"),
+    ],
+)
+def test_what_needs_several_gpus_cannot_share_one(sections, reason):
+    with pytest.raises(UserError, match=f"cluster.placement is shared, but {reason}.*; use excl"):
+        config(**sections, cluster={"placement": "shared"})
+
+
+def test_the_learner_may_use_what_the_engines_leave():
+    shared = config(
+        rollout={"actors": 2},
+        engine={"gpu_memory_utilization": 0.2},
+        cluster={"placement": "shared"},
+    )
+    assert shared.num_gpus() == 1
+    # Two rollout actors and an evaluator.
+    assert shared.learner_share == pytest.approx(0.4)
+    assert config().learner_share == 1
 
 
 def test_a_run_records_its_placement_and_keeps_it():

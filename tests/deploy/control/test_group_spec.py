@@ -39,3 +39,12 @@ def test_engines_take_a_gpu_per_tensor_parallel_rank_and_learners_one(device, gp
     engine = {"device": device, "tensor_parallel_size": 2 if device == "cuda" else 1}
     specs = _specs(_config(engine=engine, learner={"device": device}))
     assert [spec.gpus for spec in specs] == gpus
+
+
+def test_roles_that_share_a_gpu_have_equal_parts_of_it_and_more_do_not_fit():
+    shared = {"engine": {"device": "cuda"}, "learner": {"device": "cuda"}}
+    config = _config(**shared, rollout={"actors": 4}, cluster={"placement": "shared"})
+    parts = [spec.gpus for spec in _specs(config, rollout=4)]
+    # Four rollout actors, a learner and an evaluator, and a queue without.
+    assert parts == [0, *[0.1666] * 6]
+    assert sum(parts) <= 1 < sum(parts) + parts[-1]

@@ -133,7 +133,9 @@ def test_the_shipped_overlays_are_what_render_writes(overlay):
 
 
 # What "render k8s" sets: the cluster and the metrics of Kubernetes.
-SET_BY_RENDER = {"cluster.address", "cluster.dedicated", "metrics.host", "metrics.port"}
+SET_BY_RENDER = {
+    *("cluster.address", "cluster.autoscales", "cluster.dedicated", "metrics.host", "metrics.port")
+}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)

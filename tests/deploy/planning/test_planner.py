@@ -100,6 +100,24 @@ def test_a_given_number_of_blocks_bounds_the_slots(system):
     }
 
 
+def test_the_fisher_of_a_gpu_is_planned_beside_the_evaluators_engine(system):
+    roles = {
+        role.role: role
+        for role in make_plan(system("24gb", "evaluator.fisher={}", device="l4")).roles
+    }
+    beside = roles["evaluator Fisher"]
+    assert (beside.processes, beside.gpus) == (1, 0)
+    # 1.72 billion weights in float32.
+    assert beside.memory["weights"] == pytest.approx(4 * 1.72e9 / 2**30, rel=0.01)
+
+
+def test_roles_that_share_a_gpu_slow_each_other(system):
+    apart = make_plan(system("24gb", "cluster.placement=exclusive", device="l4"))
+    together = make_plan(system("24gb", "cluster.placement=shared", device="l4"))
+    assert (apart.gpus, together.gpus) == (3, 1)
+    assert together.total_s > apart.total_s
+
+
 def test_a_fisher_that_does_not_fit_beside_its_engine_is_computed_on_the_cpu(system):
     made = system("8b", "evaluator.fisher={}", device="h100")
     assert nearest(made) == {"evaluator.fisher.device": "cpu"}
