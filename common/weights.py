@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_KEPT_KINDS = ("embed_tokens.weight", "norm.weight", "o_proj.weight", "down_proj.weight")
+_KEPT_KINDS = (
+    *("embed_tokens.weight", "norm.weight", "o_proj.weight", "down_proj.weight"),
+    *("lora_A.weight", "lora_B.weight"),
+)
 _MOST, _CHUNK = 2**27, 2**20
 _BLOCKS, _BLOCK_BYTES = 64, 2**14
 

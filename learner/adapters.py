@@ -49,9 +49,9 @@ def adapt(model: nn.Module, settings: LoraSettings) -> tuple[list[Adapter], byte
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
-        target_modules=settings.targets
-        if isinstance(settings.targets, str)
-        else list(settings.targets),
+        target_modules=settings.modules
+        if isinstance(settings.modules, str)
+        else list(settings.modules),
         task_type="CAUSAL_LM",
     )
     try:

@@ -188,6 +188,15 @@ class TrainingEngine:
             if weight is not None:
                 yield name.replace(".base_layer.", "."), weight
 
+    def factors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The adapters' factors by the names of ``peft``, B times the scale.
+
+        One at a time; all ranks iterate.
+        """
+        for adapter in self._student.adapters.values():
+            yield adapters.stored_name(adapter, "A"), self._weight(adapter.a_RD)
+            yield adapters.stored_name(adapter, "B"), adapter.scale * self._weight(adapter.b_ER)
+
     def barrier(self) -> None:
         """Wait for every rank."""
         distributed.barrier()

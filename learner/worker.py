@@ -250,7 +250,8 @@ class Learner:
     def _publish(self, step: int, due: bool = False) -> None:
         """Publish the weights after ``step``."""
         if self._publisher is not None and (due or self._publisher.is_due(step)):
-            self._publish_seconds = self._publisher.publish(step, self._engine.policy)
+            weights = self._engine.factors if self._publisher.adapters else self._engine.policy
+            self._publish_seconds = self._publisher.publish(step, weights)
             self._metrics["mixsd_learner_published_version"] = step
             self._done += 1
 

@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any
 
-from common.config.sections import EngineSettings
+from common.config.sections import ATTENTION, MLP, EngineSettings, LoraSettings
 from common.models import default_cache
 
 _log = logging.getLogger(__name__)
@@ -17,6 +17,10 @@ _log = logging.getLogger(__name__)
 # Resumable requests are young and private to vLLM's engine core; these are the
 # versions whose behaviour the tests have seen.
 TESTED_VLLM = ("0.32.0",)
+
+
+# The ranks for which vLLM reserves memory.
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class EngineError(RuntimeError):
@@ -58,6 +62,7 @@ def vllm_arguments(
     max_requests: int,
     speculative_tokens: int = 0,
     receives_weights: bool = False,
+    adapter: LoraSettings | None = None,
 ) -> dict[str, Any]:
     """vLLM's engine arguments for these settings."""
     arguments: dict[str, Any] = {
@@ -98,6 +103,13 @@ def vllm_arguments(
         }
     if receives_weights:
         arguments["weight_transfer_config"] = {"backend": "nccl"}
+    if adapter is not None:
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 1}
+        arguments["max_lora_rank"] = next(rank for rank in _RANKS if rank >= adapter.rank)
+        # The head is never adapted. Were it prepared for that, prompts could not be scored: vLLM
+        # has its adapters' indices for the tokens that are sampled only.
+        named = () if isinstance(adapter.targets, str) else adapter.targets
+        arguments["lora_target_modules"] = sorted({*ATTENTION, *MLP, *named})
     if settings.num_blocks is not None:
         arguments["num_gpu_blocks_override"] = settings.num_blocks
     return arguments

@@ -27,12 +27,13 @@ from actors.inference.gpu_memory import wait_until_free
 from actors.inference.kv_budget import ActiveRequest, KVBudget
 from actors.inference.requests import ContinuedRequest, EngineOutput, Sampling, token_seed
 from actors.inference.session_rewind import keep_shared
-from common.config.sections import EngineSettings
+from common.config.sections import EngineSettings, LoraSettings
 from common.metrics import MetricValues
 from common.weights import BitSum
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+    from vllm.lora.request import LoRARequest
 
 
 class Engine:
@@ -45,6 +46,7 @@ class Engine:
         stop_token_ids: tokens that end a generation; they are part of it.
         speculative_tokens: draft tokens per step, copied from the context; 0: no speculation.
         receives_weights: by vLLM's NCCL weight transfer, through :meth:`call_workers`.
+        adapter: what :meth:`load_adapter` will load; None: nothing.
 
     Attributes:
         num_blocks: KV blocks in all.
@@ -63,21 +65,27 @@ class Engine:
         stop_token_ids: Sequence[int],
         speculative_tokens: int = 0,
         receives_weights: bool = False,
+        adapter: LoraSettings | None = None,
     ) -> None:
         set_environment(settings)
         import torch
         from vllm import SamplingParams, __version__
         from vllm.engine.arg_utils import EngineArgs
+        from vllm.lora.request import LoRARequest
         from vllm.v1.engine.core_client import InprocClient
         from vllm.v1.executor.abstract import Executor
         from vllm.v1.request import Request
 
         self._sessions = use_sessions(settings.sessions, __version__)
         self._new_params, self._new_request = SamplingParams, Request
+        self._new_adapter = LoRARequest
+        self._adapter: LoRARequest | None = None
         if settings.resolved_device == "cuda" and settings.tensor_parallel_size == 1:
             # Workers of several GPUs are processes of their own; to look from here costs memory.
             wait_until_free(settings.gpu_memory_utilization, torch.cuda.mem_get_info)
-        arguments = vllm_arguments(settings, max_requests, speculative_tokens, receives_weights)
+        arguments = vllm_arguments(
+            settings, max_requests, speculative_tokens, receives_weights, adapter
+        )
         config = EngineArgs(model=str(model_dir), **arguments).create_engine_config()
         self._core = InprocClient(config, Executor.get_class(config), log_stats=False)
         if settings.enforce_eager and settings.resolved_device == "cpu":
@@ -138,7 +146,7 @@ class Engine:
             if not num_kept:
                 self._core.abort_requests([key])
         if not num_kept:
-            self._add(key, context, params, resumable=continues)
+            self._add(key, context, params, self._adapter, resumable=continues)
             return
         # The last token a session sampled is not in its cache, so the chunk begins there.
         self.scheduler.add_request(
@@ -175,7 +183,7 @@ class Engine:
         params = self._new_params(
             temperature=0.0, max_tokens=1, prompt_logprobs=top, detokenize=False
         )
-        self._add(key, token_ids, params)
+        self._add(key, token_ids, params, None)
 
     def ends(self, token_id: int) -> bool:
         """Whether a generation ends with this token."""
@@ -197,6 +205,19 @@ class Engine:
         """Replace the weights in place by those of ``model_dir``; forgets every cache."""
         assert not self._budget.generating, "weights cannot change while requests run"
         self._core.collective_rpc("reload", args=(str(model_dir),))
+        self.forget()
+
+    def load_adapter(self, folder: Path, version: int) -> None:
+        """Let generations use the adapter in ``folder``, in the format of ``peft``, from now on.
+
+        Scores remain those of the base.
+        """
+        assert not self._budget.generating, "an adapter cannot change while requests run"
+        if self._adapter is not None:
+            self._core.remove_lora(self._adapter.lora_int_id)
+        # Each version is another adapter to vLLM, so none takes a prefix of one before.
+        self._adapter = self._new_adapter(f"version-{version}", version + 1, str(folder))
+        self._core.add_lora(self._adapter)
         self.forget()
 
     def sum_weights(self, names: Sequence[str]) -> list[dict[str, BitSum]]:
@@ -299,7 +320,12 @@ class Engine:
         return params
 
     def _add(
-        self, key: str, token_ids: Sequence[int], params: SamplingParams, resumable: bool = False
+        self,
+        key: str,
+        token_ids: Sequence[int],
+        params: SamplingParams,
+        adapter: LoRARequest | None,
+        resumable: bool = False,
     ) -> None:
         request = self._new_request(
             request_id=key,
@@ -307,6 +333,7 @@ class Engine:
             sampling_params=params,
             pooling_params=None,
             arrival_time=0.0,
+            lora_request=adapter,
             block_hasher=self._core.engine_core.request_block_hasher,
             resumable=resumable,
         )

@@ -33,6 +33,23 @@ class WorkerExtension(PerTokenRNG):
         held = dict(self.model_runner.get_model().named_parameters())
         return {name: bit_sum(held[name]) for name in names if name in held and held[name].numel()}
 
+    def sum_adapter(self, names: Sequence[str]) -> dict[str, BitSum]:
+        """Sums of the factors of the adapter that this worker has loaded, by ``peft``'s names."""
+        manager = self.model_runner.lora_manager._adapter_manager
+        held = {}
+        for adapter in manager.list_adapters().values():
+            for module, layer in adapter.loras.items():
+                # vLLM keeps the factors of layers that it fuses in lists.
+                fused = manager.packed_modules.get(module)
+                modules = fused or [module]
+                factors = (
+                    (layer.lora_a, layer.lora_b) if fused else ([layer.lora_a], [layer.lora_b])
+                )
+                for name, a_RD, b_ER in zip(modules, *factors, strict=True):
+                    held[f"base_model.model.{name}.lora_A.weight"] = a_RD
+                    held[f"base_model.model.{name}.lora_B.weight"] = b_ER
+        return {name: bit_sum(held[name]) for name in names if held.get(name) is not None}
+
     def reload(self, folder: str) -> None:
         """Replace the weights by those in ``folder``, a tied head's too.
 

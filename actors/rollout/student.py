@@ -6,8 +6,8 @@ engine loads the new weights. So every rollout belongs to one version, which it 
 and the queue refuses work to weights that are too old for it. Verification selects
 nothing; its results are only counted.
 
-If an engine is the teacher, a second engine with the reference's weights scores each
-rollout given x+ before it is sent.
+If an engine is the teacher, the reference scores each rollout given x+ before it is sent: in a
+second engine, or in the same one if it applies the student's adapters to the reference.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class StudentRolloutActor(RolloutLoop[_Job]):
         teacher: MixedDecoder | None = None,
     ) -> None:
         super().__init__(name, decoder, prompts, method, facts, source, settings, seed, teacher)
-        assert (teacher is not None) == (self._top > 0)
+        assert teacher is None or self._top > 0
         target = method.target(0)
         assert isinstance(target, StudentSampled)
         self._weights = weights
@@ -156,7 +156,7 @@ class StudentRolloutActor(RolloutLoop[_Job]):
         metrics["mixsd_attempts_verified_total"] += verified
         metrics["mixsd_rollout_tokens_total"] += len(drawn.token_ids)
         metrics["mixsd_rollout_naive_tokens_total"] += len(drawn.token_ids)
-        if self._teacher is None:
+        if self._top == 0:
             self._insert(drawn.key, job.rollout)
         else:
             self._submit_teacher_score(drawn.key, job, drawn.token_ids)

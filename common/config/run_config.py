@@ -21,6 +21,7 @@ from common.config.sections import (
     ClusterSettings,
     EngineSettings,
     LearnerSettings,
+    LoraSettings,
     MetricsSettings,
     Placement,
     PublishSettings,
@@ -67,6 +68,18 @@ class RunConfig(Settings):
         """How the student draws its rollouts; None if the method does not train on those."""
         target = self.method.target(0)
         return target if isinstance(target, StudentSampled) else None
+
+    @property
+    def student_adapter(self) -> LoraSettings | None:
+        """The adapter that the student's engines apply to the base, if they do.
+
+        They then hold the reference and the student at once.
+        """
+        lora, publish = self.learner.lora, self.publish
+        if self.student is None or lora is None or publish.transport == "nccl":
+            return None
+        # vLLM's limit.
+        return lora if publish.adapters and lora.rank <= 512 else None
 
     @property
     def exposures_per_rollout(self) -> int:

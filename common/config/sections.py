@@ -176,15 +176,27 @@ class ReplaySettings(Settings):
     lease_s: Seconds = Field(120.0, gt=0, description="lease time without a heartbeat, s")
 
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "dense")
+MLP = ("gate_proj", "up_proj", "gate_up_proj", "down_proj", "fc1", "fc2")
+
+
 class LoraSettings(Settings):
     """Low-rank adapters instead of full fine-tuning; requires the package peft."""
 
     rank: int = Field(16, ge=1, le=4096)
     alpha: float = Field(32.0, gt=0, description="scales the update by alpha / rank")
-    targets: Literal["all-linear"] | tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        description="suffixes of the names of adapted linear layers",
+    targets: Literal["all-linear", "attention", "mlp"] | tuple[str, ...] = Field(
+        "all-linear",
+        description="linear layers that are adapted: all but the head, those of attention, those "
+        "of the MLP, or suffixes of their names",
     )
+
+    @property
+    def modules(self) -> Literal["all-linear"] | tuple[str, ...]:
+        """Suffixes of the names of adapted layers, in every family that the learner trains."""
+        if self.targets == "attention":
+            return ATTENTION
+        return MLP if self.targets == "mlp" else self.targets
 
 
 class LearnerSettings(Settings):
@@ -292,6 +304,11 @@ class PublishSettings(Settings):
     transport: Literal["memory", "nccl"] = Field(
         "memory",
         description="memory: a file in shared memory or the run's folder; nccl: GPU to GPU",
+    )
+    adapters: bool = Field(
+        True,
+        description="with learner.lora, send the adapters alone; false: the merged weights, for "
+        "models whose adapters vLLM does not apply. By NCCL they are always merged",
     )
 
 

@@ -27,6 +27,7 @@ class FileWeightPublisher:
         dtype: precision of the engines, so that they load exactly what was published.
         rank: this rank; 0 writes.
         log: receives a line for the run's log.
+        adapters: whether the student's adapters are published alone.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class FileWeightPublisher:
         dtype: Dtype,
         rank: int,
         log: Callable[[str], None],
+        adapters: bool = False,
     ) -> None:
+        self.adapters = adapters
         self._store = store
         self._settings = settings
         self._dtype = getattr(torch, dtype)

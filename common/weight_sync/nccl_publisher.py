@@ -83,6 +83,8 @@ class NcclWeightPublisher:
         patience_s: longest wait for the first engine, seconds.
     """
 
+    adapters = False
+
     def __init__(
         self,
         engines: RolloutEngines,

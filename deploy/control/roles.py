@@ -129,9 +129,12 @@ class RolloutRole(Role):
 
         config, model = self.config, models.load(self.model_dir)
         has_student = config.student is not None
-        has_teacher = has_student and scored_top(config.method) > 0
+        # An engine that applies an adapter has the reference too, for whatever goes without it.
+        needs_teacher = (
+            has_student and scored_top(config.method) > 0 and config.student_adapter is None
+        )
         decoder, engine = self._decoder(
-            model, shared=has_teacher, receives=has_student and config.publish.transport == "nccl"
+            model, shared=needs_teacher, receives=has_student and config.publish.transport == "nccl"
         )
         self._engine = engine
         pid, node, _ = self._identity
@@ -147,7 +150,7 @@ class RolloutRole(Role):
         if not has_student:
             return MixedRolloutActor(owner, decoder, *rest)
         weights = self._weight_receiver(engine)
-        teacher = self._decoder(model, shared=True)[0] if has_teacher else None
+        teacher = self._decoder(model, shared=True)[0] if needs_teacher else None
         return StudentRolloutActor(owner, decoder, weights, *rest, teacher)
 
     def _decoder(
@@ -165,6 +168,7 @@ class RolloutRole(Role):
             stop_token_ids=model.stop_token_ids,
             speculative_tokens=settings.speculative_tokens,
             receives_weights=receives,
+            adapter=self.config.student_adapter,
         )
         return MixedDecoder(engine, settings.slots), engine
 
@@ -176,8 +180,12 @@ class RolloutRole(Role):
         if config.publish.transport == "nccl":
             self._transferred = NcclWeightReceiver(engine, deadline_s)
             return self._transferred
+        from actors.inference.adapters import AdapterTaker
+
         store = weight_store_of(config, self.run_dir)
-        return FileWeightReceiver(engine, store, self.name, deadline_s)
+        adapter = config.student_adapter
+        taker = engine if adapter is None else AdapterTaker(engine, adapter.rank)
+        return FileWeightReceiver(taker, store, self.name, deadline_s)
 
     def transfer(self, method: str, *arguments: Any) -> None:
         """Forward a call of the learner's weight transfer; returns when it is complete."""
@@ -244,7 +252,12 @@ class LearnerRole(Role):
         from common.weight_sync.file_publisher import FileWeightPublisher
 
         return FileWeightPublisher(
-            weight_store_of(config, self.run_dir), config.publish, dtype, rank, self.note
+            weight_store_of(config, self.run_dir),
+            config.publish,
+            dtype,
+            rank,
+            self.note,
+            adapters=config.student_adapter is not None,
         )
 
     def poll(self) -> Report:

@@ -103,7 +103,7 @@ class Architecture:
             "up_proj": (self.hidden, self.intermediate),
             "down_proj": (self.intermediate, self.hidden),
         }
-        targets = ends if lora.targets == "all-linear" else lora.targets
+        targets = ends if lora.modules == "all-linear" else lora.modules
         return self.layers * lora.rank * sum(sum(ends.get(name, (0, 0))) for name in targets)
 
     def trained(self, settings: LearnerSettings) -> int:

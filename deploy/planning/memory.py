@@ -127,9 +127,10 @@ def processes_of(
     learner = _learner(model, workload, config.method.loss)
     if workload.has_student and device.is_cpu:
         # In shared memory: the published weights, and those that replace them.
-        learner.parts["published"] = (
-            2 * architecture.parameters * bytes_each(config.engine.resolved_dtype)
-        )
+        sent = architecture.parameters
+        if config.student_adapter is not None:
+            sent = architecture.adapter(config.student_adapter)
+        learner.parts["published"] = 2 * sent * bytes_each(config.engine.resolved_dtype)
     return [*found, learner]
 
 
@@ -242,7 +243,7 @@ def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Wo
         sides = [*sides, expert + length + 1] if workload.has_student else sides
         scored = min(engine.max_batched_tokens, settings.slots * (expert + length))
     need = _engine("rollout", config, arch, device, settings.slots, sides, scored)
-    if workload.is_taught and workload.has_student:
+    if workload.is_taught and workload.has_student and config.student_adapter is None:
         # The reference has an engine of its own.
         need.parts["weights"] *= 2
         need.parts["activations"] *= 2

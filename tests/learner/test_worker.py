@@ -87,6 +87,9 @@ class Engine:
     def policy(self):
         return iter([("w", torch.zeros(1))])
 
+    def factors(self):
+        return iter([("lora_A", torch.zeros(1))])
+
     def barrier(self) -> None:
         pass
 
@@ -201,6 +204,8 @@ def test_a_damaged_checkpoint_is_set_aside_said_and_trained_again(tmp_path):
 class Publisher:
     """Every second version is due; records the order of publications and batches."""
 
+    adapters = False
+
     def __init__(self, queue: Queue) -> None:
         self.calls: list[str] = []
         sample = queue.sample
@@ -215,7 +220,7 @@ class Publisher:
         return version % 2 == 0
 
     def publish(self, version: int, weights) -> dict[str, float]:
-        assert [name for name, _ in weights()] == ["w"]
+        assert [name for name, _ in weights()] == ["lora_A" if self.adapters else "w"]
         self.calls.append(f"weights {version}")
         return {"write": 0.5}
 
@@ -233,6 +238,14 @@ def test_weights_are_published_when_due_before_the_next_batch_is_requested(tmp_p
     ]
     assert worker.metrics()["mixsd_learner_published_version"] == 2
     assert worker.metrics()["mixsd_learner_publish_seconds"] == {"write": 0.5}
+
+
+def test_a_publisher_of_adapters_gets_their_factors_and_no_weights(tmp_path):
+    worker, queue, *_ = learner(tmp_path, [1.0])
+    publisher = worker._publisher = Publisher(queue)
+    publisher.adapters = True
+    worker.run()
+    assert "weights 0" in publisher.calls
 
 
 def test_a_resumed_learner_publishes_at_once_though_no_version_is_due(tmp_path):

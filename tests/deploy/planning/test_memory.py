@@ -25,6 +25,17 @@ def test_qwen3_8b_weights_take_two_bytes_a_parameter(system):
     assert role(system("8b", device="h100"), "rollout").parts["weights"] == 2 * PARAMETERS
 
 
+def test_a_teacher_has_an_engine_of_its_own_unless_the_students_applies_an_adapter(system):
+    taught = ("method={name: opsd, teacher: engine, support: tail, top_k: 64}",)
+    full = role(system("opsd-8b", *taught, device="h100"), "rollout")
+    assert full.parts["weights"] == 2 * 2 * PARAMETERS
+    adapted = role(
+        system("opsd-8b", *taught, "publish.transport=memory", "learner.lora={}", device="h100"),
+        "rollout",
+    )
+    assert adapted.parts["weights"] == 2 * PARAMETERS
+
+
 def test_tensor_parallel_engines_share_weights_and_heads(system):
     one = role(system("8b", device="h100"), "rollout")
     two = role(system("8b", "engine.tensor_parallel_size=2", device="h100"), "rollout")
