@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
 from actors.decoding.picks import draw_picks, sampling_seed
@@ -22,7 +24,7 @@ def greedy(position: int) -> Sampling:
     return Sampling()
 
 
-def seeded(key: str, **sampling):
+def seeded(key: str, **sampling: Any) -> Callable[[int], Sampling]:
     return lambda position: Sampling(
         temperature=1.0, seed=sampling_seed(0, key, 0, 0, position), **sampling
     )
@@ -36,7 +38,9 @@ def decode(
         decoder.submit(attempt)
     done: dict[str, FinishedAttempt] = {}
     while not decoder.idle:
-        done.update((drawn.key, drawn) for drawn in decoder.step())
+        done.update(
+            (drawn.key, drawn) for drawn in decoder.step() if isinstance(drawn, FinishedAttempt)
+        )
     return done
 
 
@@ -47,15 +51,15 @@ def tokens(drawn: dict[str, FinishedAttempt]) -> dict[str, list[int]]:
 def open_engine(
     folder: Path,
     sessions: bool = True,
-    stops=STOPS,
+    stops: Sequence[int] = STOPS,
     max_requests: int = 64,
     speculative_tokens: int = 0,
-    **settings,
+    **settings: Any,
 ) -> Engine:
-    settings = {"dtype": "float32", "max_model_len": 512, "sessions": sessions} | settings
+    chosen: dict[str, Any] = {"dtype": "float32", "max_model_len": 512, "sessions": sessions}
     return Engine(
         folder,
-        EngineSettings(**settings),
+        EngineSettings(**(chosen | settings)),
         max_requests=max_requests,
         stop_token_ids=stops,
         speculative_tokens=speculative_tokens,
@@ -102,6 +106,61 @@ class _BatchSide:
 
     def __getattr__(self, name: str):
         return getattr(self._shared, name)
+
+
+def mixture_p_value(engine: Engine, folder: Path, count: int = 6000, **sampling: Any) -> float:
+    """Chi-square of three tokens drawn at λ 0.4 and T 1, against the mixture of the oracle.
+
+    The model in ``folder`` has a vocabulary of 8, and the engine no stop tokens.
+    """
+    import torch
+
+    from tests.oracle import Oracle
+
+    rate, length = 0.4, 3
+    naive, expert = [1, 2, 3], [1, 2, 3, 4, 5, 6]
+    drawn = decode(
+        engine,
+        (
+            Attempt(
+                str(index),
+                naive,
+                expert,
+                draw_picks(0, str(index), 0, 0, rate, length),
+                seeded(str(index), **sampling),
+            )
+            for index in range(count)
+        ),
+        slots=32,
+    )
+    seen = Counter(tuple(result.token_ids) for result in drawn.values())
+
+    # Picks are independent, so each token's law is the mixture given the prefix.
+    oracle = Oracle(folder)
+    limits = {"top_k": 0, "top_p": 1.0} | sampling
+    expected: dict[tuple[int, ...], float] = {(): float(count)}
+    for _ in range(length):
+        expected = {
+            (*prefix, token): mass * float(probability)
+            for prefix, mass in expected.items()
+            for token, probability in enumerate(
+                rate * oracle.probabilities([*naive, *prefix], **limits)
+                + (1 - rate) * oracle.probabilities([*expert, *prefix], **limits)
+            )
+            if probability > 0
+        }
+    assert abs(sum(expected.values()) - count) < 1e-6 * count
+    if seen.keys() - expected.keys():
+        return 0.0
+    cells = [(seen[text], mass) for text, mass in expected.items() if mass >= 5]
+    rare = [(seen[text], mass) for text, mass in expected.items() if mass < 5]
+    if sum(mass for _, mass in rare) >= 5:
+        cells.append((sum(n for n, _ in rare), sum(mass for _, mass in rare)))
+    assert len(cells) > 20
+    statistic = sum((number - mass) ** 2 / mass for number, mass in cells)
+    freedom = torch.tensor((len(cells) - 1) / 2, dtype=torch.float64)
+    half = torch.tensor(statistic / 2, dtype=torch.float64)
+    return float(torch.special.gammaincc(freedom, half))
 
 
 def random_attempts(count: int, rate: float, longest: int = 300) -> list[Attempt]:

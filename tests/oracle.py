@@ -42,6 +42,13 @@ class Oracle:
         return drawn
 
     @torch.inference_mode()
+    def logprobs(self, prompt: Sequence[int], target: Sequence[int]) -> torch.Tensor:
+        """log p of every token where each target token stands, nats, float64; shape (T, V)."""
+        ids_1T = torch.tensor([[*prompt, *target]])
+        logits_TV = self.network(ids_1T, logits_to_keep=len(target) + 1).logits[0, :-1]
+        return logits_TV.double().log_softmax(-1)
+
+    @torch.inference_mode()
     def probabilities(self, context: Sequence[int], top_k: int, top_p: float) -> torch.Tensor:
         """p(next token) at T = 1 after top-k, then top-p; shape (V,)."""
         p_V = self.network(torch.tensor([list(context)])).logits[0, -1].double().softmax(-1)

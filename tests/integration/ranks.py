@@ -14,6 +14,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -48,32 +49,11 @@ NUM_TARGETS = sum(len(target) for _, target in EXAMPLES)
 def main() -> None:
     default_model, out, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     torch.set_num_threads(1)
-    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     for case in cases:
-        settings = LearnerSettings(
-            **{
-                "ranks": ranks,
-                "batch_size": len(EXAMPLES),
-                "device": "cpu",
-                "dtype": "float32",
-                "row_tokens": 32,
-                **case["settings"],
-            }
-        )
         model = Path(case.get("model", default_model))
-        loss = ContextDistill(divergence="jsd").loss if case.get("distilled") else NLL()
-        engine = TrainingEngine(model, settings, loss=loss, seed=0)
-        if "load" in case:
-            engine.load_state(Path(case["load"]))
-        rows = rows_of_rank(EXAMPLES, settings, rank)
-        poison = case.get("poison") if rank == ranks - 1 else None
-        teacher_inputs: list[TeacherInputs | None] = []
-        if case.get("distilled"):
-            build_teacher_inputs = forward_inputs(expert, settings)
-            teacher_inputs = [build_teacher_inputs(row, ROLLOUTS) if row else None for row in rows]
-        results = train(engine, rows, teacher_inputs, case["steps"], poison)
+        engine, results = run_case(model, case)
         weights = {name: weight.clone() for name, weight in engine.weights()}
-        if rank == 0:
+        if engine.rank == 0:
             save_file(weights, out / f"{case['name']}.safetensors")
             (out / f"{case['name']}.json").write_text(json.dumps(results))
         if "save" in case:
@@ -84,6 +64,32 @@ def main() -> None:
     # Ends Gloo's threads while Python still runs. A thread that drops its last tensor after that
     # point asks for the interpreter's lock and aborts the process instead (torch 2.13).
     distributed.destroy_process_group()
+
+
+def run_case(model: Path, case: dict[str, Any]) -> tuple[TrainingEngine, list[tuple[float, float]]]:
+    """One training as this rank, and (loss, gradient norm) of each step."""
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    settings = LearnerSettings(
+        **{
+            "ranks": ranks,
+            "batch_size": len(EXAMPLES),
+            "device": "cpu",
+            "dtype": "float32",
+            "row_tokens": 32,
+            **case["settings"],
+        }
+    )
+    loss = ContextDistill(divergence="jsd").loss if case.get("distilled") else NLL()
+    engine = TrainingEngine(model, settings, loss=loss, seed=0)
+    if "load" in case:
+        engine.load_state(Path(case["load"]))
+    rows = rows_of_rank(EXAMPLES, settings, rank)
+    poison = case.get("poison") if rank == ranks - 1 else None
+    teacher_inputs: list[TeacherInputs | None] = []
+    if case.get("distilled"):
+        build_teacher_inputs = forward_inputs(expert, settings)
+        teacher_inputs = [build_teacher_inputs(row, ROLLOUTS) if row else None for row in rows]
+    return engine, train(engine, rows, teacher_inputs, case["steps"], poison)
 
 
 def expert(fact_id: str) -> list[int]:

@@ -16,6 +16,7 @@ from learner.checkpoint_folder import CheckpointFolder
 from learner.checkpoint_writer import CheckpointWriter
 from learner.engine import TrainingEngine
 from learner.packing import pack
+from tests.plain_training import PlainTraining
 
 EXAMPLES = [([1, 2, 3], [4, 5, 6]), ([7, 8], [9]), ([10], [11, 12, 13])]
 ROWS = pack(EXAMPLES, 64)
@@ -46,31 +47,12 @@ def step(engine: TrainingEngine, lr: float = 1e-2) -> tuple[float, float]:
 
 
 def test_steps_equal_adamw_with_clipping_and_decay_of_matrices_only(tiny_llama):
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-        lr=1e-2,
-        betas=(0.9, 0.95),
-        eps=1e-6,
-    )
+    plain = PlainTraining(tiny_llama, lr=1e-2, weight_decay=0.1, clip=0.5, eps=1e-6)
     engine = engine_of(tiny_llama, weight_decay=0.1, clip=0.5, eps=1e-6)
-    for _ in range(3):
-        loss = torch.zeros(())
-        for prompt, target in EXAMPLES:
-            ids = torch.tensor([*prompt, *target])
-            logits = model(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1]
-            loss += torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="sum")
-        (loss / NUM_TARGETS).backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        optimizer.step()
-        optimizer.zero_grad()
-        assert step(engine) == pytest.approx(
-            (float(loss.detach()) / NUM_TARGETS, float(norm)), rel=1e-5
-        )
+    for expected in plain.steps(EXAMPLES, 3):
+        assert step(engine) == pytest.approx(expected, rel=1e-5)
     found = weights(engine)
-    for name, parameter in model.named_parameters():
+    for name, parameter in plain.model.named_parameters():
         expected = parameter.detach()
         assert float((found[name] - expected).norm() / expected.norm()) < 1e-5, name
 
