@@ -18,7 +18,7 @@ LOCKED := $(INSTALL) --require-hashes
 # One thread a test process, since two run at once. A run sets its own (cluster.threads).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo demo-compare demo-opsd check test-fast coverage test test-all soak generated lock clean
+.PHONY: setup demo demo-compare demo-opsd check test-fast coverage test test-all test-gpu soak generated lock clean
 
 setup: $(STAMP)
 
@@ -69,9 +69,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Three lanes. The fast one starts no engine, no Ray and no learner ranks.
+# Three lanes on any machine. The fast one starts no engine, no Ray and no learner ranks.
 PYTEST := $(BIN)/python -m pytest -q
-FAST := -m "not slow and not thorough" -n 2
+FAST := -m "not slow and not thorough and not gpu" -n 2
 
 test-fast: setup
 	$(PYTEST) $(FAST) --durations=5
@@ -84,10 +84,16 @@ coverage: setup
 # The gate: all but the long matrices and the slowest faults. One worker, since Ray, engines and
 # ranks take both cores, and some tests bound how long these take.
 test: setup
-	$(PYTEST) -m "not thorough" --durations=20
+	$(PYTEST) -m "not thorough and not gpu" --durations=20
 
 test-all: setup
-	MIXSD_FULL=1 $(PYTEST) --durations=20 --timeout=3600 -o faulthandler_timeout=3540
+	MIXSD_FULL=1 $(PYTEST) -m "not gpu" --durations=20 --timeout=3600 -o faulthandler_timeout=3540
+
+# The lane for one GPU: about ten minutes, and a report of every figure in runs/gpu-lane.json or
+# MIXSD_GPU_REPORT. DEVICE=cpu tries the same code without a GPU.
+DEVICE ?= cuda
+test-gpu: setup
+	MIXSD_GPU_LANE_DEVICE=$(DEVICE) $(PYTEST) -m gpu tests/gpu -rs
 
 # Measurements: bench-rollout, bench-replay, bench-simulation, …; see tests/benchmarks.
 bench-%: setup
