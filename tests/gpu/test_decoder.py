@@ -42,7 +42,7 @@ def assert_oracle(figures, runner, rounding):
 
 
 def test_tf32_in_the_attention_alone_would_change_the_88th_prompt_and_none_before_it(check):
-    """As was seen on an H100, at λ 0; this is computed on the CPU."""
+    """As on an H100, at λ 0. It is computed on the CPU; the factors are cut, not rounded."""
     figures = check("tf32.emulated")
     assert [one["key"] for one in figures["differences"] if one["rate"] == 0] == ["t87"]
     assert ROUNDING < figures["largest_gap"] < ROUNDING_TF32

@@ -1,7 +1,9 @@
 """What TF32 in the attention does to tokens, computed on the CPU.
 
-Tensor cores read 10 of the 23 mantissa bits of a float32 factor. vLLM's attention for float32 is
-in Triton, which uses them unless it is told otherwise; torch's own products do not.
+TF32 keeps 10 of the 23 mantissa bits of a float32 factor. vLLM's attention for float32 is in
+Triton, which uses it unless it is told otherwise; torch's own products do not. The bits are cut
+off here: that they are not rounded is an assumption, under which the prompt changes that changed
+on an H100.
 """
 
 from __future__ import annotations
