@@ -53,6 +53,10 @@ def set_environment(settings: EngineSettings) -> None:
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     # What vLLM compiles outlives a container where the models do, and serves every actor.
     os.environ.setdefault("VLLM_CACHE_ROOT", str(default_cache() / "vllm"))
+    if settings.resolved_dtype == "float32":
+        # Who asks for float32 wants its bits. Triton's products, those of vLLM's attention among
+        # them, otherwise keep 10 of 23: TF32, whatever torch is told.
+        os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     if settings.resolved_device == "cpu":
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
 

@@ -103,7 +103,7 @@ def _ends_rightly(token_ids: Sequence[int]) -> bool:
 
 def pressure(device: Device, folder: Path, runner: str = "") -> dict[str, Any]:
     """Rollouts of engines that are short of something, against one that is not."""
-    choose(runner, "ieee")
+    choose(runner)
     model = make_model(folder / "model", vocabulary=VOCABULARY, scale=0.2)
     greedy = random_attempts(30, 0.4, longest=150)
     drawn_at_1 = [replace(attempt, sampling=seeded(attempt.key)) for attempt in greedy]
@@ -134,7 +134,7 @@ def pressure(device: Device, folder: Path, runner: str = "") -> dict[str, Any]:
 
 def sampled(device: Device, folder: Path, runner: str = "") -> dict[str, Any]:
     """Rollouts at T = 1: p-values under the oracle's mixture, and what they depend on."""
-    choose(runner, "ieee")
+    choose(runner)
     small = make_model(folder / "small", vocabulary=8, scale=0.3)
     engine = open_on(device, small, stops=())
     found = describe(engine)

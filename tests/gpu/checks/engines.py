@@ -22,16 +22,14 @@ def choose(runner: str = "", precision: str = "") -> None:
 
     Args:
         runner: V1 or V2, vLLM's model runner; empty: its own choice.
-        precision: ``ieee``, float32 without TF32; empty: as shipped. Triton's matrix products
-            use TF32 for float32, whatever torch is told, and vLLM's attention is in Triton.
+        precision: ``tf32``, float32 as Triton computes it unless told otherwise; empty: as shipped.
     """
     if runner:
         os.environ["VLLM_USE_V2_MODEL_RUNNER"] = {"V1": "0", "V2": "1"}[runner]
-    if precision == "ieee":
-        os.environ["TRITON_F32_DEFAULT"] = "ieee"
-        os.environ["VLLM_FLOAT32_MATMUL_PRECISION"] = "highest"
+    if precision:
+        os.environ["TRITON_F32_DEFAULT"] = precision
         # Beside the usual one, which may have these kernels in the other precision.
-        os.environ["TRITON_CACHE_DIR"] = str(Path.home() / ".triton" / "ieee")
+        os.environ["TRITON_CACHE_DIR"] = str(Path.home() / ".triton" / precision)
 
 
 def open_on(device: Device, model: Path, *, attention: str = "", **settings: Any) -> Engine:

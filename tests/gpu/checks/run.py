@@ -1,4 +1,4 @@
-"""A whole run through the command line."""
+"""Whole runs through the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.gpu.checks.environment import ROOT
 from tests.integration.runs import call, status
 
 NAME = "gpu-lane"
-# Eight of the forty facts, three epochs, and Fisher information from a little text.
+# Eight facts, three epochs, and a little text.
 SMALL = {
     "data.limit": "8",
     "rollout.max_tokens": "24",
@@ -28,19 +28,35 @@ SMALL = {
 
 
 def smoke(device: Device, folder: Path) -> dict[str, Any]:
-    """``up configs/smoke.yaml``, small: what it came to and how long it took."""
+    """MixSD with ``configs/smoke.yaml``, small, and the Fisher information."""
     fisher = f"{{examples: 4, max_tokens: 16, parts: 2, cache: {folder / 'fisher'}}}"
-    settings = {
-        **SMALL,
-        "name": NAME,
-        "engine.device": device,
-        "learner.device": device,
-        "evaluator.fisher": fisher,
-    }
+    return _up(device, folder, "smoke", {**SMALL, "evaluator.fisher": fisher})
+
+
+def opsd(device: Device, folder: Path, student: str = "weights") -> dict[str, Any]:
+    """OPSD with ``configs/opsd-smoke.yaml``, small, all roles on one GPU.
+
+    Args:
+        device: of every role.
+        folder: of the run.
+        student: what is trained and sent to the engine: ``weights``, or an ``adapter`` whose engine
+            is the teacher too.
+    """
+    settings = {**SMALL, "method.samples": "2", "cluster.placement": "shared"}
+    if student == "adapter":
+        method = "{name: opsd, samples: 2, teacher: engine, support: tail, top_k: 16}"
+        settings |= {"method": method, "learner.lora": "{rank: 8}"}
+        del settings["method.samples"]
+    return _up(device, folder, "opsd-smoke", settings)
+
+
+def _up(device: Device, folder: Path, config: str, settings: dict[str, str]) -> dict[str, Any]:
+    """What ``up`` came to and how long it took."""
+    settings |= {"name": NAME, "engine.device": device, "learner.device": device}
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     run, began = RunDir(folder / NAME), time.time()
     try:
-        call(folder, "up", ROOT / "configs" / "smoke.yaml", *options)
+        call(folder, "up", ROOT / "configs" / f"{config}.yaml", *options)
         seconds = time.time() - began
         found = status(folder, NAME)
     except BaseException:
@@ -49,9 +65,12 @@ def smoke(device: Device, folder: Path) -> dict[str, Any]:
     finally:
         if run.root.exists():
             call(folder, "down", NAME)
+    recorded = run_config.load(run.config)
     return {
         "state": found["state"],
-        "placement": run_config.load(run.config).cluster.placement,
+        "placement": recorded.cluster.placement,
+        "engine_share": recorded.engine.gpu_memory_utilization,
+        "learner_share": recorded.learner_share,
         "restarts": sum(role["restarts"] for role in found["roles"].values()),
         "seconds": round(seconds, 1),
         "seconds_to_first_rollout": _seconds_to_first_rollout(run, began),
