@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from common.config.sections import LoraSettings
+from common.config.learner import LoraSettings
 from common.errors import UserError
 
 _NAME = "default"

@@ -21,7 +21,7 @@ from deepspeed.utils import (
 )
 from torch import nn
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from learner.backend import MOMENTS
 from learner.compiled_ops import exclusive_build
 

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import distributed, nn
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.errors import UserError
 from common.methods import Divergence, Loss
 from learner import adapters

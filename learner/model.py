@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from common import files
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.methods import Loss
 from learner import attention, families, norms
 from learner.adapters import Adapter, adapt

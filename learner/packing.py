@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from learner.shared_prefix import Path, Piece, shared_paths
 
 Example = tuple[Sequence[int], Sequence[int]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 
 
 def learning_rate(settings: LearnerSettings, step: int, total_steps: int | None) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from learner import families
 from learner.attention import Layout
 from learner.divergences import FullTeacher

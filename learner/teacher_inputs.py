@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.records import Rollout
 from learner.packing import Row, pack, single
 

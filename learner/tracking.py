@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.errors import UserError
 from common.rundir import RunDir
 

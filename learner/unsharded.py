@@ -14,7 +14,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from learner.backend import MOMENTS
 
 

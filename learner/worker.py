@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.errors import UserError
 from common.metrics import MetricValues
 from common.records import Rollout, unpack_rollout

@@ -9,7 +9,8 @@ import logging
 import os
 from typing import Any
 
-from common.config.sections import ATTENTION, MLP, EngineSettings, LoraSettings
+from common.config.learner import ATTENTION, MLP, LoraSettings
+from common.config.sections import EngineSettings
 from common.models import default_cache
 
 _log = logging.getLogger(__name__)

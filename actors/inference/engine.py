@@ -27,7 +27,8 @@ from actors.inference.gpu_memory import wait_until_free
 from actors.inference.kv_budget import ActiveRequest, KVBudget
 from actors.inference.requests import ContinuedRequest, EngineOutput, Sampling, token_seed
 from actors.inference.session_rewind import keep_shared
-from common.config.sections import EngineSettings, LoraSettings
+from common.config.learner import LoraSettings
+from common.config.sections import EngineSettings
 from common.metrics import MetricValues
 from common.weights import BitSum
 

@@ -17,14 +17,12 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from common.config import yaml_file
 from common.config.evaluation import EvaluatorSettings
+from common.config.learner import LearnerSettings, LoraSettings, PublishSettings
 from common.config.sections import (
     ClusterSettings,
     EngineSettings,
-    LearnerSettings,
-    LoraSettings,
     MetricsSettings,
     Placement,
-    PublishSettings,
     ReplaySettings,
     RolloutSettings,
 )

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from common.config.sections import PublishSettings
+from common.config.learner import PublishSettings
 from common.hardware import Dtype
 from common.weight_sync.store import WeightStore
 from common.weights import bit_sum, sampled

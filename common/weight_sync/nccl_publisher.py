@@ -22,7 +22,7 @@ from vllm.distributed.weight_transfer.nccl_engine import (
     NCCLTrainerWeightTransferEngine,
 )
 
-from common.config.sections import PublishSettings
+from common.config.learner import PublishSettings
 from common.hardware import Dtype
 from common.weights import BitSum, bit_sum, sampled
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from common.config import run_config
 from common.config.auto import is_settled, settle
+from common.config.learner import LearnerSettings
 from common.config.run_config import RunConfig
-from common.config.sections import EngineSettings, LearnerSettings
+from common.config.sections import EngineSettings
 from common.errors import RunError, UserError
 from common.hardware import Hardware, detect
 from common.ledger import open_view

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from common import files
-from common.config.sections import LearnerSettings, LoraSettings
+from common.config.learner import LearnerSettings, LoraSettings
 from common.errors import UserError, invalid_value
 from deploy.planning.parameters import Counts, count
 

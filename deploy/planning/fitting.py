@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from common.config.learner import LoraSettings
 from common.config.run_config import RunConfig, parse
-from common.config.sections import LoraSettings
 from common.errors import UserError
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device

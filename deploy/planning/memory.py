@@ -9,26 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.config.run_config import RunConfig
-from common.config.sections import LearnerSettings
-from common.methods import Divergence, Loss
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
+from deploy.planning.learner_memory import LOGIT_BYTES, learner_parts
 from deploy.planning.roofline import LearnerModel, bytes_each
 from deploy.planning.workload import Workload
 
-# DeepSpeed's default reduce_bucket_size and allgather_bucket_size, elements.
-_BUCKET = 500_000_000
-# Its stage3_max_live_parameters.
-_LIVE = 1_000_000_000
 # Of a GPU that roles share: allocators cannot use every gap.
 _FILLED = 0.95
-# Bytes of one logit while the sampler or the loss works on it: bfloat16, float32,
-# and float32 log-probabilities or their gradient.
-_LOGIT_BYTES = 2 + 4 + 4
-
-# Copied from learner.divergences and learner.losses, whose import needs torch.
-CHUNK_NUMBERS, CHUNK_TENSORS = 2**23, 12
-NLL_CHUNK_NUMBERS = 2**25
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,104 +112,15 @@ def processes_of(
     if not config.train:
         return found
     model = LearnerModel(architecture, device, config.learner)
-    learner = _learner(model, workload, config.method.loss)
+    parts = learner_parts(model, workload, config.method.loss)
     if workload.has_student and device.is_cpu:
         # In shared memory: the published weights, and those that replace them.
         sent = architecture.parameters
         if config.student_adapter is not None:
             sent = architecture.adapter(config.student_adapter)
-        learner.parts["published"] = 2 * sent * bytes_each(config.engine.resolved_dtype)
+        parts["published"] = 2 * sent * bytes_each(config.engine.resolved_dtype)
+    learner = Need("learner", parts, device.memory_bytes, "a device of learner.ranks")
     return [*found, learner]
-
-
-def adam_bytes(dtype: str) -> int:
-    """Bytes per parameter of DeepSpeed's AdamW state: two float32 moments (8), and for bfloat16
-    weights also a float32 master copy and the float32 gradient of the step (16)."""
-    return 8 if dtype == "float32" else 16
-
-
-def learner_state(
-    parameters: int, settings: LearnerSettings, trained: int | None = None
-) -> dict[str, int]:
-    """Bytes of weights, gradients and optimizer state of one rank's device.
-
-    ZeRO-1 shards the optimizer over ranks, ZeRO-2 also the gradients, ZeRO-3 also the weights.
-    What is offloaded is in CPU memory; of offloaded weights, DeepSpeed's default holds a billion.
-
-    Args:
-        parameters: of the model.
-        settings: the learner section.
-        trained: parameters that are updated, adapters beside the model; None: the model's.
-    """
-    width, stage, ranks = bytes_each(settings.resolved_dtype), settings.zero_stage, settings.ranks
-    updated = parameters if trained is None else trained
-    held = parameters if trained is None else parameters + trained
-    offloads = settings.offload != "none"
-
-    def shard(size: int, first_stage: int) -> int:
-        return -(-size // ranks) if stage >= first_stage else size
-
-    if settings.offload == "parameters":
-        held = min(held, _LIVE)
-    return {
-        "weights": shard(width * held, 3) if settings.offload != "parameters" else width * held,
-        "gradients": 0 if offloads and stage >= 2 else shard(width * updated, 2),
-        "optimizer": 0 if offloads else shard(adam_bytes(settings.resolved_dtype) * updated, 1),
-    }
-
-
-def _learner(model: LearnerModel, workload: Workload, loss: Loss) -> Need:
-    arch, settings, device = model.architecture, model.settings, model.device
-    width, trained = bytes_each(settings.resolved_dtype), arch.trained(settings)
-    largest = max(
-        (row for rank in model.rows(workload) for row in rank),
-        key=lambda row: (row.tokens, row.targets),
-    )
-    tokens, targets = largest.tokens, largest.targets
-    layer = tokens * _layer_activation(arch, width)
-    if settings.gradient_checkpointing:
-        activations = arch.layers * tokens * arch.hidden * width + layer
-    else:
-        activations = arch.layers * layer
-    buffers = 0
-    if settings.zero_stage in (1, 2):
-        buffers = 2 * min(_BUCKET, trained) * width
-    elif settings.zero_stage == 3:
-        # The export gathers every weight on every rank.
-        buffers = arch.parameters * width
-    parts = {
-        **learner_state(arch.parameters, settings, trained if settings.lora else None),
-        "buffers": buffers,
-        "activations": activations + tokens * tokens,
-        "logits": _logits(arch, loss, targets, frozen=settings.lora is not None),
-        "runtime": device.overhead_bytes,
-    }
-    if isinstance(loss, Divergence) and loss.teacher == "learner" and not settings.teacher_is_base:
-        # The frozen reference, not sharded at any stage.
-        parts["teacher"] = arch.parameters * width
-    return Need("learner", parts, device.memory_bytes, "a device of learner.ranks")
-
-
-def _logits(arch: Architecture, loss: Loss, targets: int, *, frozen: bool) -> int:
-    """Bytes of the loss: one chunk's logits, and the head's gradient, summed in float32."""
-    gradient = 0 if frozen else 4 * arch.vocabulary * arch.hidden
-    if not isinstance(loss, Divergence):
-        chunk = min(NLL_CHUNK_NUMBERS, targets * arch.vocabulary)
-        return chunk * _LOGIT_BYTES + gradient
-    chunk = min(CHUNK_NUMBERS, targets * arch.vocabulary)
-    return 4 * CHUNK_TENSORS * chunk + gradient
-
-
-def _layer_activation(arch: Architecture, width: int) -> int:
-    """Bytes per token that one layer keeps for its backward pass.
-
-    They are: inputs of both norms, of the projections and of the residual sums
-    (4 · hidden, and float32 copies inside the two norms), queries before and after
-    rotation, the attention's output, keys and values likewise, and of the MLP gate, up,
-    their activation and product (4 · intermediate).
-    """
-    numbers = 4 * arch.hidden + 3 * arch.q_dim + 3 * arch.kv_dim + 4 * arch.intermediate
-    return width * numbers + 2 * 4 * arch.hidden
 
 
 def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Workload) -> Need:
@@ -267,7 +166,7 @@ def _evaluator(
         "weights": width * arch.parameters,
         # One parameter tensor at a time; the embedding is the largest.
         "gradient": width * arch.vocabulary * arch.hidden,
-        "logits": fisher.max_tokens * arch.vocabulary * _LOGIT_BYTES,
+        "logits": fisher.max_tokens * arch.vocabulary * LOGIT_BYTES,
     }
     if device.is_cpu:
         engine.parts["Fisher"] = sum(parts.values()) + 4 * arch.parameters
@@ -311,7 +210,7 @@ def _engine(
         "weights": width * arch.parameters // tp,
         "KV cache": kv,
         "activations": batched * live * width,
-        "logits": max(len(sides) * slots, scored) * arch.vocabulary * _LOGIT_BYTES,
+        "logits": max(len(sides) * slots, scored) * arch.vocabulary * LOGIT_BYTES,
         "runtime": device.overhead_bytes,
     }
     capacity = int(device.memory_bytes * engine.gpu_memory_utilization)

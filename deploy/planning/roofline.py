@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from actors.evaluation.benchmarks import SUITES
 from common.config.evaluation import EvaluatorSettings
-from common.config.sections import EngineSettings, LearnerSettings
+from common.config.learner import LearnerSettings
+from common.config.sections import EngineSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.workload import Item, Workload

@@ -63,7 +63,7 @@ def ours(share_prompts: bool = True) -> dict[str, float]:
     Its operations are those of the tokens it computes: a shared prompt prefix is useful in
     each example and computed once.
     """
-    from common.config.sections import LearnerSettings
+    from common.config.learner import LearnerSettings
     from common.methods import NLL
     from learner.engine import TrainingEngine
     from learner.packing import rows_of_rank

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import distributed
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.methods import NLL, ContextDistill
 from common.records import Rollout
 from learner.checkpoint_folder import CheckpointFolder

@@ -14,7 +14,8 @@ from actors.inference.adapters import AdapterTaker
 from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
 from actors.inference.requests import Sampling
-from common.config.sections import EngineSettings, LearnerSettings, LoraSettings, PublishSettings
+from common.config.learner import LearnerSettings, LoraSettings, PublishSettings
+from common.config.sections import EngineSettings
 from common.methods import NLL
 from common.rundir import RunDir
 from common.weight_sync.file_publisher import FileWeightPublisher

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.methods import NLL
 from learner import attention
 from learner.attention import Layout, attend

@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 from transformers import AutoModelForCausalLM
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.methods import NLL
 from learner.checkpoint import existing
 from learner.checkpoint_folder import CheckpointFolder

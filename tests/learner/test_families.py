@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.errors import UserError
 from common.methods import NLL
 from learner import families

@@ -1,6 +1,6 @@
 import pytest
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from learner.schedule import learning_rate
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import distributed
 from transformers import AutoModelForCausalLM
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.methods import ContextDistill
 from common.records import Rollout
 from learner.engine import TrainingEngine

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.records import Rollout
 from learner.packing import rows_of_rank
 from learner.teacher_inputs import forward_inputs, top_k_inputs

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.errors import UserError
 from common.rundir import RunDir
 from learner.tracking import Trackers

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from common import durable
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from common.errors import UserError
 from common.records import Rollout, pack_rollout
 from common.rundir import RunDir

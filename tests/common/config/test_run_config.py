@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.config.learner import LoraSettings
 from common.config.run_config import RunConfig, dump, load, parse
-from common.config.sections import LoraSettings, RolloutSettings
+from common.config.sections import RolloutSettings
 from common.errors import UserError
 
 MINIMAL = "name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n"

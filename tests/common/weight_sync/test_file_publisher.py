@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from common.config.sections import PublishSettings
+from common.config.learner import PublishSettings
 from common.rundir import RunDir
 from common.weight_sync.file_publisher import FileWeightPublisher
 from common.weight_sync.store import WeightStore

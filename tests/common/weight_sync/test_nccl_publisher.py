@@ -9,7 +9,7 @@ import pytest
 import torch
 from vllm.distributed.weight_transfer import nccl_engine
 
-from common.config.sections import PublishSettings
+from common.config.learner import PublishSettings
 from common.weight_sync.nccl_publisher import NcclWeightPublisher
 from common.weights import bit_sum
 

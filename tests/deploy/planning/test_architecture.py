@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from common.config.sections import LearnerSettings, LoraSettings
+from common.config.learner import LearnerSettings, LoraSettings
 from common.errors import UserError
 from deploy.planning import architecture, parameters
 from deploy.planning.architecture import from_config, resolve

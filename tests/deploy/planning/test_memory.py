@@ -2,16 +2,15 @@
 
 import pytest
 
-from common.config.sections import LearnerSettings
+from common.config.learner import LearnerSettings
 from deploy.planning.architecture import resolve
-from deploy.planning.memory import (
+from deploy.planning.learner_memory import (
     CHUNK_NUMBERS,
     CHUNK_TENSORS,
     NLL_CHUNK_NUMBERS,
     learner_state,
-    needs,
-    processes_of,
 )
+from deploy.planning.memory import needs, processes_of
 
 PARAMETERS = resolve("Qwen/Qwen3-8B").parameters
 

@@ -10,7 +10,7 @@ from actors.decoding.picks import student_seed
 from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
 from actors.inference.requests import Sampling
-from common.config.sections import LearnerSettings, PublishSettings
+from common.config.learner import LearnerSettings, PublishSettings
 from common.hardware import Device
 from common.methods import OPSD
 from common.records import Rollout

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.config.sections import EngineSettings, LearnerSettings
+from common.config.learner import LearnerSettings
+from common.config.sections import EngineSettings
 from common.hardware import Device
 from tests.benchmarks.rollout import random_items
 from tests.benchmarks.ways import SLOTS, Regime, ours, plain, warm_up
