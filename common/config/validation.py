@@ -33,10 +33,11 @@ def _line(error: dict[str, Any], root: type[BaseModel]) -> str:
     ]
     key = shown(".".join(str(part) for part in location))
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(
-            str(location[-1]), _known_keys(root, location[:-1]), 1, 0.5
-        )
+        known = _known_keys(root, location[:-1], error["loc"][1:2])
+        near = difflib.get_close_matches(str(location[-1]), known, 1, 0.5)
         hint = f"; did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?" if near else ""
+        if not near and len(location) < len(error["loc"]):
+            hint = f"; those of {error['loc'][1]} are {', '.join(known)}"
         return f"{key}: no such setting{hint}"
     if error["type"] == "union_tag_invalid":
         return f"{key}.name: {reprlib.repr(error['ctx']['tag'])} is not one of {', '.join(METHODS)}"
@@ -47,7 +48,10 @@ def _line(error: dict[str, Any], root: type[BaseModel]) -> str:
     return invalid_value({**error, "loc": (key,) if key else ()})
 
 
-def _known_keys(root: type[BaseModel], location: Sequence[object]) -> list[str]:
+def _known_keys(
+    root: type[BaseModel], location: Sequence[object], variant: Sequence[object]
+) -> list[str]:
+    """Keys at ``location``; of a method only those that the one of that name has."""
     models = [root]
     for part in location:
         models = [
@@ -56,6 +60,8 @@ def _known_keys(root: type[BaseModel], location: Sequence[object]) -> list[str]:
             if str(part) in model.model_fields
             for found in _models_in(model.model_fields[str(part)].annotation)
         ]
+    if list(location) == ["method"]:
+        models = [model for model in models if model.model_fields["name"].default in variant]
     return [name for model in models for name in model.model_fields]
 
 

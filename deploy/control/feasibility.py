@@ -13,17 +13,69 @@ from deploy.planning.devices import Device
 from deploy.planning.simulation import SimulationResult, simulate
 
 
-def check_fit(
-    config: RunConfig, hardware: Hardware, say: Callable[[str], None]
-) -> tuple[RunConfig, SimulationResult | None]:
-    """Refuse what cannot run there.
+def device_of(config: RunConfig, here: Hardware, say: Callable[[str], None]) -> Device | None:
+    """What the run's roles compute on.
 
-    What cannot be planned is let through: the CPUs of a joined cluster, a model whose sizes are
-    not known, and a GPU that is not in the list of devices.
+    None if it cannot be planned: the CPUs of a joined cluster, and a GPU that is not in the list
+    of devices.
+
+    Raises:
+        UserError: there is no GPU for a role that is to have one, or there are too few.
+    """
+    from deploy.planning import devices
+
+    used = {"engine": config.engine.device}
+    if config.train:
+        used["learner"] = config.learner.device
+    on_gpu = [section for section, device in used.items() if device == "cuda"]
+    joined = config.cluster.address is not None
+    if not on_gpu:
+        return None if joined else devices.find("cpu")
+    if here.gpus == 0 and config.cluster.autoscales:
+        say("note: not planned: the cluster has no GPU yet")
+        return None
+    if here.gpus == 0:
+        where = "the cluster" if joined else "this machine"
+        raise UserError(
+            f"{on_gpu[0]}.device is cuda, but {where} has no GPU that torch can use"
+            f"{f' ({here.remark})' if here.remark else ''}; set it to auto or cpu, or see "
+            "'mixsd-cluster doctor'"
+        )
+    if len(on_gpu) < len(used):
+        say("note: not planned: engine and learner compute on different devices")
+        return None
+    found = devices.of_gpu(here.gpu, here.gpu_bytes)
+    if found is None:
+        _check_unknown(config, here)
+        say(f"note: not planned: no figures of a {here.gpu}")
+        return None
+    # One GPU is sold with several sizes, and some of it is not there to use.
+    return replace(found, memory_bytes=here.gpu_bytes)
+
+
+def _check_unknown(config: RunConfig, here: Hardware) -> None:
+    """Refuse what cannot run on GPUs of which only number and size are known."""
+    if config.num_gpus() > here.gpus and not config.cluster.autoscales:
+        raise UserError(
+            f"the roles need {config.num_gpus()} GPUs, there are {here.gpus}; see cluster.placement"
+        )
+    missing = {"gpu_memory_utilization", "kv_cache_gib"} - config.engine.model_fields_set
+    if config.cluster.placement == "shared" and missing:
+        raise UserError(
+            f"cluster.placement is shared, and no figures of a {here.gpu} are known to divide its "
+            f"memory by; set {' and '.join(f'engine.{key}' for key in sorted(missing))}"
+        )
+
+
+def check_fit(
+    config: RunConfig, hardware: Hardware, device: Device | None, say: Callable[[str], None]
+) -> tuple[RunConfig, SimulationResult | None]:
+    """Refuse what cannot run there; a model whose sizes are not known is let through.
 
     Args:
         config: of the run, settled.
         hardware: of this machine, or of the joined cluster.
+        device: that :func:`device_of` has found; None: nothing is checked.
         say: receives the prediction, and remarks.
 
     Returns:
@@ -37,7 +89,6 @@ def check_fit(
     from deploy.planning.memory import processes_of
     from deploy.planning.text import duration
 
-    device = _device(config, hardware, say)
     if device is None:
         return config, None
     try:
@@ -83,46 +134,3 @@ def with_patience(config: RunConfig, folder: Path) -> RunConfig:
         seconds += 180
     patient = cluster.model_copy(update={"start_timeout_s": float(round(seconds))})
     return config.model_copy(update={"cluster": patient})
-
-
-def _device(config: RunConfig, here: Hardware, say: Callable[[str], None]) -> Device | None:
-    """What the run's roles compute on; None if it cannot be planned."""
-    from deploy.planning import devices
-
-    used = {"engine": config.engine.device}
-    if config.train:
-        used["learner"] = config.learner.device
-    on_gpu = [section for section, device in used.items() if device == "cuda"]
-    joined = config.cluster.address is not None
-    if not on_gpu:
-        return None if joined else devices.find("cpu")
-    if here.gpus == 0 and config.cluster.autoscales:
-        say("note: not planned: the cluster has no GPU yet")
-        return None
-    if here.gpus == 0:
-        where = "the cluster" if joined else "this machine"
-        raise UserError(
-            f"{on_gpu[0]}.device is cuda, but {where} has no GPU that torch can use"
-            f"{f' ({here.remark})' if here.remark else ''}; set it to auto or cpu, or see "
-            "'mixsd-cluster doctor'"
-        )
-    if len(on_gpu) < len(used):
-        say("note: not planned: engine and learner compute on different devices")
-        return None
-    found = devices.of_gpu(here.gpu, here.gpu_bytes)
-    if found is None and config.num_gpus() > here.gpus and not config.cluster.autoscales:
-        raise UserError(
-            f"the roles need {config.num_gpus()} GPUs, there are {here.gpus}; see cluster.placement"
-        )
-    if found is None and config.cluster.placement == "shared":
-        missing = {"gpu_memory_utilization", "kv_cache_gib"} - config.engine.model_fields_set
-        if missing:
-            raise UserError(
-                f"cluster.placement is shared on a {here.gpu}, whose memory the planner does not "
-                f"know; set {' and '.join(f'engine.{key}' for key in sorted(missing))}"
-            )
-    if found is None:
-        say(f"note: not planned: no figures of a {here.gpu}")
-        return None
-    # One GPU is sold with several sizes, and some of it is not there to use.
-    return replace(found, memory_bytes=here.gpu_bytes)

@@ -23,7 +23,7 @@ from deploy.cluster import ray_cluster
 from deploy.cluster.nodes import hardware_of, wait_for_gpus
 from deploy.cluster.run_lock import STARTING, RunLock
 from deploy.control import desired_state
-from deploy.control.feasibility import check_fit, with_patience
+from deploy.control.feasibility import check_fit, device_of, with_patience
 from deploy.control.identity import Identity, check_identity, identify, record_identity
 from deploy.observability.liveness import has_controller
 from deploy.observability.prometheus import targets
@@ -100,10 +100,15 @@ def start(
         UserError: an input is invalid, or the folder's content does not fit to it.
         RunError: Ray or the controller did not start.
     """
+    is_new, planned = not run.config.exists(), None
+    if is_new:
+        # Before a large model is downloaded.
+        hardware = _hardware(config, run, say)
+        device = device_of(config, hardware, say)
     folder, identity = _check_inputs(config, say)
-    config, planned = with_patience(config, folder), None
-    if not run.config.exists():
-        config, planned = check_fit(config, _where(config, run, say), say)
+    config = with_patience(config, folder)
+    if is_new:
+        config, planned = check_fit(config, hardware, device, say)
     run.create()
     with _starting(run):
         # Another command may have started or ended the run since this one looked.
@@ -132,7 +137,7 @@ def start(
     say(f"status page {url.removesuffix('metrics')} (for Prometheus: {url})")
 
 
-def _where(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> Hardware:
+def _hardware(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> Hardware:
     """The hardware that the run will have, once it is there."""
     if config.cluster.address is None:
         return detect()

@@ -36,6 +36,10 @@ def test_a_minimal_file_takes_the_defaults(tmp_path):
             "data.kgfact.entity: no such setting; did you mean data.kgfact.entities?",
         ),
         ("method.mixrate=1", "method.mixrate: no such setting; did you mean method.mix_rate?"),
+        (
+            "method={name: sft, mix_rate: 0.3}",
+            "method.mix_rate: no such setting; those of sft are name",
+        ),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(tmp_path, override, message):

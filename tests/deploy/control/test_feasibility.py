@@ -6,11 +6,17 @@ from common.config.auto import settle
 from common.config.run_config import parse
 from common.errors import UserError
 from common.hardware import Hardware
-from deploy.control.feasibility import check_fit, with_patience
+from deploy.control import feasibility
+from deploy.control.feasibility import device_of, with_patience
 from deploy.planning import devices
 from tests.tiny import make_model
 
 CPU = Hardware("cpu", "float32")
+
+
+def check_fit(config, hardware, say):
+    device = device_of(config, hardware, say)
+    return feasibility.check_fit(config, hardware, device, say)
 
 
 @pytest.fixture
