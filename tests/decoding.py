@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
+from actors.decoding.mixed_decoder import Attempt, FinishedAttempt
+from actors.decoding.paired_decoder import open_decoder
 from actors.decoding.picks import draw_picks, sampling_seed
 from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
@@ -33,7 +34,7 @@ def seeded(key: str, **sampling: Any) -> Callable[[int], Sampling]:
 def decode(
     engine: Engine, attempts: Iterable[Attempt], slots: int = 16
 ) -> dict[str, FinishedAttempt]:
-    decoder = MixedDecoder(engine, slots)
+    decoder = open_decoder(engine, slots)
     for attempt in attempts:
         decoder.submit(attempt)
     done: dict[str, FinishedAttempt] = {}
@@ -50,13 +51,13 @@ def tokens(drawn: dict[str, FinishedAttempt]) -> dict[str, list[int]]:
 
 def open_engine(
     folder: Path,
-    sessions: bool = True,
+    mixing: str = "auto",
     stops: Sequence[int] = STOPS,
     max_requests: int = 64,
     speculative_tokens: int = 0,
     **settings: Any,
 ) -> Engine:
-    chosen: dict[str, Any] = {"dtype": "float32", "max_model_len": 512, "sessions": sessions}
+    chosen: dict[str, Any] = {"dtype": "float32", "max_model_len": 512, "mixing": mixing}
     return Engine(
         folder,
         EngineSettings(**(chosen | settings)),

@@ -163,16 +163,7 @@ class MixedDecoder:
         known = attempt.known
         drawn = DrawnTokens(list(known.token_ids), list(known.logprobs), list(known.naive))
         schedule = SegmentSchedule(attempt.picks, attempt.protects)
-        # One side generates at a time, and only a side that may draw; the
-        # engine may evict the other's session.
-        blocks = max(
-            (
-                self._engine.blocks_for(len(prompt) + len(attempt.picks))
-                for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt))
-                if schedule.may_draw(naive, len(drawn.token_ids))
-            ),
-            default=0,
-        )
+        blocks = self._blocks(attempt, schedule)
         self._check_blocks(attempt.key, blocks)
         active = _Active(attempt, schedule, blocks, drawn)
         active.segment = self._next_segment(active)
@@ -208,17 +199,8 @@ class MixedDecoder:
             if output.key in self._scoring:
                 results.append(self._end_scoring(output))
                 continue
-            active = self._generating.pop(output.key)
-            assert active.segment is not None
-            drew_naive, drawn = active.segment.naive, active.drawn
-            drawn.token_ids += output.token_ids
-            drawn.logprobs += output.logprobs
-            drawn.naive += [int(drew_naive)] * len(output.token_ids)
-            active.segment = self._next_segment(active)
-            if active.segment is None:
-                results.append(self._end_attempt(active))
-            else:
-                self._generate(active)
+            if (finished := self._take(output)) is not None:
+                results.append(finished)
         return results
 
     def cancel(self, key: str) -> FinishedAttempt | None:
@@ -233,16 +215,49 @@ class MixedDecoder:
             for key in keys:
                 self._engine.release(key)
 
+    def _take(self, output: EngineOutput) -> FinishedAttempt | None:
+        """Add what a session has generated to its attempt; the attempt if that ends it."""
+        active = self._generating.pop(output.key)
+        assert active.segment is not None
+        drew_naive, drawn = active.segment.naive, active.drawn
+        drawn.token_ids += output.token_ids
+        drawn.logprobs += output.logprobs
+        drawn.naive += [int(drew_naive)] * len(output.token_ids)
+        active.segment = self._next_segment(active)
+        if active.segment is None:
+            return self._end_attempt(active)
+        self._generate(active)
+        return None
+
+    def _blocks(self, attempt: Attempt, schedule: SegmentSchedule) -> int:
+        """KV blocks to reserve.
+
+        One side generates at a time, and only a side that may draw; the engine may evict the
+        other's session.
+        """
+        return max(
+            (
+                self._engine.blocks_for(len(prompt) + len(attempt.picks))
+                for naive, prompt in ((True, attempt.naive_prompt), (False, attempt.expert_prompt))
+                if schedule.may_draw(naive, len(attempt.known.token_ids))
+            ),
+            default=0,
+        )
+
+    def _fits(self, item: _Active | _Scoring) -> bool:
+        """Whether an attempt or a scoring pass can begin in the next step."""
+        return item.blocks <= self._free_blocks
+
     def _admit(self) -> None:
         while self._waiting and len(self._active) < self._slots:
-            if self._waiting[0].blocks > self._free_blocks:
+            if not self._fits(self._waiting[0]):
                 return
             active = self._waiting.popleft()
             self._free_blocks -= active.blocks
             self._active[active.attempt.key] = active
             self._generate(active)
         while self._to_score and len(self._active) + len(self._scoring) < self._slots:
-            if self._to_score[0].blocks > self._free_blocks:
+            if not self._fits(self._to_score[0]):
                 return
             scoring = self._to_score.popleft()
             self._free_blocks -= scoring.blocks

@@ -28,20 +28,21 @@ class EngineError(RuntimeError):
     """The engine cannot satisfy the settings; the message names the change that helps."""
 
 
-def use_sessions(wanted: bool | str, version: str) -> bool:
-    """What ``engine.sessions`` comes to with this vLLM."""
+def mixing_of(wanted: str, version: str) -> str:
+    """What ``engine.mixing`` comes to with this vLLM: ``paired``, ``sessions`` or ``portable``."""
     tested = version.split("+")[0] in TESTED_VLLM
     names = " or ".join(TESTED_VLLM)
-    if wanted is True and not tested:
+    if wanted in ("paired", "sessions") and not tested:
         raise EngineError(
-            f"engine.sessions=true needs vLLM {names}, found {version}; "
-            "set engine.sessions=auto to use plain requests with other versions"
+            f"engine.mixing={wanted} needs vLLM {names}, found {version}; "
+            "set engine.mixing=auto to use plain requests with other versions"
         )
     if wanted == "auto" and not tested:
         _log.warning(
-            "engine.sessions=auto: vLLM %s is not %s; decoding with plain requests", version, names
+            "engine.mixing=auto: vLLM %s is not %s; decoding with plain requests", version, names
         )
-    return tested and bool(wanted)
+        return "portable"
+    return "sessions" if wanted == "auto" else wanted
 
 
 def set_environment(settings: EngineSettings) -> None:
@@ -54,6 +55,9 @@ def set_environment(settings: EngineSettings) -> None:
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     # What vLLM compiles outlives a container where the models do, and serves every actor.
     os.environ.setdefault("VLLM_CACHE_ROOT", str(default_cache() / "vllm"))
+    if settings.mixing == "paired":
+        # Its rows are joined by a logits processor, which only the first model runner has.
+        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
     if settings.resolved_dtype == "float32":
         # Who asks for float32 wants its bits. Triton's products, those of vLLM's attention among
         # them, otherwise keep 10 of 23: TF32, whatever torch is told.
@@ -92,6 +96,8 @@ def vllm_arguments(
     # Inside a placement group vLLM would take Ray, which refuses a bundle of several GPUs.
     several = settings.tensor_parallel_size > 1
     arguments["distributed_executor_backend"] = "mp" if several else "uni"
+    if settings.mixing == "paired":
+        arguments["logits_processors"] = ["actors.inference.paired_rows:PairedRows"]
     if settings.kv_cache_bytes is not None:
         # Where roles share a GPU, what vLLM would measure is not its own.
         arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes

@@ -17,15 +17,25 @@ generates next.
 from __future__ import annotations
 
 import copy
+import functools
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.inference.arguments import set_environment, use_sessions, vllm_arguments
+from actors.inference.arguments import mixing_of, set_environment, vllm_arguments
 from actors.inference.gpu_memory import wait_until_free
 from actors.inference.kv_budget import ActiveRequest, KVBudget
-from actors.inference.requests import ContinuedRequest, EngineOutput, Sampling, token_seed
+from actors.inference.requests import (
+    NAIVE,
+    PAIR,
+    PICKS,
+    ContinuedRequest,
+    EngineOutput,
+    Sampling,
+    row_key,
+    token_seed,
+)
 from actors.inference.session_rewind import keep_shared
 from common.config.learner import LoraSettings
 from common.config.sections import EngineSettings
@@ -52,6 +62,8 @@ class Engine:
     Attributes:
         num_blocks: KV blocks in all.
         num_dropped: sessions evicted so far.
+        mixing: what ``engine.mixing`` has come to.
+        max_batched_tokens: most tokens that one step computes.
 
     Raises:
         EngineError: this vLLM cannot do what the settings ask for.
@@ -77,7 +89,8 @@ class Engine:
         from vllm.v1.executor.abstract import Executor
         from vllm.v1.request import Request
 
-        self._sessions = use_sessions(settings.sessions, __version__)
+        self.mixing = mixing_of(settings.mixing, __version__)
+        self._sessions = self.mixing == "sessions"
         self._new_params, self._new_request = SamplingParams, Request
         self._new_adapter = LoRARequest
         self._adapter: LoRARequest | None = None
@@ -103,6 +116,7 @@ class Engine:
         # Draft tokens take KV blocks before they are verified.
         self._ahead = speculative_tokens
         self._budget = KVBudget(self.num_blocks, int(cache.block_size), max_requests)
+        self.max_batched_tokens = int(config.scheduler_config.max_num_batched_tokens)
         self.max_model_len = int(config.model_config.max_model_len)
         self._stop_token_ids = list(stop_token_ids)
         self._stops = frozenset(stop_token_ids)
@@ -137,9 +151,8 @@ class Engine:
         continues = self._sessions and not last
         if key in self._to_abort:
             self._abort()
-        waited = self._budget.begin(
-            key, len(context), num_tokens + self._ahead, continues, sampling.seed
-        )
+        seeds = None if sampling.seed is None else functools.partial(token_seed, sampling.seed)
+        waited = self._budget.begin(key, len(context), num_tokens + self._ahead, continues, seeds)
         params = self._params_for(num_tokens, sampling)
         num_kept = keep_shared(self.scheduler, key, context) if waited else 0
         if waited:
@@ -156,6 +169,43 @@ class Engine:
         if last:
             # vLLM then frees it as it frees any request that has finished.
             self.scheduler.requests[key].resumable = False
+
+    def extend_pair(
+        self,
+        key: str,
+        contexts: Mapping[bool, Sequence[int]],
+        picks: Sequence[bool],
+        sampling: Sampling,
+        seeds: Sequence[int] | None,
+    ) -> None:
+        """Let two rows, of the naive and of the expert side, draw the same tokens in step.
+
+        Both must get into the same step whole: the caller sees to it that the step has room for
+        the tokens of both contexts. :meth:`step` returns each as :func:`row_key` names it.
+
+        Args:
+            key: of the pair.
+            contexts: ids of all tokens so far, of the naive side (True) and the expert's.
+            picks: which side draws each token; True takes the naive one.
+            sampling: temperature, top-k and top-p.
+            seeds: of each token's draw; None at temperature 0.
+        """
+        for naive, context in contexts.items():
+            row = row_key(key, naive)
+            if row in self._to_abort:
+                self._abort()
+            seed = None if seeds is None else seeds.__getitem__
+            self._budget.begin(row, len(context), len(picks), False, seed)
+            params = copy.copy(self._params_for(len(picks), sampling))
+            if seeds is not None:
+                params.seed = seeds[0]
+            params.extra_args = {PAIR: key, NAIVE: naive, PICKS: picks}
+            self._add(row, context, params, self._adapter)
+
+    def generated(self, key: str) -> tuple[list[int], list[float]]:
+        """Tokens and log-probabilities of a request that still generates."""
+        request = self._budget.generating[key]
+        return request.token_ids, request.logprobs
 
     def release(self, key: str) -> None:
         """Forget ``key`` and free its cache; unknown keys are ignored."""
@@ -180,7 +230,7 @@ class Engine:
         """
         if key in self._to_abort:
             self._abort()
-        self._budget.begin(key, len(token_ids), 1, continues=False, seed=None)
+        self._budget.begin(key, len(token_ids), 1, continues=False, seeds=None)
         params = self._new_params(
             temperature=0.0, max_tokens=1, prompt_logprobs=top, detokenize=False
         )
@@ -265,9 +315,9 @@ class Engine:
         self._abort()
         if self._seed_draws:
             seeds = {
-                key: token_seed(request.seed, len(request.token_ids))
+                key: request.seeds(len(request.token_ids))
                 for key, request in self._budget.generating.items()
-                if request.seed is not None
+                if request.seeds is not None
             }
             if seeds:
                 self._core.collective_rpc("seed_draws", args=(seeds,))

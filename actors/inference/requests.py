@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
 
 _MASK = 2**64 - 1
+# What the parameters of a row tell :class:`actors.inference.paired_rows.PairedRows`.
+PAIR, NAIVE, PICKS = "pair", "naive", "picks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class EngineOutput:
     logprobs: list[float]
     prompt_logprobs: list[float]
     prompt_top: TopLogprobs | None = None
+
+
+def row_key(pair: str, naive: bool) -> str:
+    """The request that is one side of a pair."""
+    return f"{pair}/n" if naive else f"{pair}/e"
 
 
 def token_seed(seed: int, index: int) -> int:

@@ -182,6 +182,16 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _pairs_draw_every_token(self) -> RunConfig:
+        if self.engine.mixing == "paired" and self.rollout.speculative_tokens:
+            raise ValueError(
+                f"rollout.speculative_tokens is {self.rollout.speculative_tokens}, but "
+                "engine.mixing is paired, whose rows draw one token at a time; set the first to 0, "
+                "or the second to sessions"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _phases_follow_each_other(self) -> RunConfig:
         if self.cluster.placement == "phases" and (reason := self.needs_all_at_once):
             raise ValueError(f"cluster.placement is phases, but {reason}; use shared or exclusive")

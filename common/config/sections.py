@@ -44,8 +44,11 @@ class EngineSettings(Settings):
     enforce_eager: bool = Field(
         True, description="no torch.compile and no CUDA graphs: faster start, slower steps"
     )
-    sessions: bool | Literal["auto"] = Field(
-        "auto", description="resumable requests; auto: on if tested with this vLLM version"
+    mixing: Literal["auto", "paired", "sessions", "portable"] = Field(
+        "auto",
+        description="how two sides draw one text: paired: two rows that step together; sessions: "
+        "resumable requests that take turns; portable: plain requests that do; auto: sessions if "
+        "tested with this vLLM version, else portable",
     )
     trust_remote_code: bool = False
 

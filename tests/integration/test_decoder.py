@@ -40,7 +40,7 @@ pytestmark = [
 RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 # The embedded model takes minutes a hundred facts; the random one shows the same in seconds.
 NUM_FACTS = 100 if os.environ.get("MIXSD_FULL") else 6
-both_paths = pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
+every_way = pytest.mark.parametrize("mixing", ["paired", "sessions", "portable"])
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +88,11 @@ def expected_of_tiny(folder):
     return Expected(folder, STOPS)
 
 
-@both_paths
+@every_way
 def test_a_random_models_tokens_are_the_oracles_at_any_prompt_length(
-    folder, expected_of_tiny, sessions
+    folder, expected_of_tiny, mixing
 ):
-    engine = open_engine(folder, sessions)
+    engine = open_engine(folder, mixing)
     ends = assert_oracle(expected_of_tiny, engine, lambda rate: random_attempts(100, rate))
     assert min(ends[end] for end in ("stop in naive run", "stop in expert run", "length")) > 10
     engine.close()
@@ -147,9 +147,9 @@ def expected_of_embedded(model):
     return Expected(model.folder, model.stop_token_ids)
 
 
-@both_paths
+@every_way
 def test_the_embedded_models_tokens_and_scores_are_the_oracles(
-    model, prompts, facts, expected_of_embedded, sessions
+    model, prompts, facts, expected_of_embedded, mixing
 ):
     def attempts(rate):
         return [
@@ -163,7 +163,7 @@ def test_the_embedded_models_tokens_and_scores_are_the_oracles(
             for fact in facts[:NUM_FACTS]
         ]
 
-    engine = open_engine(model.folder, sessions, model.stop_token_ids)
+    engine = open_engine(model.folder, mixing, model.stop_token_ids)
     ends = assert_oracle(expected_of_embedded, engine, attempts)
     assert ends["stop in expert run"] > 0
 
@@ -176,11 +176,11 @@ def test_the_embedded_models_tokens_and_scores_are_the_oracles(
     engine.close()
 
 
-@both_paths
+@every_way
 @pytest.mark.parametrize("sampling", [{}, {"top_k": 5, "top_p": 0.9}], ids=["T 1", "top-k, top-p"])
-def test_above_temperature_0_rollouts_have_the_oracles_mixture(tmp_path, sessions, sampling):
+def test_above_temperature_0_rollouts_have_the_oracles_mixture(tmp_path, mixing, sampling):
     folder = make_model(tmp_path, vocabulary=8, scale=0.3)
-    engine = open_engine(folder, sessions, stops=())
+    engine = open_engine(folder, mixing, stops=())
     assert mixture_p_value(engine, folder, **sampling) > 1e-6
     engine.close()
 
@@ -197,7 +197,7 @@ def test_rollouts_do_not_depend_on_slots_order_engines_or_path(folder):
         assert tokens(decode(engines[0], order, slots)) == first
     dealt = [decode(engine, attempts[index::3]) for index, engine in enumerate(engines)]
     assert tokens(dealt[0] | dealt[1] | dealt[2]) == first
-    plain = open_engine(folder, sessions=False)
-    assert tokens(decode(plain, attempts)) == first
-    for engine in (*engines, plain):
+    others = [open_engine(folder, mixing) for mixing in ("portable", "paired")]
+    assert [tokens(decode(other, attempts)) for other in others] == [first, first]
+    for engine in (*engines, *others):
         engine.close()

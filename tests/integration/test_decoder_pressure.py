@@ -98,10 +98,29 @@ def test_one_attempt_at_a_time_fits_the_smallest_cache(opened, attempts, undistu
     assert tokens(decode(opened(max_model_len=192, num_blocks=7), attempts)) == undisturbed
 
 
-@pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
-def test_prompts_longer_than_the_batch_budget(opened, attempts, undisturbed, sessions):
-    engine = opened(sessions=sessions, max_batched_tokens=32, max_requests=32)
+@pytest.mark.parametrize("mixing", ["paired", "sessions", "portable"])
+def test_prompts_longer_than_the_batch_budget(opened, attempts, undisturbed, mixing):
+    engine = opened(mixing=mixing, max_batched_tokens=32, max_requests=32)
     assert tokens(decode(engine, attempts)) == undisturbed
+
+
+def test_pairs_wait_until_a_step_and_the_cache_have_room_for_both_rows(
+    opened, attempts, undisturbed, monkeypatch
+):
+    """Rows that did not begin together, or were preempted, would draw different tokens."""
+    engine = opened(mixing="paired", num_blocks=25, max_batched_tokens=384, max_requests=32)
+    preempted = count_preemptions(engine, monkeypatch)
+    assert tokens(decode(engine, attempts)) == undisturbed
+    assert preempted == []
+
+
+def test_a_pair_ends_where_its_text_is_settled(opened, attempts, undisturbed):
+    engine = opened(mixing="paired")
+    short = [replace(one, settled=lambda token_ids: len(token_ids) >= 3) for one in attempts]
+    drawn = decode(engine, short)
+    for key, result in drawn.items():
+        assert result.token_ids == undisturbed[key][:3]
+        assert len(result.logprobs) == len(result.naive) == len(result.token_ids)
 
 
 def test_running_sessions_that_vllm_preempts(opened, attempts, monkeypatch):
@@ -215,7 +234,7 @@ def test_what_cannot_fit_even_alone_is_refused_before_it_enters(opened, attempts
 
 def test_a_name_that_was_let_go_may_be_scored_at_once(opened):
     """Letting go takes effect with the next step, and must not take the new request along."""
-    engine = opened(sessions=True)
+    engine = opened(mixing="sessions")
     engine.extend("name", [1, 2, 3], 4, Sampling())
     while not engine.step():
         pass

@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.decoder]
 RATES = (0.0, 0.1, 0.3)
 
 
-def _decoded(folder, sessions, draft_tokens):
+def _decoded(folder, mixing, draft_tokens):
     """Tokens and log-probabilities by rate, steps in all, and whether every block came back."""
-    engine = open_engine(folder, sessions, stops=(), speculative_tokens=draft_tokens)
+    engine = open_engine(folder, mixing, stops=(), speculative_tokens=draft_tokens)
     steps, step = 0, engine.step
 
     def counted():
@@ -43,9 +43,9 @@ def _decoded(folder, sessions, draft_tokens):
     return found, steps, clean
 
 
-def _compare(folder, sessions, answer):
-    plain, plain_steps, _ = _decoded(folder, sessions, 0)
-    drafted, steps, clean = _decoded(folder, sessions, 3)
+def _compare(folder, mixing, answer):
+    plain, plain_steps, _ = _decoded(folder, mixing, 0)
+    drafted, steps, clean = _decoded(folder, mixing, 3)
     different = [
         key
         for before, after in zip(plain, drafted, strict=True)
@@ -61,13 +61,13 @@ def _compare(folder, sessions, answer):
     answer.send(json.dumps([different, furthest, steps / plain_steps, clean]))
 
 
-@pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "plain requests"])
-def test_draft_tokens_change_no_token_and_save_steps(tmp_path, sessions):
+@pytest.mark.parametrize("mixing", ["sessions", "portable"])
+def test_draft_tokens_change_no_token_and_save_steps(tmp_path, mixing):
     # Tied and flat: it repeats itself, so draft tokens are accepted, often beyond a segment.
     folder = make_model(tmp_path, vocabulary=VOCABULARY, scale=0.1, tied=True)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_compare, args=(folder, sessions, sender))
+    process = context.Process(target=_compare, args=(folder, mixing, sender))
     process.start()
     sender.close()
     try:

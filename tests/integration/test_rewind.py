@@ -66,7 +66,7 @@ def test_what_is_drawn_after_a_session_was_taken_back_is_what_a_new_one_draws(fo
     assert any(0 < left < wanted for left, wanted in pairs)
     assert any(left == 0 for left in kept)
 
-    fresh = open_engine(folder, sessions=False, stops=())
+    fresh = open_engine(folder, mixing="portable", stops=())
     for context, count, token_ids, logprobs in drawn:
         fresh.forget()
         fresh.extend("x", context, count, Sampling(), last=True)

@@ -2,33 +2,34 @@ import logging
 
 import pytest
 
-from actors.inference.arguments import EngineError, use_sessions, vllm_arguments
+from actors.inference.arguments import EngineError, mixing_of, vllm_arguments
 from common.config.sections import EngineSettings
 
 
 @pytest.mark.parametrize(
     ("wanted", "version", "used"),
     [
-        ("auto", "0.32.0", True),
-        ("auto", "0.32.0+cpu", True),
-        ("auto", "0.33.1", False),
-        (True, "0.32.0", True),
-        (False, "0.32.0", False),
-        (False, "0.33.1", False),
+        ("auto", "0.32.0", "sessions"),
+        ("auto", "0.32.0+cpu", "sessions"),
+        ("auto", "0.33.1", "portable"),
+        ("sessions", "0.32.0", "sessions"),
+        ("paired", "0.32.0", "paired"),
+        ("portable", "0.32.0", "portable"),
+        ("portable", "0.33.1", "portable"),
     ],
 )
 def test_sessions_are_used_where_they_were_tested(wanted, version, used):
-    assert use_sessions(wanted, version) is used
+    assert mixing_of(wanted, version) == used
 
 
 def test_sessions_that_are_insisted_on_are_refused_elsewhere_with_the_remedy():
     with pytest.raises(EngineError, match=r"needs vLLM 0\.32\.0, found 0\.33\.1; set .*=auto"):
-        use_sessions(True, "0.33.1")
+        mixing_of("sessions", "0.33.1")
 
 
 def test_falling_back_to_plain_requests_is_logged(caplog):
     with caplog.at_level(logging.WARNING):
-        use_sessions("auto", "0.33.1")
+        mixing_of("auto", "0.33.1")
     assert "vLLM 0.33.1 is not 0.32.0; decoding with plain requests" in caplog.text
 
 

@@ -319,8 +319,8 @@ def test_a_repeated_section_is_refused_instead_of_lost(tmp_path):
 
 
 def test_true_stays_a_value_where_one_is_expected(tmp_path):
-    config = read(tmp_path, MINIMAL, "engine.sessions=true", "learner.pack=false", "name='true'")
-    assert (config.engine.sessions, config.learner.pack, config.name) == (True, False, "true")
+    config = read(tmp_path, MINIMAL, "learner.pack=false", "name='true'")
+    assert (config.learner.pack, config.name) == (False, "true")
 
 
 OPSD_LORA = {

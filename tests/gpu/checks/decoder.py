@@ -163,8 +163,8 @@ def _repeated(device: Device, model: Path) -> dict[str, int]:
         "reversed": differing(first, attempts[::-1], slots=32),
     }
     first.close()
-    for name, sessions in (("another engine", True), ("plain requests", False)):
-        engine = open_on(device, model, sessions=sessions)
+    for name, mixing in (("another engine", "auto"), ("plain requests", "portable")):
+        engine = open_on(device, model, mixing=mixing)
         found[name] = differing(engine)
         engine.close()
     return found
