@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
+from actors.decoding.paired_decoder import open_decoder
 from actors.decoding.picks import draw_picks
 from actors.inference.arguments import set_environment, vllm_arguments
 from actors.inference.batch import BatchRunner
@@ -49,7 +50,7 @@ class Regime:
 
 def ours(engine: Engine, regime: Regime, mix_rate: float = MIX_RATE, slots: int = SLOTS) -> int:
     """Mixed decoding as rollout actors do it; tokens drawn."""
-    decoder = MixedDecoder(engine, slots)
+    decoder = open_decoder(engine, slots)
     for item in regime.items:
         picks = draw_picks(0, item.key, 0, 0, mix_rate, regime.max_tokens)
         decoder.submit(Attempt(item.key, item.naive, item.expert, picks, lambda _: GREEDY))
