@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from actors.inference.arguments import mixing_of, set_environment, vllm_arguments
 from actors.inference.gpu_memory import wait_until_free
 from actors.inference.kv_budget import ActiveRequest, KVBudget
+from actors.inference.params import ParamsFactory
 from actors.inference.requests import (
     NAIVE,
     PAIR,
@@ -36,6 +37,7 @@ from actors.inference.requests import (
     row_key,
     token_seed,
 )
+from actors.inference.session_parking import park, unpark
 from actors.inference.session_rewind import keep_shared
 from common.config.learner import LoraSettings
 from common.config.sections import EngineSettings
@@ -91,8 +93,7 @@ class Engine:
 
         self.mixing = mixing_of(settings.mixing, __version__)
         self._sessions = self.mixing == "sessions"
-        self._new_params, self._new_request = SamplingParams, Request
-        self._new_adapter = LoRARequest
+        self._new_request, self._new_adapter = Request, LoRARequest
         self._adapter: LoRARequest | None = None
         if settings.resolved_device == "cuda" and settings.tensor_parallel_size == 1:
             # Workers of several GPUs are processes of their own; to look from here costs memory.
@@ -118,9 +119,8 @@ class Engine:
         self._budget = KVBudget(self.num_blocks, int(cache.block_size), max_requests)
         self.max_batched_tokens = int(config.scheduler_config.max_num_batched_tokens)
         self.max_model_len = int(config.model_config.max_model_len)
-        self._stop_token_ids = list(stop_token_ids)
         self._stops = frozenset(stop_token_ids)
-        self._params: dict[tuple[int, float, int, float], SamplingParams] = {}
+        self._params = ParamsFactory(SamplingParams, stop_token_ids, self._seed_draws)
         self.num_dropped = 0
         self._to_abort: set[str] = set()
 
@@ -153,10 +153,10 @@ class Engine:
             self._abort()
         seeds = None if sampling.seed is None else functools.partial(token_seed, sampling.seed)
         waited = self._budget.begin(key, len(context), num_tokens + self._ahead, continues, seeds)
-        params = self._params_for(num_tokens, sampling)
+        params = self._params.drawing(num_tokens, sampling)
         num_kept = keep_shared(self.scheduler, key, context) if waited else 0
         if waited:
-            self._unpark(key)
+            unpark(self.scheduler, key)
             if not num_kept:
                 self._core.abort_requests([key])
         if not num_kept:
@@ -196,7 +196,7 @@ class Engine:
                 self._abort()
             seed = None if seeds is None else seeds.__getitem__
             self._budget.begin(row, len(context), len(picks), False, seed)
-            params = copy.copy(self._params_for(len(picks), sampling))
+            params = copy.copy(self._params.drawing(len(picks), sampling))
             if seeds is not None:
                 params.seed = seeds[0]
             params.extra_args = {PAIR: key, NAIVE: naive, PICKS: picks}
@@ -231,10 +231,7 @@ class Engine:
         if key in self._to_abort:
             self._abort()
         self._budget.begin(key, len(token_ids), 1, continues=False, seeds=None)
-        params = self._new_params(
-            temperature=0.0, max_tokens=1, prompt_logprobs=top, detokenize=False
-        )
-        self._add(key, token_ids, params, None)
+        self._add(key, token_ids, self._params.scoring(top), None)
 
     def ends(self, token_id: int) -> bool:
         """Whether a generation ends with this token."""
@@ -324,51 +321,19 @@ class Engine:
 
     def _finished(self, key: str, request: ActiveRequest) -> EngineOutput:
         if self._budget.end(key):
-            self._park(key)
+            park(self.scheduler, key)
         return request.output(key)
 
     def _drop(self, key: str) -> None:
         if key in self._budget.waiting:
-            self._unpark(key)
+            unpark(self.scheduler, key)
         if self._budget.forget(key):
             self._to_abort.add(key)
-
-    def _park(self, key: str) -> None:
-        """Take a waiting session out of vLLM's queue, which is walked in every step."""
-        session = self.scheduler.requests[key]
-        # Correct draft tokens beyond the end of the segment are not part of it, though
-        # vLLM counts them as computed.
-        session.num_computed_tokens = session.num_tokens - 1
-        self.scheduler.kv_holding_waiting.remove_request(session)
-        self.scheduler.deferred_waiting.discard(session)
-        self.scheduler.num_waiting_for_streaming_input -= 1
-
-    def _unpark(self, key: str) -> None:
-        self.scheduler.num_waiting_for_streaming_input += 1
-        self.scheduler._enqueue_waiting_request(self.scheduler.requests[key])
 
     def _abort(self) -> None:
         if self._to_abort:
             self._core.abort_requests(list(self._to_abort))
             self._to_abort.clear()
-
-    def _params_for(self, num_tokens: int, sampling: Sampling) -> SamplingParams:
-        kind = (num_tokens, sampling.temperature, sampling.top_k, sampling.top_p)
-        params = self._params.get(kind)
-        if params is None:
-            params = self._params[kind] = self._new_params(
-                max_tokens=num_tokens,
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-                stop_token_ids=self._stop_token_ids,
-                logprobs=0,
-                detokenize=False,
-            )
-        if sampling.seed is not None:
-            params = copy.copy(params)
-            params.seed = token_seed(sampling.seed, 0) if self._seed_draws else sampling.seed
-        return params
 
     def _add(
         self,

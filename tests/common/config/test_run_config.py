@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.config.learner import LoraSettings
 from common.config.run_config import RunConfig, dump, load, parse
 from common.config.sections import RolloutSettings
 from common.errors import UserError
@@ -321,38 +320,3 @@ def test_a_repeated_section_is_refused_instead_of_lost(tmp_path):
 def test_true_stays_a_value_where_one_is_expected(tmp_path):
     config = read(tmp_path, MINIMAL, "learner.pack=false", "name='true'")
     assert (config.learner.pack, config.name) == (False, "true")
-
-
-OPSD_LORA = {
-    "method": {"name": "opsd"},
-    "replay": {"max_lag": 0},
-    "learner": {"lora": {"rank": 8}},
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "rank"),
-    [
-        ({}, 8),
-        ({"learner": {}}, None),
-        ({"publish": {"adapters": False}}, None),
-        # vLLM's own transfer knows weights only, and its LoRA ranks up to 512.
-        ({"publish": {"transport": "nccl"}}, None),
-        ({"learner": {"lora": {"rank": 513}}}, None),
-        # Engines of the base have no use for the student.
-        ({"method": {"name": "sft"}, "replay": {}}, None),
-    ],
-)
-def test_engines_apply_adapters_where_the_student_draws_and_vllm_can(changes, rank):
-    raw = {"name": "run", "data": {"kgfact": {}}, **OPSD_LORA, **changes}
-    adapter = parse(raw, "test").student_adapter
-    assert (adapter and adapter.rank) == rank
-
-
-def test_adapted_layers_have_names_for_each_family():
-    assert LoraSettings().modules == "all-linear"
-    # Llama's, the fused ones of Phi-3, and those of Phi.
-    attention, mlp = LoraSettings(targets="attention").modules, LoraSettings(targets="mlp").modules
-    assert {"q_proj", "o_proj", "qkv_proj", "dense"} < set(attention)
-    assert {"up_proj", "down_proj", "gate_up_proj", "fc1", "fc2"} < set(mlp)
-    assert LoraSettings(targets=("q_proj",)).modules == ("q_proj",)
