@@ -17,7 +17,6 @@ generates next.
 from __future__ import annotations
 
 import copy
-import functools
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,11 +30,11 @@ from actors.inference.requests import (
     NAIVE,
     PAIR,
     PICKS,
+    SEEDS,
     ContinuedRequest,
     EngineOutput,
     Sampling,
     row_key,
-    token_seed,
 )
 from actors.inference.session_parking import park, unpark
 from actors.inference.session_rewind import keep_shared
@@ -107,10 +106,9 @@ class Engine:
             self._core.collective_rpc("never_compile")
         self.scheduler = self._core.engine_core.scheduler
         self._pool = self.scheduler.kv_cache_manager.block_pool
-        # vLLM's second model runner draws by (seed, position) of itself.
-        self._seed_draws = not config.use_v2_model_runner
-        if self._seed_draws:
-            self._core.collective_rpc("adopt_generators")
+        if not config.use_v2_model_runner:
+            # The second model runner draws by (seed, position) of itself.
+            self._core.collective_rpc("seed_every_draw")
         cache = config.cache_config
         # One block is vLLM's null block, which is never allocated.
         self.num_blocks = int(cache.num_gpu_blocks) - 1
@@ -120,7 +118,7 @@ class Engine:
         self.max_batched_tokens = int(config.scheduler_config.max_num_batched_tokens)
         self.max_model_len = int(config.model_config.max_model_len)
         self._stops = frozenset(stop_token_ids)
-        self._params = ParamsFactory(SamplingParams, stop_token_ids, self._seed_draws)
+        self._params = ParamsFactory(SamplingParams, stop_token_ids)
         self.num_dropped = 0
         self._to_abort: set[str] = set()
 
@@ -151,8 +149,7 @@ class Engine:
         continues = self._sessions and not last
         if key in self._to_abort:
             self._abort()
-        seeds = None if sampling.seed is None else functools.partial(token_seed, sampling.seed)
-        waited = self._budget.begin(key, len(context), num_tokens + self._ahead, continues, seeds)
+        waited = self._budget.begin(key, len(context), num_tokens + self._ahead, continues)
         params = self._params.drawing(num_tokens, sampling)
         num_kept = keep_shared(self.scheduler, key, context) if waited else 0
         if waited:
@@ -194,12 +191,9 @@ class Engine:
             row = row_key(key, naive)
             if row in self._to_abort:
                 self._abort()
-            seed = None if seeds is None else seeds.__getitem__
-            self._budget.begin(row, len(context), len(picks), False, seed)
+            self._budget.begin(row, len(context), len(picks), continues=False)
             params = copy.copy(self._params.drawing(len(picks), sampling))
-            if seeds is not None:
-                params.seed = seeds[0]
-            params.extra_args = {PAIR: key, NAIVE: naive, PICKS: picks}
+            params.extra_args = {PAIR: key, NAIVE: naive, PICKS: picks, SEEDS: seeds}
             self._add(row, context, params, self._adapter)
 
     def generated(self, key: str) -> tuple[list[int], list[float]]:
@@ -230,7 +224,7 @@ class Engine:
         """
         if key in self._to_abort:
             self._abort()
-        self._budget.begin(key, len(token_ids), 1, continues=False, seeds=None)
+        self._budget.begin(key, len(token_ids), 1, continues=False)
         self._add(key, token_ids, self._params.scoring(top), None)
 
     def ends(self, token_id: int) -> bool:
@@ -310,14 +304,6 @@ class Engine:
             self._drop(dropped)
             self.num_dropped += 1
         self._abort()
-        if self._seed_draws:
-            seeds = {
-                key: request.seeds(len(request.token_ids))
-                for key, request in self._budget.generating.items()
-                if request.seeds is not None
-            }
-            if seeds:
-                self._core.collective_rpc("seed_draws", args=(seeds,))
 
     def _finished(self, key: str, request: ActiveRequest) -> EngineOutput:
         if self._budget.end(key):

@@ -7,7 +7,6 @@ that has waited longest is evicted first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,6 @@ class ActiveRequest:
     num_context: int
     blocks: int
     continues: bool
-    seeds: Callable[[int], int] | None
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
@@ -68,24 +66,16 @@ class KVBudget:
         """Blocks that ``num_tokens`` fill."""
         return -(-num_tokens // self.block_size)
 
-    def begin(
-        self,
-        key: str,
-        num_context: int,
-        num_tokens: int,
-        continues: bool,
-        seeds: Callable[[int], int] | None,
-    ) -> bool:
+    def begin(self, key: str, num_context: int, num_tokens: int, continues: bool) -> bool:
         """``key`` generates up to ``num_tokens``; returns whether it was waiting.
 
         Args:
             num_context: tokens before the generated ones.
             continues: whether it becomes a waiting session afterwards.
-            seeds: of its tokens' draws, by their number from 0; None at temperature 0.
         """
         assert key not in self.generating, f"{key} is still generating"
         blocks = self.blocks_for(num_context + num_tokens)
-        self.generating[key] = ActiveRequest(num_context, blocks, continues, seeds)
+        self.generating[key] = ActiveRequest(num_context, blocks, continues)
         self._claimed += blocks
         waited = key in self.waiting
         self._claimed -= self.waiting.pop(key, 0)

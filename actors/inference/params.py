@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from actors.inference.requests import Sampling, token_seed
+from actors.inference.requests import Sampling
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -18,19 +18,15 @@ class ParamsFactory:
     Args:
         make: vLLM's class.
         stop_token_ids: tokens that end a generation.
-        seeds_each_token: whether every token's draw has a seed of its own
-            (:mod:`actors.inference.token_rng`).
     """
 
     def __init__(
         self,
         make: Callable[..., SamplingParams],
         stop_token_ids: Sequence[int],
-        seeds_each_token: bool,
     ) -> None:
         self._make = make
         self._stop_token_ids = list(stop_token_ids)
-        self._seeds_each_token = seeds_each_token
         self._made: dict[tuple[int, float, int, float], SamplingParams] = {}
 
     def drawing(self, num_tokens: int, sampling: Sampling) -> SamplingParams:
@@ -49,7 +45,7 @@ class ParamsFactory:
             )
         if sampling.seed is not None:
             params = copy.copy(params)
-            params.seed = token_seed(sampling.seed, 0) if self._seeds_each_token else sampling.seed
+            params.seed = sampling.seed
         return params
 
     def scoring(self, top: int) -> SamplingParams:

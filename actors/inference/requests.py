@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 _MASK = 2**64 - 1
 # What the parameters of a row tell :class:`actors.inference.paired_rows.PairedRows`.
 PAIR, NAIVE, PICKS = "pair", "naive", "picks"
+# Its draws' seeds, for :mod:`actors.inference.token_rng`.
+SEEDS = "seeds"
 
 
 @dataclass(frozen=True, slots=True)
