@@ -73,7 +73,7 @@ def vllm_arguments(
     receives_weights: bool = False,
     adapter: LoraSettings | None = None,
 ) -> dict[str, Any]:
-    """vLLM's engine arguments for these settings."""
+    """vLLM's engine arguments for these settings, whose ``mixing`` is no longer ``auto``."""
     arguments: dict[str, Any] = {
         "dtype": settings.resolved_dtype,
         "max_model_len": settings.max_model_len,
@@ -86,8 +86,9 @@ def vllm_arguments(
         "seed": 0,
         # Raw log-probabilities: before temperature, top-k and top-p.
         "logprobs_mode": "raw_logprobs",
-        # A session's next chunk depends on the tokens of the last one.
-        "async_scheduling": False,
+        # vLLM schedules a step while the one before runs. A session's next chunk depends on the
+        # tokens of its last, and n-gram drafts on those of the last step. Never on a CPU.
+        "async_scheduling": settings.mixing in ("paired", "portable") and not speculative_tokens,
         "generation_config": "vllm",
         "disable_log_stats": True,
         "skip_tokenizer_init": True,

@@ -10,6 +10,9 @@ A session is only a cache. When KV blocks run short, the engine evicts waiting s
 oldest first, and computes them again when they continue. vLLM never evicts them, so an
 engine full of them would wait forever.
 
+Without sessions no request waits for the tokens of another, so on a GPU vLLM schedules
+asynchronously: the engine is a step ahead of what it returns.
+
 The engine knows tokens only. ``actors.decoding.mixed_decoder`` decides which request
 generates next.
 """
@@ -91,6 +94,7 @@ class Engine:
         from vllm.v1.request import Request
 
         self.mixing = mixing_of(settings.mixing, __version__)
+        settings = settings.model_copy(update={"mixing": self.mixing})
         self._sessions = self.mixing == "sessions"
         self._new_request, self._new_adapter = Request, LoRARequest
         self._adapter: LoRARequest | None = None
@@ -120,7 +124,11 @@ class Engine:
         self._stops = frozenset(stop_token_ids)
         self._params = ParamsFactory(SamplingParams, stop_token_ids)
         self.num_dropped = 0
-        self._to_abort: set[str] = set()
+        # vLLM's name for the request of each key: another each time, since a step that is under
+        # way may still answer one of before.
+        self._names: dict[str, str] = {}
+        self._num_added = 0
+        self._to_abort: list[str] = []
 
     # -- sessions ---------------------------------------------------------
 
@@ -147,25 +155,25 @@ class Engine:
             last: the key will not be extended again, so its cache is freed.
         """
         continues = self._sessions and not last
-        if key in self._to_abort:
-            self._abort()
         waited = self._budget.begin(key, len(context), num_tokens + self._ahead, continues)
         params = self._params.drawing(num_tokens, sampling)
-        num_kept = keep_shared(self.scheduler, key, context) if waited else 0
-        if waited:
-            unpark(self.scheduler, key)
-            if not num_kept:
-                self._core.abort_requests([key])
+        if not waited:
+            self._add(key, context, params, self._adapter, resumable=continues)
+            return
+        name = self._names[key]
+        num_kept = keep_shared(self.scheduler, name, context)
+        unpark(self.scheduler, name)
         if not num_kept:
+            self._core.abort_requests([name])
             self._add(key, context, params, self._adapter, resumable=continues)
             return
         # The last token a session sampled is not in its cache, so the chunk begins there.
         self.scheduler.add_request(
-            ContinuedRequest(key, list(context[num_kept:]), num_tokens, params)
+            ContinuedRequest(name, list(context[num_kept:]), num_tokens, params)
         )
         if last:
             # vLLM then frees it as it frees any request that has finished.
-            self.scheduler.requests[key].resumable = False
+            self.scheduler.requests[name].resumable = False
 
     def extend_pair(
         self,
@@ -189,8 +197,6 @@ class Engine:
         """
         for naive, context in contexts.items():
             row = row_key(key, naive)
-            if row in self._to_abort:
-                self._abort()
             self._budget.begin(row, len(context), len(picks), continues=False)
             params = copy.copy(self._params.drawing(len(picks), sampling))
             params.extra_args = {PAIR: key, NAIVE: naive, PICKS: picks, SEEDS: seeds}
@@ -210,11 +216,12 @@ class Engine:
         self._prepare_step()
         done = []
         for output in self._core.get_output().outputs:
-            request = self._budget.generating.get(output.request_id)
-            if request is not None:
+            key, _, _ = output.request_id.rpartition("#")
+            request = self._budget.generating.get(key)
+            if request is not None and self._names[key] == output.request_id:
                 request.collect(output)
                 if output.finish_reason is not None:
-                    done.append(self._finished(output.request_id, request))
+                    done.append(self._finished(key, request))
         return done
 
     def begin_score(self, key: str, token_ids: Sequence[int], top: int = 0) -> None:
@@ -222,8 +229,6 @@ class Engine:
 
         Comes out of :meth:`step`; no more than ``engine.max_batched_tokens`` at a time.
         """
-        if key in self._to_abort:
-            self._abort()
         self._budget.begin(key, len(token_ids), 1, continues=False)
         self._add(key, token_ids, self._params.scoring(top), None)
 
@@ -239,6 +244,7 @@ class Engine:
     def num_free_blocks(self) -> int:
         """KV blocks that no request holds; they may keep a prefix for later."""
         self._abort()
+        self._drain()
         return int(self._pool.get_num_free_blocks())
 
     # -- weights and state ------------------------------------------------
@@ -246,6 +252,7 @@ class Engine:
     def load_weights(self, model_dir: Path) -> None:
         """Replace the weights in place by those of ``model_dir``; forgets every cache."""
         assert not self._budget.generating, "weights cannot change while requests run"
+        self._drain()
         self._core.collective_rpc("reload", args=(str(model_dir),))
         self.forget()
 
@@ -255,6 +262,7 @@ class Engine:
         Scores remain those of the base.
         """
         assert not self._budget.generating, "an adapter cannot change while requests run"
+        self._drain()
         if self._adapter is not None:
             self._core.remove_lora(self._adapter.lora_int_id)
         # Each version is another adapter to vLLM, so none takes a prefix of one before.
@@ -269,6 +277,7 @@ class Engine:
 
     def call_workers(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every vLLM worker; what each returned."""
+        self._drain()
         return list(self._core.collective_rpc(method, args=arguments))
 
     def forget(self) -> None:
@@ -276,6 +285,7 @@ class Engine:
         for key in list(self._budget.waiting):
             self._drop(key)
         self._abort()
+        self._drain()
         self._core.reset_prefix_cache()
 
     def metrics(self) -> MetricValues:
@@ -307,19 +317,26 @@ class Engine:
 
     def _finished(self, key: str, request: ActiveRequest) -> EngineOutput:
         if self._budget.end(key):
-            park(self.scheduler, key)
+            park(self.scheduler, self._names[key])
+        else:
+            del self._names[key]
         return request.output(key)
 
     def _drop(self, key: str) -> None:
         if key in self._budget.waiting:
-            unpark(self.scheduler, key)
+            unpark(self.scheduler, self._names[key])
         if self._budget.forget(key):
-            self._to_abort.add(key)
+            self._to_abort.append(self._names.pop(key))
 
     def _abort(self) -> None:
         if self._to_abort:
-            self._core.abort_requests(list(self._to_abort))
+            self._core.abort_requests(self._to_abort)
             self._to_abort.clear()
+
+    def _drain(self) -> None:
+        """Wait for the step ahead, where nothing generates any more."""
+        while not self._budget.generating and self._core.engine_core.batch_queue:
+            self._core.get_output()
 
     def _add(
         self,
@@ -329,8 +346,10 @@ class Engine:
         adapter: LoRARequest | None,
         resumable: bool = False,
     ) -> None:
+        self._num_added += 1
+        name = self._names[key] = f"{key}#{self._num_added}"
         request = self._new_request(
-            request_id=key,
+            request_id=name,
             prompt_token_ids=list(token_ids),
             sampling_params=params,
             pooling_params=None,

@@ -69,6 +69,11 @@ class EngineSettings(Settings):
         gib = 1.0 if self.kv_cache_gib is None and on_cpu else self.kv_cache_gib
         return None if gib is None else int(gib * 2**30)
 
+    @property
+    def plain(self) -> EngineSettings:
+        """Of an engine whose requests never take turns: without what sessions cost them."""
+        return self.model_copy(update={"mixing": "portable"})
+
     def shared_by(self, engines: int) -> EngineSettings:
         """The settings of each of ``engines`` engines of one process, on its device."""
         changes: dict[str, float] = {

@@ -154,7 +154,7 @@ def _say_known(
     say(f"the model answers {len(facts)} questions …")
     engine = Engine(
         model.folder,
-        chosen.engine,
+        chosen.engine.plain,
         max_requests=_ASKED_AT_ONCE,
         stop_token_ids=model.stop_token_ids,
     )

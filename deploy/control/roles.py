@@ -157,10 +157,12 @@ class RolloutRole(Role):
         self, model: models.Model, *, shared: bool, receives: bool = False
     ) -> tuple[MixedDecoder, Engine]:
         """A decoder and its engine; ``shared``: two engines share the device."""
-        from actors.decoding.mixed_decoder import MixedDecoder
+        from actors.decoding.paired_decoder import open_decoder
         from actors.inference.engine import Engine
 
         settings, engine_settings = self.config.rollout, self.config.engine
+        if self.config.student is not None:
+            engine_settings = engine_settings.plain
         engine = Engine(
             model.folder,
             engine_settings.shared_by(2) if shared else engine_settings,
@@ -170,7 +172,7 @@ class RolloutRole(Role):
             receives_weights=receives,
             adapter=self.config.student_adapter,
         )
-        return MixedDecoder(engine, settings.slots), engine
+        return open_decoder(engine, settings.slots), engine
 
     def _weight_receiver(self, engine: Engine) -> WeightReceiver:
         from common.weight_sync.file_receiver import FileWeightReceiver
@@ -286,7 +288,7 @@ class EvaluatorRole(Role):
         base = EvaluatedModel(0, model.folder, folder_hash(model.folder))
         engine = self._engine = Engine(
             model.folder,
-            config.engine,
+            config.engine.plain,
             max_requests=config.evaluator.slots,
             stop_token_ids=model.stop_token_ids,
         )

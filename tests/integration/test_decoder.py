@@ -17,6 +17,7 @@ from actors.inference.engine import Engine
 from common import models
 from common.corpora.kgfact import KGFactSpec, build
 from common.prompts import PRESETS, Prompts
+from tests.asynchronous import is_ahead, schedule_ahead
 from tests.decoding import (
     MAX_TOKENS,
     STOPS,
@@ -93,8 +94,20 @@ def test_a_random_models_tokens_are_the_oracles_at_any_prompt_length(
     folder, expected_of_tiny, mixing
 ):
     engine = open_engine(folder, mixing)
+    assert not is_ahead(engine)
     ends = assert_oracle(expected_of_tiny, engine, lambda rate: random_attempts(100, rate))
     assert min(ends[end] for end in ("stop in naive run", "stop in expert run", "length")) > 10
+    engine.close()
+
+
+@pytest.mark.parametrize("mixing", ["paired", "portable"])
+def test_tokens_are_the_oracles_where_vllm_schedules_before_it_knows_the_last_ones(
+    folder, expected_of_tiny, mixing, monkeypatch
+):
+    schedule_ahead(monkeypatch)
+    engine = open_engine(folder, mixing)
+    assert is_ahead(engine)
+    assert_oracle(expected_of_tiny, engine, lambda rate: random_attempts(100, rate))
     engine.close()
 
 
@@ -185,7 +198,7 @@ def test_above_temperature_0_rollouts_have_the_oracles_mixture(tmp_path, mixing,
     engine.close()
 
 
-def test_rollouts_do_not_depend_on_slots_order_engines_or_path(folder):
+def test_rollouts_do_not_depend_on_slots_order_engines_or_path(folder, monkeypatch):
     attempts = [
         replace(attempt, sampling=seeded(attempt.key, top_p=0.95))
         for attempt in random_attempts(60, 0.4, longest=90)
@@ -198,6 +211,8 @@ def test_rollouts_do_not_depend_on_slots_order_engines_or_path(folder):
     dealt = [decode(engine, attempts[index::3]) for index, engine in enumerate(engines)]
     assert tokens(dealt[0] | dealt[1] | dealt[2]) == first
     others = [open_engine(folder, mixing) for mixing in ("portable", "paired")]
-    assert [tokens(decode(other, attempts)) for other in others] == [first, first]
+    schedule_ahead(monkeypatch)
+    others += [open_engine(folder, mixing) for mixing in ("portable", "paired")]
+    assert [tokens(decode(other, attempts)) for other in others] == [first] * 4
     for engine in (*engines, *others):
         engine.close()
