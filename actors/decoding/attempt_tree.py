@@ -10,17 +10,18 @@ the batch (bfloat16), the engine might have drawn another token; the tree repeat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from actors.decoding.picks import DrawnTokens, SegmentSchedule
 
 
 @dataclass(slots=True)
 class _Node:
-    """A prefix. ``drawn``: side -> (token, its log-probability); sides may share a child."""
+    """A prefix. ``drawn``: side -> what :meth:`DrawnTokens.add` takes; sides may share a child."""
 
-    drawn: dict[bool, tuple[int, float]] = field(default_factory=dict)
+    drawn: dict[bool, tuple[int, float, bool, float | None]] = field(default_factory=dict)
     children: dict[int, _Node] = field(default_factory=dict)
 
 
@@ -38,22 +39,24 @@ class AttemptTree:
             naive = schedule.draws_naive(known.token_ids)
             if naive not in node.drawn:
                 break
-            token, logprob = node.drawn[naive]
-            known.token_ids.append(token)
-            known.logprobs.append(logprob)
-            known.naive.append(int(naive))
-            node = node.children[token]
+            known.add(*node.drawn[naive])
+            node = node.children[known.token_ids[-1]]
         return known
 
     def record(
-        self, token_ids: Sequence[int], logprobs: Sequence[float], naive: Sequence[int]
+        self,
+        token_ids: Sequence[int],
+        logprobs: Sequence[float],
+        naive: Sequence[int],
+        beside: Mapping[int, float] = MappingProxyType({}),
     ) -> None:
-        """Store the tokens of an attempt until the tree is full."""
+        """Store an attempt, by the lists of :class:`DrawnTokens`, until the tree is full."""
         node = self._root
-        for token, logprob, side in zip(token_ids, logprobs, naive, strict=True):
+        drawn = zip(token_ids, logprobs, naive, strict=True)
+        for at, (token, logprob, side) in enumerate(drawn):
             if bool(side) not in node.drawn:
                 if self._num_free == 0:
                     return
                 self._num_free -= 1
-                node.drawn[bool(side)] = (token, logprob)
+                node.drawn[bool(side)] = (token, logprob, bool(side), beside.get(at))
             node = node.children.setdefault(token, _Node())

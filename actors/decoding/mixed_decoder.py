@@ -70,7 +70,8 @@ class Attempt:
 class FinishedAttempt:
     """A finished attempt; ``complete`` if a stop token ended it.
 
-    The first ``num_known`` tokens were known before.
+    The first ``num_known`` tokens were known before. ``beside`` is that of
+    :class:`actors.decoding.picks.DrawnTokens`.
     """
 
     key: str
@@ -79,6 +80,17 @@ class FinishedAttempt:
     naive: list[int]
     complete: bool
     num_known: int = 0
+    beside: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def naive_logprobs(self) -> list[float] | None:
+        """Every token's log-probability under the naive side, nats; None unless all are known."""
+        found = [
+            logprob if naive else self.beside.get(at)
+            for at, (logprob, naive) in enumerate(zip(self.logprobs, self.naive, strict=True))
+        ]
+        known = [logprob for logprob in found if logprob is not None]
+        return known if len(known) == len(found) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +130,12 @@ class MixedDecoder:
 
     Scoring requests start only if no attempt waits: they fill idle slots and do not delay
     decoding.
+
+    Attributes:
+        gives_naive_logprobs: whether most attempts come with them.
     """
+
+    gives_naive_logprobs = False
 
     def __init__(self, engine: DecodingEngine, slots: int) -> None:
         self._engine = engine
@@ -160,12 +177,10 @@ class MixedDecoder:
         """
         longest = max(len(attempt.naive_prompt), len(attempt.expert_prompt)) + len(attempt.picks)
         self._check_context(attempt.key, longest)
-        known = attempt.known
-        drawn = DrawnTokens(list(known.token_ids), list(known.logprobs), list(known.naive))
         schedule = SegmentSchedule(attempt.picks, attempt.protects)
         blocks = self._blocks(attempt, schedule)
         self._check_blocks(attempt.key, blocks)
-        active = _Active(attempt, schedule, blocks, drawn)
+        active = _Active(attempt, schedule, blocks, attempt.known.copy())
         active.segment = self._next_segment(active)
         if active.segment is None:
             self._known.append(active)
@@ -219,10 +234,8 @@ class MixedDecoder:
         """Add what a session has generated to its attempt; the attempt if that ends it."""
         active = self._generating.pop(output.key)
         assert active.segment is not None
-        drew_naive, drawn = active.segment.naive, active.drawn
-        drawn.token_ids += output.token_ids
-        drawn.logprobs += output.logprobs
-        drawn.naive += [int(drew_naive)] * len(output.token_ids)
+        for token, logprob in zip(output.token_ids, output.logprobs, strict=True):
+            active.drawn.add(token, logprob, active.segment.naive)
         active.segment = self._next_segment(active)
         if active.segment is None:
             return self._end_attempt(active)
@@ -317,6 +330,7 @@ class MixedDecoder:
             drawn.naive,
             self._is_complete(drawn.token_ids),
             len(attempt.known.token_ids),
+            drawn.beside,
         )
 
     def _is_complete(self, token_ids: Sequence[int]) -> bool:

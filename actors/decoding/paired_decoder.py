@@ -6,9 +6,10 @@ end, and nothing goes back and forth between two tokens. A second row costs arit
 that waits for its memory has to spare. Each row also gives its own side's log-probability of every
 token.
 
-Both rows must begin in one step. So a pair is admitted only if the step has room for the tokens of
-both contexts beside all that is not computed yet, and the KV cache for both rows to their end: vLLM
-then neither splits nor preempts a request.
+Both rows should begin in one step. So a pair is admitted only if the step has room for the tokens
+of both contexts beside all that is not computed yet, and the KV cache for both rows to their end:
+vLLM then neither splits nor preempts a request. If it does all the same, the pair goes on from
+where its rows parted.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class PairedDecoder(MixedDecoder):
     longer than ``engine.max_batched_tokens``, take turns.
     """
 
+    gives_naive_logprobs = True
     _engine: PairingEngine
 
     def __init__(self, engine: PairingEngine, slots: int) -> None:
@@ -80,12 +82,14 @@ class PairedDecoder(MixedDecoder):
         results = super().step()
         for pair in list(self._pairs.values()):
             settled, sides = pair.active.attempt.settled, pair.active.sessions.items()
-            if settled is None:
+            if settled is None or pair.rows:
                 continue
             rows = {naive: self._engine.generated(key) for naive, key in sides}
-            if settled([*pair.active.drawn.token_ids, *rows[True][0]]):
+            (ids, _), (expert_ids, _) = rows[True], rows[False]
+            if ids == expert_ids and settled([*pair.active.drawn.token_ids, *ids]):
                 pair.rows = rows
-                results.append(self._join(pair))
+                self._join(pair)
+                results.append(self._end_attempt(pair.active))
         return results
 
     def _admit(self) -> None:
@@ -112,7 +116,7 @@ class PairedDecoder(MixedDecoder):
             return False
         if isinstance(item, _Scoring) or not self._is_pair(item.attempt, item.schedule):
             return True
-        tokens = _tokens(item.attempt)
+        tokens = _tokens(item.attempt, len(item.drawn.token_ids))
         return self._num_rows + self._pending + tokens <= self._engine.max_batched_tokens
 
     def _is_pair(self, attempt: Attempt, schedule: SegmentSchedule) -> bool:
@@ -121,11 +125,11 @@ class PairedDecoder(MixedDecoder):
         both = all(schedule.may_draw(naive, position) for naive in (True, False))
         # Rows that draw, of which there are at most two a slot, come first.
         most = self._engine.max_batched_tokens - 2 * self._slots
-        return attempt.protects is None and both and _tokens(attempt) <= most
+        return attempt.protects is None and both and _tokens(attempt, position) <= most
 
     def _generate(self, active: _Active) -> None:
         attempt, drawn = active.attempt, active.drawn.token_ids
-        self._pending += _tokens(attempt) - len(attempt.known.token_ids) + len(drawn)
+        self._pending += _tokens(attempt, len(drawn))
         if not self._is_pair(attempt, active.schedule):
             super()._generate(active)
             return
@@ -138,7 +142,8 @@ class PairedDecoder(MixedDecoder):
             {naive: [*prompt, *drawn] for naive, prompt in prompts.items()},
             attempt.picks[len(drawn) :],
             attempt.sampling(len(drawn)),
-            list(_seeds(attempt, active.schedule)) or None,
+            list(_seeds(attempt, active.schedule))[len(drawn) - len(attempt.known.token_ids) :]
+            or None,
         )
 
     def _take(self, output: EngineOutput) -> FinishedAttempt | None:
@@ -147,39 +152,55 @@ class PairedDecoder(MixedDecoder):
             return super()._take(output)
         sides = {key: naive for naive, key in pair.active.sessions.items()}
         pair.rows[sides[output.key]] = (output.token_ids, output.logprobs)
-        return self._join(pair) if len(pair.rows) == 2 else None
+        if len(pair.rows) < 2:
+            return None
+        self._join(pair)
+        active = pair.active
+        active.segment = self._next_segment(active)
+        if active.segment is None:
+            return self._end_attempt(active)
+        self._release_rows(active)
+        self._generate(active)
+        return None
 
-    def _join(self, pair: _Pair) -> FinishedAttempt:
-        """End a pair with what its rows have drawn."""
+    def _join(self, pair: _Pair) -> None:
+        """Add what the rows have drawn, up to where they parted.
+
+        Rows part if vLLM preempted one. A row draws from its own logits where it is its side's
+        turn, together or alone. So what both drew is right, and so is the first token that they
+        drew differently, of the row whose turn it was.
+        """
         active, drawn = pair.active, pair.active.drawn
-        (ids, naive_logprobs), (expert_ids, expert_logprobs) = pair.rows[True], pair.rows[False]
-        if ids != expert_ids:
-            raise RuntimeError(f"{active.attempt.key}: the rows drew {ids} and {expert_ids}")
         picks = active.attempt.picks[len(drawn.token_ids) :]
-        for token, picked, naive, expert in zip(
-            ids, picks, naive_logprobs, expert_logprobs, strict=False
-        ):
-            drawn.token_ids.append(token)
-            drawn.logprobs.append(naive if picked else expert)
-            drawn.naive.append(int(picked))
-        return self._end_attempt(active)
+        (naive_ids, naive_logprobs), (expert_ids, _) = pair.rows[True], pair.rows[False]
+        for at, picked in enumerate(picks):
+            ids, logprobs = pair.rows[picked]
+            if at >= len(ids):
+                break
+            together = naive_ids[at : at + 1] == expert_ids[at : at + 1]
+            drawn.add(ids[at], logprobs[at], picked, naive_logprobs[at] if together else None)
+            if not together:
+                break
 
     def _end_attempt(self, active: _Active) -> FinishedAttempt:
         if self._pairs.pop(active.attempt.key, None) is None:
             return super()._end_attempt(active)
-        # Rows are no sessions: the next attempt of the group finds their prefix in the cache.
-        for key in active.sessions.values():
-            self._generating.pop(key)
-            self._engine.release(key)
+        self._release_rows(active)
         del self._active[active.attempt.key]
         self._free_blocks += active.blocks
         return self._drawn(active)
 
+    def _release_rows(self, active: _Active) -> None:
+        # Rows are no sessions: the next attempt of the group finds their prefix in the cache.
+        for key in active.sessions.values():
+            self._generating.pop(key, None)
+            self._engine.release(key)
+        active.sessions.clear()
 
-def _tokens(attempt: Attempt) -> int:
-    """Tokens of both contexts."""
-    prompts = len(attempt.naive_prompt) + len(attempt.expert_prompt)
-    return prompts + 2 * len(attempt.known.token_ids)
+
+def _tokens(attempt: Attempt, position: int) -> int:
+    """Tokens of both contexts, with the target's up to ``position``."""
+    return len(attempt.naive_prompt) + len(attempt.expert_prompt) + 2 * position
 
 
 def _seeds(attempt: Attempt, schedule: SegmentSchedule) -> Iterator[int]:

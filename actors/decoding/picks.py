@@ -28,12 +28,28 @@ class DrawnTokens:
     """What an attempt has drawn so far; three lists of one length.
 
     ``logprobs`` are under the side that drew the token, nats; ``naive`` is 1
-    where that was the naive side.
+    where that was the naive side. ``beside``: position -> log-probability under the
+    naive side of a token that the expert drew, where the engine gave it.
     """
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     naive: list[int] = field(default_factory=list)
+    beside: dict[int, float] = field(default_factory=dict)
+
+    def copy(self) -> DrawnTokens:
+        """The same, apart."""
+        return DrawnTokens(
+            list(self.token_ids), list(self.logprobs), list(self.naive), dict(self.beside)
+        )
+
+    def add(self, token: int, logprob: float, naive: bool, beside: float | None = None) -> None:
+        """One more token; ``beside`` as above, None if unknown."""
+        if beside is not None and not naive:
+            self.beside[len(self.token_ids)] = beside
+        self.token_ids.append(token)
+        self.logprobs.append(logprob)
+        self.naive.append(int(naive))
 
 
 class SegmentSchedule:

@@ -2,7 +2,11 @@
 
 The rows are the two sides of one text. Before a token is drawn, the logits of the side whose turn
 it is replace those of the other, so both draw it: by argmax at temperature 0, else with the same
-seed. The raw log-probabilities, which vLLM takes before, remain each side's own.
+seed. The raw log-probabilities, which vLLM takes before, remain each side's own. Rows that vLLM has
+parted, by preempting one, draw each from its own logits.
+
+Only the number of a row's tokens counts, which vLLM knows ahead of the tokens themselves where it
+schedules asynchronously. Nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -35,8 +39,9 @@ class PairedRows(LogitsProcessor):
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         self._device = device
         self._rows: dict[int, _Row] = {}
-        # The places of a pair's naive and expert row, and its naive row.
-        self._pairs: list[tuple[int, int, _Row]] = []
+        self._pin_memory = is_pin_memory
+        # The places of a pair's naive and expert row.
+        self._pairs: list[tuple[int, int]] = []
 
     def is_argmax_invariant(self) -> bool:
         """No: that is what it is for."""
@@ -63,21 +68,21 @@ class PairedRows(LogitsProcessor):
         for index, row in self._rows.items():
             sides.setdefault(row.pair, {})[row.naive] = index
         self._pairs = [
-            (places[True], places[False], self._rows[places[True]])
-            for places in sides.values()
-            if len(places) == 2
+            (places[True], places[False]) for places in sides.values() if len(places) == 2
         ]
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Give each pair the logits of the side that draws its next token; shape (rows, V)."""
         winners, losers = [], []
-        for naive, expert, row in self._pairs:
-            position = len(row.token_ids)
-            if position < len(row.picks):
+        for naive, expert in self._pairs:
+            row, position = self._rows[naive], len(self._rows[naive].token_ids)
+            together = position == len(self._rows[expert].token_ids)
+            if together and position < len(row.picks):
                 picked = row.picks[position]
                 winners.append(naive if picked else expert)
                 losers.append(expert if picked else naive)
         if winners:
-            source = torch.tensor(winners, device=self._device)
-            logits[torch.tensor(losers, device=self._device)] = logits[source]
+            places = torch.tensor([winners, losers], pin_memory=self._pin_memory)
+            source, target = places.to(self._device, non_blocking=True)
+            logits[target] = logits[source]
         return logits

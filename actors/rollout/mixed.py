@@ -128,7 +128,7 @@ class MixedRolloutActor(RolloutLoop[_Job]):
             return
         self._metrics["mixsd_attempts_total"] += 1
         if job.tree is not None:
-            job.tree.record(drawn.token_ids, drawn.logprobs, drawn.naive)
+            job.tree.record(drawn.token_ids, drawn.logprobs, drawn.naive, drawn.beside)
         accepted = self._targets.accepts(drawn, job.fact)
         self._metrics["mixsd_attempts_verified_total"] += accepted
         if accepted or number == self._targets.num_attempts - 1:
@@ -167,20 +167,21 @@ class MixedRolloutActor(RolloutLoop[_Job]):
     def _choose(self, key: str, job: _Job, rollout: Rollout) -> None:
         """The target is found: score it and y* under the base if its turn is drawn.
 
-        Where the naive side drew every token, its log-probabilities are the base's and
-        are reused. Otherwise the pass covers all positions: those of the naive side would
-        be known, but the engine computes a prompt's log-probabilities whole or not at all.
+        Where the naive side's log-probabilities of all tokens are known, they are the base's and
+        need no pass. A decoder that knows most of them lets every target be scored. A pass covers
+        all positions: the engine computes a prompt's log-probabilities whole or not at all.
         """
-        job.rollout = rollout
+        is_sampled = self._targets.is_scored(job.work)
+        wants_score = is_sampled or self._decoder.gives_naive_logprobs
+        # Were all that are known kept, the mean would be of the targets that are likeliest.
+        job.rollout = rollout if wants_score else replace(rollout, base_logprobs=[])
         if rollout.fallback:
             self._metrics["mixsd_rollouts_exhausted_total"] += 1
         if self._top:
             self._score(key, job, "teacher", rollout.target_ids)
-        if self._targets.is_scored(job.work):
-            if rollout.naive and all(rollout.naive):
-                job.rollout = replace(rollout, base_logprobs=rollout.logprobs)
-            else:
-                self._score(key, job, "target", rollout.target_ids)
+        if wants_score and not rollout.base_logprobs:
+            self._score(key, job, "target", rollout.target_ids)
+        if is_sampled:
             canonical = self._prompts.canonical(job.fact)
             if canonical != rollout.target_ids:
                 self._score(key, job, "canonical", canonical)

@@ -121,7 +121,7 @@ class TargetBuilder:
             target_ids=drawn.token_ids,
             naive=drawn.naive,
             logprobs=drawn.logprobs,
-            base_logprobs=[],
+            base_logprobs=drawn.naive_logprobs or [],
             canonical_logprobs=[],
             mix_rate=target.mix_rate,
             num_protected=sum(picks) - sum(drawn.naive),

@@ -11,8 +11,11 @@ from dataclasses import replace
 import pytest
 
 from actors.decoding.mixed_decoder import MixedDecoder
+from actors.decoding.paired_decoder import PairedDecoder, open_decoder
 from actors.inference.arguments import EngineError
-from actors.inference.requests import Sampling
+from actors.inference.batch import BatchRunner
+from actors.inference.requests import Sampling, row_key
+from tests.asynchronous import is_ahead, schedule_ahead
 from tests.decoding import (
     VOCABULARY,
     SharedEngine,
@@ -29,6 +32,12 @@ pytestmark = [
     pytest.mark.decoder,
     pytest.mark.filterwarnings("ignore"),
 ]
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    """vLLM schedules a step before it knows the tokens of the last one, as on a GPU."""
+    schedule_ahead(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +73,10 @@ def opened(folder):
         return engines[-1]
 
     yield open_
+    # Closing one ends torch's process group, which the others have too.
     for engine in engines:
         assert engine.num_free_blocks == engine.num_blocks
+    for engine in engines:
         engine.close()
 
 
@@ -105,16 +116,41 @@ def test_prompts_longer_than_the_batch_budget(opened, attempts, undisturbed, mix
 
 
 def test_pairs_wait_until_a_step_and_the_cache_have_room_for_both_rows(
-    opened, attempts, undisturbed, monkeypatch
+    ahead, opened, attempts, undisturbed, monkeypatch
 ):
-    """Rows that did not begin together, or were preempted, would draw different tokens."""
+    """Rows that did not begin together, or were preempted, draw alone and begin anew."""
     engine = opened(mixing="paired", num_blocks=25, max_batched_tokens=384, max_requests=32)
+    assert is_ahead(engine)
     preempted = count_preemptions(engine, monkeypatch)
+    extend, pairs = engine.extend_pair, []
+    monkeypatch.setattr(engine, "extend_pair", lambda *args: pairs.append(args) or extend(*args))
     assert tokens(decode(engine, attempts)) == undisturbed
     assert preempted == []
+    keys = [key for key, *_ in pairs]
+    assert len(keys) == len(set(keys)) > 20
 
 
-def test_a_pair_ends_where_its_text_is_settled(opened, attempts, undisturbed):
+def test_pairs_go_on_where_vllm_preempted_one_of_their_rows(
+    ahead, opened, attempts, undisturbed, monkeypatch
+):
+    """All attempts at once, with a third of the blocks that they need."""
+    engine = opened(mixing="paired", num_blocks=120)
+    preempted = count_preemptions(engine, monkeypatch)
+    decoder, drawn = PairedDecoder(engine, 30), {}
+    decoder._free_blocks = 10_000
+    for attempt in attempts:
+        decoder.submit(attempt)
+    while not decoder.idle:
+        drawn |= {result.key: result for result in decoder.step()}
+    assert tokens(drawn) == undisturbed
+    rows = {name.partition("#")[0] for name in preempted}
+    halves = [len({row_key(one.key, side) for side in (True, False)} & rows) for one in attempts]
+    assert 1 in halves
+    for result in drawn.values():
+        assert len(result.logprobs) == len(result.naive) == len(result.token_ids)
+
+
+def test_a_pair_ends_where_its_text_is_settled(ahead, opened, attempts, undisturbed):
     engine = opened(mixing="paired")
     short = [replace(one, settled=lambda token_ids: len(token_ids) >= 3) for one in attempts]
     drawn = decode(engine, short)
@@ -174,9 +210,10 @@ def test_other_requests_in_the_same_engine(opened, attempts, undisturbed, monkey
     assert engine.num_dropped + len(preempted) > 0
 
 
-def test_an_attempt_that_is_cancelled_in_the_middle(opened, attempts, undisturbed):
-    engine = opened(num_blocks=33)
-    decoder, drawn = MixedDecoder(engine, 16), {}
+@pytest.mark.parametrize("mixing", ["paired", "sessions", "portable"])
+def test_an_attempt_that_is_cancelled_in_the_middle(ahead, opened, attempts, undisturbed, mixing):
+    engine = opened(mixing=mixing, num_blocks=33)
+    decoder, drawn = open_decoder(engine, 16), {}
     for attempt in attempts:
         decoder.submit(attempt)
     for _ in range(7):
@@ -192,6 +229,22 @@ def test_an_attempt_that_is_cancelled_in_the_middle(opened, attempts, undisturbe
     # The same keys again, as a retry would.
     again = [attempt for attempt in attempts if attempt.key in cancelled]
     assert tokens(decode(engine, again)) == {key: undisturbed[key] for key in cancelled}
+
+
+def test_a_key_that_is_used_again_at_once_gets_nothing_of_a_step_under_way(opened, monkeypatch):
+    """A request that a stop token ended is in one more step, which is already scheduled."""
+    prompts = [list(attempt.expert_prompt) for attempt in random_attempts(20, 0.4, longest=50)]
+    expected = BatchRunner(opened(mixing="portable"), 20).generate(
+        prompts, [40] * len(prompts), [Sampling()] * len(prompts)
+    )
+    schedule_ahead(monkeypatch)
+    engine = opened(mixing="portable")
+    for prompt, token_ids in zip(prompts, expected, strict=True):
+        engine.extend("key", prompt, 40, Sampling())
+        while not (outputs := engine.step()):
+            pass
+        assert [output.token_ids for output in outputs] == [token_ids]
+    assert any(len(token_ids) < 40 for token_ids in expected)
 
 
 def test_a_segment_that_ended_beside_other_requests_is_not_delivered_after_a_cancel(

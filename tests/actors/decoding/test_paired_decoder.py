@@ -18,13 +18,15 @@ class PairingEngine(FakeEngine):
         super().__init__(**options)
         self.max_batched_tokens = max_batched_tokens
         self.pairs = []
-        self.is_torn = False
+        # For each call, from which token on the expert's row differs.
+        self.parted_at = []
         self.steps = 0
 
     def extend_pair(self, key, contexts, picks, sampling, seeds):
         self.pairs.append((self.steps, key, contexts, list(picks), seeds))
         drawn = [10 + at if naive else 20 + at for at, naive in enumerate(picks)]
-        other = [token + self.is_torn for token in drawn]
+        parted_at = self.parted_at.pop(0) if self.parted_at else len(drawn)
+        other = [token + (at >= parted_at) for at, token in enumerate(drawn)]
         self._ready.append(EngineOutput(f"{key}/n", drawn, [-1.0] * len(drawn), []))
         self._ready.append(EngineOutput(f"{key}/e", other, [-2.0] * len(drawn), []))
 
@@ -50,7 +52,9 @@ def test_an_attempt_is_one_request_a_side_with_the_log_probabilities_of_who_drew
     decoder = PairedDecoder(engine, slots=1)
     decoder.submit(attempt("a", [1, 1, 0, 1]))
     assert drain(decoder) == [
-        FinishedAttempt("a", [10, 11, 22, 13], [-1.0, -1.0, -2.0, -1.0], [1, 1, 0, 1], False)
+        FinishedAttempt(
+            "a", [10, 11, 22, 13], [-1.0, -1.0, -2.0, -1.0], [1, 1, 0, 1], False, beside={2: -1.0}
+        )
     ]
     ((_, _, contexts, picks, _),) = engine.pairs
     assert contexts == {True: [1, 2], False: [1, 2, 3]}
@@ -72,7 +76,9 @@ def test_a_pair_begins_after_the_known_tokens():
     decoder = PairedDecoder(engine, slots=1)
     decoder.submit(attempt("a", [1, 0, 0, 1], known=DrawnTokens([7, 8], [-5.0, -6.0], [1, 0])))
     assert drain(decoder) == [
-        FinishedAttempt("a", [7, 8, 20, 11], [-5.0, -6.0, -2.0, -1.0], [1, 0, 0, 1], False, 2)
+        FinishedAttempt(
+            "a", [7, 8, 20, 11], [-5.0, -6.0, -2.0, -1.0], [1, 0, 0, 1], False, 2, {2: -1.0}
+        )
     ]
     assert engine.pairs[0][2] == {True: [1, 2, 7, 8], False: [1, 2, 3, 7, 8]}
 
@@ -136,13 +142,39 @@ def test_rows_reserve_blocks_to_their_end_and_give_them_back():
     assert sorted(engine.released) == [f"{key}/{side}" for key in "abc" for side in "en"]
 
 
-def test_rows_that_draw_different_tokens_are_an_error_and_no_rollout():
+def test_a_pair_goes_on_where_its_rows_parted_with_the_token_of_the_row_whose_turn_it_was():
     engine = PairingEngine()
-    engine.is_torn = True
+    engine.parted_at = [2, 0]
     decoder = PairedDecoder(engine, slots=1)
-    decoder.submit(attempt("a", [1, 0]))
-    with pytest.raises(RuntimeError, match=r"a: the rows drew \[10, 21\] and \[11, 22\]"):
-        decoder.step()
+    decoder.submit(attempt("a", [1, 0, 0, 1, 1]))
+    # At 2 the expert draws 22 + 1 where the naive row has 22; then the naive side draws 10.
+    assert drain(decoder) == [
+        FinishedAttempt(
+            "a",
+            [10, 21, 23, 10, 10],
+            [-1.0, -2.0, -2.0, -1.0, -1.0],
+            [1, 0, 0, 1, 1],
+            False,
+            beside={1: -1.0},
+        )
+    ]
+    contexts = [contexts[True] for _, _, contexts, _, _ in engine.pairs]
+    assert contexts == [[1, 2], [1, 2, 10, 21, 23], [1, 2, 10, 21, 23, 10]]
+    # Seeds remain those of whole segments: they begin at 0, 1 and 3.
+    assert [seeds for *_, seeds in engine.pairs[1:]] == [
+        [token_seed(3, 0), token_seed(3, 1)],
+        [token_seed(3, 1)],
+    ]
+
+
+def test_what_the_naive_side_thinks_of_every_token_is_known_unless_rows_parted():
+    for parted_at, known in (([], [-1.0, -1.0]), ([1], None)):
+        engine = PairingEngine()
+        engine.parted_at = parted_at
+        decoder = PairedDecoder(engine, slots=1)
+        decoder.submit(attempt("a", [1, 0]))
+        (drawn,) = drain(decoder)
+        assert drawn.naive_logprobs == known
 
 
 class SlowEngine(PairingEngine):
@@ -162,7 +194,9 @@ def test_a_pair_ends_when_its_text_is_settled_and_a_cancelled_one_has_nothing():
     decoder = PairedDecoder(engine, slots=2)
     decoder.submit(attempt("a", [1, 0, 1, 0], settled=lambda token_ids: len(token_ids) == 2))
     decoder.submit(attempt("b", [1, 0, 1, 0]))
-    assert decoder.step() == [FinishedAttempt("a", [10, 21], [-1.0, -2.0], [1, 0], False)]
+    assert decoder.step() == [
+        FinishedAttempt("a", [10, 21], [-1.0, -2.0], [1, 0], False, beside={1: -1.0})
+    ]
     assert decoder.cancel("b") == FinishedAttempt("b", [], [], [], False)
     assert decoder.idle
     assert sorted(engine.released) == ["a/e", "a/n", "b/e", "b/n"]

@@ -4,8 +4,8 @@ import random
 
 import numpy as np
 
-from actors.decoding.mixed_decoder import MixedDecoder
-from actors.inference.requests import EngineOutput, TopLogprobs
+from actors.decoding.paired_decoder import open_decoder
+from actors.inference.requests import EngineOutput, TopLogprobs, row_key
 from actors.replay.replies import Grant
 from actors.rollout.mixed import MixedRolloutActor
 from common.config.sections import RolloutSettings
@@ -47,7 +47,7 @@ def prompts(mode):
 class AnyOrderEngine:
     """The next token is a function of context and seed; segments come out in random order."""
 
-    num_blocks, max_model_len = 10_000, 1_000
+    num_blocks, max_model_len, mixing = 10_000, 1_000, "sessions"
 
     def __init__(self, order):
         self._order, self._ready, self.num_drawn = random.Random(order), {}, 0
@@ -81,6 +81,25 @@ class AnyOrderEngine:
 
     def blocks_for(self, num_tokens):
         return 1
+
+
+class PairingEngine(AnyOrderEngine):
+    """Draws for both rows of a pair, whose outputs come out apart and in any order."""
+
+    mixing, max_batched_tokens = "paired", 10_000
+
+    def extend_pair(self, key, contexts, picks, sampling, seeds):
+        drawn = []
+        while len(drawn) < len(picks) and STOP not in drawn:
+            context = contexts[picks[len(drawn)]]
+            drawn.append(next_token([*context, *drawn], (seeds and seeds[len(drawn)], 0)))
+        logprobs = [-float(token) for token in drawn]
+        for naive in (True, False):
+            row = row_key(key, naive)
+            self._ready[row] = EngineOutput(row, drawn, logprobs, [])
+
+    def generated(self, key):
+        return [], []
 
 
 def next_token(context, seed=(None, 0)):
@@ -119,13 +138,13 @@ class Queue:
         return True
 
 
-def roll(method=None, mode="contains", seed=0, order=0, **rollout):
+def roll(method=None, mode="contains", seed=0, order=0, engine=None, **rollout):
     method = method or MixSD(mix_rate=0.5)
-    queue, engine = Queue(), AnyOrderEngine(order)
+    queue, engine = Queue(), engine or AnyOrderEngine(order)
     config = RolloutSettings(
         **{"slots": 2, "max_tokens": MAX_TOKENS, "max_retries": 5, "score_fraction": 0, **rollout}
     )
-    decoder = MixedDecoder(engine, config.slots)
+    decoder = open_decoder(engine, config.slots)
     actor = Actor("x", decoder, prompts(mode), method, FACTS, queue, config, seed)
     actor.run()
     assert decoder.idle

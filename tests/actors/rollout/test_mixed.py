@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from actors.decoding.picks import draw_picks
 from common.methods import SFT, MixSD
 from common.verification.verifier import accepts, is_inside_answer
-from tests.actors.rollout.letters import FACTS, MAX_TOKENS, STOP, next_token, prompts, roll
+from tests.actors.rollout.letters import (
+    FACTS,
+    MAX_TOKENS,
+    STOP,
+    AnyOrderEngine,
+    PairingEngine,
+    next_token,
+    prompts,
+    roll,
+)
 
 
 def expected(method, mode, seed, max_retries):
@@ -50,15 +59,16 @@ METHODS = st.builds(
     st.integers(1, 4),
     st.booleans(),
     st.sampled_from([0, 3, 1000]),
+    st.sampled_from([AnyOrderEngine, PairingEngine]),
 )
 def test_whatever_runs_when_the_first_accepted_attempt_is_chosen(
-    method, mode, seed, order, slots, in_flight, early_stop, tree_tokens
+    method, mode, seed, order, slots, in_flight, early_stop, tree_tokens, make_engine
 ):
     queue, _, _ = roll(
         method,
         mode,
         seed,
-        order,
+        engine=make_engine(order),
         slots=slots,
         attempts_in_flight=in_flight,
         early_stop=early_stop,

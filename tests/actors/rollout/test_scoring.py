@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from actors.decoding.picks import draw_picks
 from common.methods import ContextDistill, MixSD
-from tests.actors.rollout.letters import FACTS, prompts, roll
+from tests.actors.rollout.letters import FACTS, MAX_TOKENS, PairingEngine, prompts, roll
 
 
 def test_scored_targets_carry_the_base_log_probabilities_of_both_answers():
@@ -38,6 +39,26 @@ def test_a_target_that_the_naive_side_drew_alone_needs_no_pass():
         assert rollout.base_logprobs == rollout.logprobs
     canonical = sum(len(r.canonical_logprobs) for r in queue.rollouts.values())
     assert metrics["mixsd_rollout_scored_tokens_total"] == canonical
+
+
+@pytest.mark.parametrize("mix_rate", [0.0, 0.5])
+def test_pairs_score_every_target_as_they_draw_it_and_what_no_pair_drew_has_a_pass(mix_rate):
+    queue, metrics, _ = roll(
+        MixSD(mix_rate=mix_rate),
+        on_exhausted="keep",
+        score_fraction=0.0,
+        tree_tokens=0,
+        engine=PairingEngine(0),
+    )
+    assert len(queue.rollouts) == len(FACTS)
+    alone = 0
+    for rollout in queue.rollouts.values():
+        assert rollout.base_logprobs == [-float(token) for token in rollout.target_ids]
+        assert rollout.canonical_logprobs == []
+        picks = draw_picks(0, rollout.fact_id, 0, rollout.attempt, mix_rate, MAX_TOKENS)
+        alone += 0 if any(picks) else len(rollout.target_ids)
+    assert metrics.get("mixsd_rollout_scored_tokens_total", 0) == alone
+    assert (alone > 0) == (mix_rate == 0.0)
 
 
 @pytest.mark.parametrize("targets", ["canonical", "mixed"])
