@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
 from actors.decoding.paired_decoder import open_decoder
@@ -86,52 +87,71 @@ class _Slot:
     drawn: list[int] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, item: Item, attempt: int, max_tokens: int) -> _Slot:
-        return cls(item, attempt, draw_picks(0, item.key, 0, attempt, MIX_RATE, max_tokens))
+    def begin(cls, item: Item, attempt: int, max_tokens: int, mix_rate: float) -> _Slot:
+        return cls(item, attempt, draw_picks(0, item.key, 0, attempt, mix_rate, max_tokens))
 
 
 class Yardstick:
-    """vLLM's public ``LLM`` with the same arguments as our engine."""
+    """vLLM's public ``LLM`` with the same arguments as our engine, but for ``arguments``."""
 
-    def __init__(self, folder: Path, settings: EngineSettings, stop_token_ids: Sequence[int]):
+    def __init__(
+        self,
+        folder: Path,
+        settings: EngineSettings,
+        stop_token_ids: Sequence[int],
+        max_requests: int = 2 * SLOTS,
+        **arguments: Any,
+    ):
         set_environment(settings)
         from vllm import LLM, SamplingParams
 
-        self._llm = LLM(model=str(folder), **vllm_arguments(settings, 2 * SLOTS))
-        self._params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
+        self.llm = LLM(model=str(folder), **(vllm_arguments(settings, max_requests) | arguments))
+        self._new_params = SamplingParams
         self._stops = frozenset(stop_token_ids)
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> list[int]:
         """The next token of each prompt."""
-        outputs = self._llm.generate(
-            [{"prompt_token_ids": prompt} for prompt in prompts], self._params, use_tqdm=False
+        return [token_ids[0] for token_ids in self.complete(prompts, 1)]
+
+    def complete(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[Sequence[int]]:
+        """What follows each prompt; all are given to vLLM at once."""
+        params = self._new_params(
+            temperature=0.0,
+            max_tokens=max_tokens,
+            stop_token_ids=list(self._stops),
+            detokenize=False,
         )
-        return [output.outputs[0].token_ids[0] for output in outputs]
+        outputs = self.llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in prompts], params, use_tqdm=False
+        )
+        return [output.outputs[0].token_ids for output in outputs]
 
     def ends(self, token_id: int) -> bool:
         return token_id in self._stops
 
     def forget(self) -> None:
-        self._llm.reset_prefix_cache()
+        self.llm.reset_prefix_cache()
 
     def close(self) -> None:
-        self._llm.llm_engine.engine_core.shutdown()
+        self.llm.llm_engine.engine_core.shutdown()
 
 
 def loop(
     engine: Yardstick,
     regime: Regime,
     retry: Callable[[_Slot], bool] = lambda slot: False,
+    mix_rate: float = MIX_RATE,
+    slots: int = SLOTS,
 ) -> int:
     """One ``generate`` of one token a step for all active slots; tokens drawn.
 
     A sequence that ended and is to be retried starts again in its slot.
     """
-    waiting = deque(_Slot.begin(item, 0, regime.max_tokens) for item in regime.items)
+    waiting = deque(_Slot.begin(item, 0, regime.max_tokens, mix_rate) for item in regime.items)
     active: list[_Slot] = []
     tokens = 0
     while waiting or active:
-        while waiting and len(active) < SLOTS:
+        while waiting and len(active) < slots:
             active.append(waiting.popleft())
         prompts = [
             (slot.item.naive if slot.picks[len(slot.drawn)] else slot.item.expert) + slot.drawn
@@ -144,21 +164,21 @@ def loop(
             if len(slot.drawn) < regime.max_tokens and not engine.ends(slot.drawn[-1]):
                 going.append(slot)
             elif retry(slot):
-                going.append(_Slot.begin(slot.item, slot.attempt + 1, regime.max_tokens))
+                going.append(_Slot.begin(slot.item, slot.attempt + 1, regime.max_tokens, mix_rate))
         active = going
     return tokens
 
 
-def warm_up(engine: Engine | Yardstick, regime: Regime) -> None:
+def warm_up(engine: Engine | Yardstick, regime: Regime, slots: int = SLOTS) -> None:
     """Empty the prefix cache and, if the regime is warm, put the prompts in."""
     engine.forget()
     if not regime.warm:
         return
     prompts = [prompt for item in regime.items for prompt in (item.naive, item.expert)]
-    for first in range(0, len(prompts), SLOTS):
-        some = prompts[first : first + SLOTS]
+    for first in range(0, len(prompts), slots):
+        some = prompts[first : first + slots]
         if isinstance(engine, Engine):
-            BatchRunner(engine, SLOTS).generate(some, [1] * len(some), [GREEDY] * len(some))
+            BatchRunner(engine, slots).generate(some, [1] * len(some), [GREEDY] * len(some))
         else:
             engine.generate(some)
 
