@@ -15,22 +15,27 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from common import corpora, models
+from common.config.learner import LearnerSettings
 from common.corpora.settings import DataSettings, KGFactSettings
 from common.prompts import PRESETS, Prompts
+from learner.packing import Example
+from tests.benchmarks.timing import timed_calls
+from tests.benchmarks.trainers import Bare, Ours, matrix_flops, num_targets, rate, timed, trl
 
 BATCH = 20
 STEPS = 3
 ROW_TOKENS = 2048
+# TRL's default length of a row; it holds 13 of these examples.
+TRL_ROW_TOKENS = 1024
 VOCABULARY = 151_936
 
 
-def examples(count: int) -> list[tuple[list[int], list[int]]]:
+def examples(count: int) -> list[Example]:
     """Naive prompt and canonical target of the first facts of KGFact-Large."""
     model = models.load(models.resolve(models.PACKAGED))
     prompts = Prompts(model.tokenizer, PRESETS["kgfact"], model.stop_token_ids[0])
@@ -38,19 +43,10 @@ def examples(count: int) -> list[tuple[list[int], list[int]]]:
     return [(prompts.naive(fact), prompts.canonical(fact)) for fact in facts[:count]]
 
 
-def batches() -> list[list[tuple[list[int], list[int]]]]:
+def batches() -> list[list[Example]]:
     """One batch a step; the first is warm-up."""
     data = examples(BATCH * (STEPS + 1))
     return [data[at : at + BATCH] for at in range(0, len(data), BATCH)]
-
-
-def rate(tokens: list[int], seconds: list[float]) -> float:
-    """Median tokens/s without the first step."""
-    return statistics.median(n / s for n, s in zip(tokens[1:], seconds[1:], strict=True))
-
-
-def num_tokens(batch: list[tuple[list[int], list[int]]]) -> int:
-    return sum(len(prompt) + len(target) for prompt, target in batch)
 
 
 def model_dir() -> Path:
@@ -63,140 +59,40 @@ def ours(share_prompts: bool = True) -> dict[str, float]:
     Its operations are those of the tokens it computes: a shared prompt prefix is useful in
     each example and computed once.
     """
-    from common.config.learner import LearnerSettings
-    from common.methods import NLL
-    from learner.engine import TrainingEngine
-    from learner.packing import rows_of_rank
-
     settings = LearnerSettings(
         device="cpu", batch_size=BATCH, row_tokens=ROW_TOKENS, share_prompts=share_prompts
     )
-    engine = TrainingEngine(model_dir(), settings, loss=NLL(), seed=0)
-    optimizer_seconds = _timed(engine._backend, "step")
-    seconds, tokens, operations = [], [], []
-    for batch in batches():
-        began = time.perf_counter()
-        num_targets = sum(len(target) for _, target in batch)
-        rows = rows_of_rank(batch, settings, 0)
-        engine.step(rows, num_targets, 1e-5)
-        seconds.append(time.perf_counter() - began)
-        tokens.append(num_tokens(batch))
-        body, head = _parameters(engine)
-        computed = sum(len(row.inputs_T) for row in rows if row is not None)
-        operations.append(6.0 * (body * computed + head * num_targets))
+    trainer, data = Ours(model_dir(), settings), batches()
+    optimizer_seconds = timed_calls(trainer.engine._backend, "step")
+    readings = timed(trainer, data)
+    body, head = _parameters(trainer.engine)
+    rates = [
+        6.0 * (body * reading.computed + head * num_targets(batch)) / reading.seconds
+        for reading, batch in zip(readings, data[1:], strict=True)
+    ]
     return {
-        "tokens_per_s": rate(tokens, seconds),
+        "tokens_per_s": rate(readings),
         "optimizer_s": statistics.median(optimizer_seconds[1:]),
-        "gflops": statistics.median(
-            o / s / 1e9 for o, s in zip(operations[1:], seconds[1:], strict=True)
-        ),
-        "gemm_gflops": gemm(),
+        "gflops": statistics.median(rates) / 1e9,
+        "gemm_gflops": matrix_flops("cpu", 2048) / 1e9,
     }
 
 
-def gemm() -> float:
-    """The machine's bf16 matrix product, 2048³, GFLOP/s: median of 9."""
-    import torch
-
-    size = 2048
-    left, right = (torch.randn(size, size).bfloat16() for _ in range(2))
-    rates = []
-    for _ in range(10):
-        began = time.perf_counter()
-        left @ right
-        rates.append(2 * size**3 / (time.perf_counter() - began) / 1e9)
-    return statistics.median(rates[1:])
-
-
 def bare() -> dict[str, float]:
-    """Plain PyTorch: the same packed rows, all positions through the head, fused AdamW."""
-    import torch
-    import torch.nn.functional as F
-    from transformers import AutoModelForCausalLM
-
-    from learner.packing import pack
-
-    model = AutoModelForCausalLM.from_pretrained(
-        model_dir(), dtype=torch.bfloat16, attn_implementation="sdpa"
-    )
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    seconds, tokens = [], []
-    for batch in batches():
-        began = time.perf_counter()
-        num_targets = sum(len(target) for _, target in batch)
-        for row in pack(batch, ROW_TOKENS):
-            labels = torch.full((len(row.inputs_T),), -100)
-            labels[torch.as_tensor(row.predict_K)] = torch.as_tensor(row.targets_K)
-            logits = model(
-                input_ids=torch.as_tensor(row.inputs_T)[None],
-                position_ids=torch.as_tensor(row.positions_T)[None],
-                use_cache=False,
-            ).logits[0]
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum") / num_targets
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds.append(time.perf_counter() - began)
-        tokens.append(num_tokens(batch))
-    return {"tokens_per_s": rate(tokens, seconds)}
+    """Plain PyTorch on the same packed rows."""
+    return {"tokens_per_s": rate(timed(Bare(model_dir(), "cpu", ROW_TOKENS), batches()))}
 
 
-def trl(packing: bool) -> dict[str, float]:
-    """TRL's SFTTrainer as it comes, on bfloat16 weights and the same examples."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    class Clock(TrainerCallback):
-        seconds: list[float]
-
-        def __init__(self) -> None:
-            self.seconds = []
-
-        def on_step_begin(self, *_: object, **__: object) -> None:
-            self._began = time.perf_counter()
-
-        def on_step_end(self, *_: object, **__: object) -> None:
-            self.seconds.append(time.perf_counter() - self._began)
-
+def trl_trainer(packing: bool) -> dict[str, float]:
+    """TRL's SFTTrainer on the same examples."""
     data = [example for batch in batches() for example in batch]
-    dataset = Dataset.from_list(
-        [{"input_ids": [*p, *t], "completion_mask": [0] * len(p) + [1] * len(t)} for p, t in data]
-    )
-    # A packed row of TRL's default length holds 13 of these examples.
-    rows = 2 if packing else BATCH
-    tokens: list[int] = []
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = SFTTrainer(
-            model=str(model_dir()),
-            args=SFTConfig(
-                output_dir=folder,
-                packing=packing,
-                per_device_train_batch_size=rows,
-                max_steps=min(STEPS + 1, 3 if packing else STEPS + 1),
-                use_cpu=True,
-                report_to="none",
-                save_strategy="no",
-                disable_tqdm=True,
-                model_init_kwargs={"dtype": "bfloat16"},
-            ),
-            train_dataset=dataset,
-            processing_class=AutoTokenizer.from_pretrained(model_dir()),
-            callbacks=[clock],
+    row_tokens = TRL_ROW_TOKENS if packing else None
+    rows, steps = (2, 3) if packing else (BATCH, STEPS + 1)
+    return {
+        "tokens_per_s": rate(
+            trl(model_dir(), "cpu", data, rows=rows, steps=steps, row_tokens=row_tokens)
         )
-        collate = trainer.data_collator
-
-        def counted(features: list[dict[str, list[int]]]) -> dict[str, object]:
-            tokens.append(sum(len(feature["input_ids"]) for feature in features))
-            batch: dict[str, object] = collate(features)
-            return batch
-
-        trainer.data_collator = counted
-        trainer.train()
-    return {"tokens_per_s": rate(tokens[: len(clock.seconds)], clock.seconds)}
+    }
 
 
 def memory(naive: bool) -> dict[str, float]:
@@ -224,25 +120,11 @@ CONTENDERS: dict[str, Callable[[], dict[str, float]]] = {
     "ours": ours,
     "ours_unshared": lambda: ours(share_prompts=False),
     "bare": bare,
-    "trl_default": lambda: trl(packing=False),
-    "trl_packed": lambda: trl(packing=True),
+    "trl_default": lambda: trl_trainer(packing=False),
+    "trl_packed": lambda: trl_trainer(packing=True),
     "memory_naive": lambda: memory(naive=True),
     "memory_chunked": lambda: memory(naive=False),
 }
-
-
-def _timed(owner: object, name: str) -> list[float]:
-    """Seconds of every call of a method from here on."""
-    method, seconds = getattr(owner, name), []
-
-    def call(*arguments: object) -> object:
-        began = time.perf_counter()
-        result = method(*arguments)
-        seconds.append(time.perf_counter() - began)
-        return result
-
-    setattr(owner, name, call)
-    return seconds
 
 
 def _parameters(engine: object) -> tuple[int, int]:
@@ -262,11 +144,6 @@ def main() -> None:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "0",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }

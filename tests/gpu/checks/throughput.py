@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +11,9 @@ from common.config.learner import LearnerSettings
 from common.config.sections import EngineSettings
 from common.hardware import Device
 from tests.benchmarks.rollout import random_items
+from tests.benchmarks.trainers import Ours, num_tokens, random_batches, rate, timed
 from tests.benchmarks.ways import SLOTS, Regime, ours, plain, warm_up
 from tests.gpu.checks.engines import describe, open_on
-from tests.gpu.checks.learner import be_one_rank
 from tests.tiny import make_model
 
 # About 200 million parameters on a GPU; on a CPU only so large that the code runs.
@@ -59,34 +57,17 @@ def _rate(run: Callable[[], int], prepare: Callable[[], None]) -> float:
 
 def training(device: Device, folder: Path) -> dict[str, Any]:
     """Useful tokens/s of steps of 64 packed examples, the median after the first."""
-    be_one_rank(device)
     from torch import distributed
-
-    from common.methods import NLL
-    from learner.engine import TrainingEngine
-    from learner.packing import rows_of_rank
 
     model = make_model(folder / "model", **SHAPES[device])
     settings = LearnerSettings(device=device, batch_size=BATCH)
-    engine = TrainingEngine(model, settings, loss=NLL(), seed=0)
-    draw = random.Random(0)
-
-    def ids(count: int) -> list[int]:
-        return [draw.randrange(SHAPES[device]["vocabulary"]) for _ in range(count)]
-
-    examples = [(ids(40), ids(draw.randint(10, 60))) for _ in range(BATCH)]
-    rows = rows_of_rank(examples, settings, 0)
-    num_targets = sum(len(target) for _, target in examples)
-    seconds = []
-    for _ in range(STEPS):
-        began = time.perf_counter()
-        engine.step(rows, num_targets, 1e-5)
-        seconds.append(time.perf_counter() - began)
+    batches = random_batches(
+        STEPS, BATCH, SHAPES[device]["vocabulary"], prompt=range(40, 41), target=range(10, 61)
+    )
+    readings = timed(Ours(model, settings), batches)
     distributed.destroy_process_group()
-    tokens = sum(len(prompt) + len(target) for prompt, target in examples)
     return {
         "dtype": settings.resolved_dtype,
-        "tokens_a_step": tokens,
-        "first_step_s": round(seconds[0], 3),
-        "tokens_per_s": round(tokens / statistics.median(seconds[1:]), 1),
+        "tokens_a_step": num_tokens(batches[-1]),
+        "tokens_per_s": round(rate(readings), 1),
     }
