@@ -100,6 +100,12 @@ test-gpu: setup
 bench-%: setup
 	$(BIN)/python -m tests.benchmarks.$(subst -,_,$*)
 
+# What matters on one GPU, 13 minutes at most; ONLY="paired vllm" measures less. DEVICE=cpu tries the
+# same code, at tiny shapes.
+bench-gpu: setup
+	$(BIN)/python -m tests.benchmarks.gpu --device $(DEVICE) $(if $(ONLY),--only $(ONLY)) \
+		--out runs/bench-gpu.json
+
 # Half an hour of a run whose processes are killed at random.
 MINUTES ?= 30
 soak: setup

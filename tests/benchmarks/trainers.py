@@ -107,6 +107,7 @@ class Ours:
     Attributes:
         engine: the training engine.
         device: where it trains.
+        settings: those by which examples are packed into rows.
     """
 
     def __init__(self, model: Path, settings: LearnerSettings) -> None:
@@ -116,11 +117,11 @@ class Ours:
         from learner.engine import TrainingEngine
 
         self.engine = TrainingEngine(model, settings, loss=NLL(), seed=0)
-        self._settings = settings
+        self.settings = settings
 
     def step(self, batch: Batch) -> int:
         """Train on a batch; the tokens that it computed: a shared prompt prefix counts once."""
-        rows = rows_of_rank(batch, self._settings, 0)
+        rows = rows_of_rank(batch, self.settings, 0)
         self.engine.step(rows, num_targets(batch), LEARNING_RATE)
         return sum(len(row.inputs_T) for row in rows if row is not None)
 
