@@ -24,7 +24,7 @@ def _trl(row: str, packed: bool) -> Contender:
 
 CONTENDERS = {
     MACHINE: Contender(("machine",), 90, system.machine),
-    "paired": Contender(("paired_0.3", "paired_0.1"), 330, decoding.paired),
+    "paired": Contender(("paired_0.3", "paired_0.1", "plain_async"), 330, decoding.paired),
     "vllm": Contender(("plain_vllm_async", "one_call_a_token"), 300, decoding.vllm),
     "sessions": Contender(("sessions_0.3", "sessions_0.1", "plain"), 300, decoding.sessions),
     "learner_1.7b": _learner("1.7b", "learner_1.7b", small="learner_1.7b_batch_20"),

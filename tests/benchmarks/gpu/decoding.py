@@ -48,13 +48,15 @@ SIZES: dict[Device, Size] = {
 
 
 def paired(device: Device, folder: Path) -> Rows:
-    """Mixed decoding by pairs, at each rate."""
+    """Mixed decoding by pairs, at each rate, and plain decoding by the same engine."""
     size = SIZES[device]
     engine, started = _open(device, folder, "paired")
     steps = timed_calls(engine, "step")
     for rate in RATES:
         run = partial(ours, engine, mix_rate=rate, slots=size.slots)
         yield f"paired_{rate}", started | _measure(size, engine, steps, run)
+    run = partial(plain, engine, slots=size.slots)
+    yield "plain_async", started | _measure(size, engine, steps, run)
     engine.close()
 
 

@@ -33,10 +33,11 @@ class Goal:
         return f"{what} {sign} {self.bound:g}"
 
     def value(self, rows: dict[str, Figures | None]) -> float | None:
-        """The figure or ratio; None if a row is missing."""
-        found = [rows.get(name) for name in (self.row, self.over) if name]
-        figures = [float(one[self.figure]) for one in found if one is not None]
-        if len(figures) < len(found):
+        """The figure or ratio; None if one is missing."""
+        names = [name for name in (self.row, self.over) if name]
+        found = [(rows.get(name) or {}).get(self.figure) for name in names]
+        figures = [float(figure) for figure in found if figure is not None]
+        if len(figures) < len(names):
             return None
         return figures[0] / figures[1] if self.over else figures[0]
 
@@ -52,6 +53,10 @@ GOALS = (
     Goal("paired_0.3", 0.80, over="plain_vllm_async"),
     Goal("paired_0.1", 0.90, over="plain_vllm_async"),
     Goal("paired_0.3", 7.5, over="one_call_a_token"),
+    Goal("learner_1.7b", 0.40, figure="mfu_of_peak"),
+    Goal("learner_1.7b_batch_20", 0.20, figure="mfu_of_peak"),
+    Goal("learner_1.7b_zero_2", 0.90, over="learner_1.7b"),
+    Goal("learner_0.6b", 40_000.0),
     Goal("end_to_end", 60.0, figure="seconds", at_most=True),
 )
 
