@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from actors.decoding.mixed_decoder import Attempt, FinishedAttempt
+from actors.decoding.attempt import Attempt, FinishedAttempt
 from actors.decoding.paired_decoder import open_decoder
 from actors.decoding.picks import draw_picks, sampling_seed
 from actors.inference.batch import BatchRunner

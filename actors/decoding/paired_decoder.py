@@ -18,15 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from actors.decoding.mixed_decoder import (
-    Attempt,
-    DecodingEngine,
-    FinishedAttempt,
-    MixedDecoder,
-    ScoredTarget,
-    _Active,
-    _Scoring,
-)
+from actors.decoding.attempt import Attempt, FinishedAttempt, ScoredTarget
+from actors.decoding.mixed_decoder import DecodingEngine, MixedDecoder, _Active, _Scoring
 from actors.decoding.picks import SegmentSchedule
 from actors.inference.requests import EngineOutput, Sampling, row_key, token_seed
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.decoding.mixed_decoder import ScoredTarget
+from actors.decoding.attempt import ScoredTarget
 from common.methods import Divergence, Method
 
 

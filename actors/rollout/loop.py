@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
-from actors.decoding.mixed_decoder import FinishedAttempt, MixedDecoder, ScoredTarget
+from actors.decoding.attempt import FinishedAttempt, ScoredTarget
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.decoding.teacher_top_k import scored_top, teacher_scores
 from actors.replay.lease_client import LeasePoller, Outbox
 from actors.replay.replies import Grant

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from actors.decoding.attempt import FinishedAttempt, ScoredTarget
 from actors.decoding.attempt_order import AttemptOrder
 from actors.decoding.attempt_tree import AttemptTree
-from actors.decoding.mixed_decoder import FinishedAttempt, MixedDecoder, ScoredTarget
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.rollout.loop import Job, RolloutLoop, WorkSource
 from actors.rollout.target_builder import TargetBuilder
 from common.config.sections import RolloutSettings

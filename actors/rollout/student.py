@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder, ScoredTarget
+from actors.decoding.attempt import Attempt, FinishedAttempt, ScoredTarget
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.decoding.picks import student_seed
 from actors.inference.requests import Sampling
 from actors.rollout.loop import Job, RolloutLoop, WorkSource

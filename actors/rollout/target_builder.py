@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from actors.decoding.attempt import Attempt, FinishedAttempt
 from actors.decoding.attempt_tree import AttemptTree
-from actors.decoding.mixed_decoder import Attempt, FinishedAttempt
 from actors.decoding.picks import DrawnTokens, SegmentSchedule, draw_picks, is_scored, sampling_seed
 from actors.inference.requests import Sampling
 from common.config.sections import RolloutSettings

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder
+from actors.decoding.attempt import Attempt, FinishedAttempt
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.decoding.paired_decoder import open_decoder
 from actors.decoding.picks import draw_picks
 from actors.inference.arguments import set_environment, vllm_arguments

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from actors.decoding.mixed_decoder import Attempt
+from actors.decoding.attempt import Attempt
 from actors.decoding.picks import draw_picks
 from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine

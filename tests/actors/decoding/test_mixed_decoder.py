@@ -1,6 +1,7 @@
 import pytest
 
-from actors.decoding.mixed_decoder import Attempt, FinishedAttempt, MixedDecoder, ScoredTarget
+from actors.decoding.attempt import Attempt, FinishedAttempt, ScoredTarget
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.decoding.picks import DrawnTokens
 from actors.inference.arguments import EngineError
 from actors.inference.requests import EngineOutput, Sampling

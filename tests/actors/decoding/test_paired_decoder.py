@@ -2,7 +2,8 @@
 
 import pytest
 
-from actors.decoding.mixed_decoder import FinishedAttempt, MixedDecoder, ScoredTarget
+from actors.decoding.attempt import FinishedAttempt, ScoredTarget
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.decoding.paired_decoder import PairedDecoder, open_decoder
 from actors.decoding.picks import DrawnTokens
 from actors.inference.requests import EngineOutput, token_seed

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from actors.decoding.mixed_decoder import MixedDecoder, ScoredTarget
+from actors.decoding.attempt import ScoredTarget
+from actors.decoding.mixed_decoder import MixedDecoder
 from actors.decoding.picks import student_seed
 from actors.decoding.teacher_top_k import teacher_scores
 from actors.inference.requests import EngineOutput, TopLogprobs

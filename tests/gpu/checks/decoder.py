@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.decoding.mixed_decoder import Attempt, FinishedAttempt
+from actors.decoding.attempt import Attempt, FinishedAttempt
 from actors.inference.engine import Engine
 from common.hardware import Device
 from tests.decoding import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from actors.decoding.mixed_decoder import Attempt
+from actors.decoding.attempt import Attempt
 from actors.decoding.picks import student_seed
 from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
