@@ -20,34 +20,30 @@ generates next.
 from __future__ import annotations
 
 import copy
-from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.inference.arguments import mixing_of, set_environment, vllm_arguments
 from actors.inference.gpu_memory import wait_until_free
-from actors.inference.kv_budget import ActiveRequest, KVBudget
+from actors.inference.kv_budget import KVBudget
 from actors.inference.params import ParamsFactory
 from actors.inference.requests import (
     NAIVE,
     PAIR,
     PICKS,
     SEEDS,
-    ContinuedRequest,
     EngineOutput,
     Sampling,
     row_key,
 )
-from actors.inference.session_parking import park, unpark
-from actors.inference.session_rewind import keep_shared
+from actors.inference.vllm_requests import VllmRequests
 from common.config.learner import LoraSettings
 from common.config.sections import EngineSettings
 from common.metrics import MetricValues
 from common.weights import BitSum
 
 if TYPE_CHECKING:
-    from vllm import SamplingParams
     from vllm.lora.request import LoRARequest
 
 
@@ -96,7 +92,7 @@ class Engine:
         self.mixing = mixing_of(settings.mixing, __version__)
         settings = settings.model_copy(update={"mixing": self.mixing})
         self._sessions = self.mixing == "sessions"
-        self._new_request, self._new_adapter = Request, LoRARequest
+        self._new_adapter = LoRARequest
         self._adapter: LoRARequest | None = None
         if settings.resolved_device == "cuda" and settings.tensor_parallel_size == 1:
             # Workers of several GPUs are processes of their own; to look from here costs memory.
@@ -123,12 +119,8 @@ class Engine:
         self.max_model_len = int(config.model_config.max_model_len)
         self._stops = frozenset(stop_token_ids)
         self._params = ParamsFactory(SamplingParams, stop_token_ids)
+        self._requests = VllmRequests(self._core, Request)
         self.num_dropped = 0
-        # vLLM's name for the request of each key: another each time, since a step that is under
-        # way may still answer one of before.
-        self._names: dict[str, str] = {}
-        self._num_added = 0
-        self._to_abort: list[str] = []
 
     # -- sessions ---------------------------------------------------------
 
@@ -157,23 +149,8 @@ class Engine:
         continues = self._sessions and not last
         waited = self._budget.begin(key, len(context), num_tokens + self._ahead, continues)
         params = self._params.drawing(num_tokens, sampling)
-        if not waited:
-            self._add(key, context, params, self._adapter, resumable=continues)
-            return
-        name = self._names[key]
-        num_kept = keep_shared(self.scheduler, name, context)
-        unpark(self.scheduler, name)
-        if not num_kept:
-            self._core.abort_requests([name])
-            self._add(key, context, params, self._adapter, resumable=continues)
-            return
-        # The last token a session sampled is not in its cache, so the chunk begins there.
-        self.scheduler.add_request(
-            ContinuedRequest(name, list(context[num_kept:]), num_tokens, params)
-        )
-        if last:
-            # vLLM then frees it as it frees any request that has finished.
-            self.scheduler.requests[name].resumable = False
+        if not (waited and self._requests.resume(key, context, num_tokens, params, last)):
+            self._requests.add(key, context, params, self._adapter, resumable=continues)
 
     def extend_pair(
         self,
@@ -200,7 +177,7 @@ class Engine:
             self._budget.begin(row, len(context), len(picks), continues=False)
             params = copy.copy(self._params.drawing(len(picks), sampling))
             params.extra_args = {PAIR: key, NAIVE: naive, PICKS: picks, SEEDS: seeds}
-            self._add(row, context, params, self._adapter)
+            self._requests.add(row, context, params, self._adapter)
 
     def generated(self, key: str) -> tuple[list[int], list[float]]:
         """Tokens and log-probabilities of a request that still generates."""
@@ -216,12 +193,13 @@ class Engine:
         self._prepare_step()
         done = []
         for output in self._core.get_output().outputs:
-            key, _, _ = output.request_id.rpartition("#")
-            request = self._budget.generating.get(key)
-            if request is not None and self._names[key] == output.request_id:
+            key = self._requests.key_of(output.request_id)
+            if key is not None:
+                request = self._budget.generating[key]
                 request.collect(output)
                 if output.finish_reason is not None:
-                    done.append(self._finished(key, request))
+                    self._requests.end(key, waits=self._budget.end(key))
+                    done.append(request.output(key))
         return done
 
     def begin_score(self, key: str, token_ids: Sequence[int], top: int = 0) -> None:
@@ -230,7 +208,7 @@ class Engine:
         Comes out of :meth:`step`; no more than ``engine.max_batched_tokens`` at a time.
         """
         self._budget.begin(key, len(token_ids), 1, continues=False)
-        self._add(key, token_ids, self._params.scoring(top), None)
+        self._requests.add(key, token_ids, self._params.scoring(top), None)
 
     def ends(self, token_id: int) -> bool:
         """Whether a generation ends with this token."""
@@ -243,7 +221,7 @@ class Engine:
     @property
     def num_free_blocks(self) -> int:
         """KV blocks that no request holds; they may keep a prefix for later."""
-        self._abort()
+        self._requests.abort()
         self._drain()
         return int(self._pool.get_num_free_blocks())
 
@@ -284,7 +262,7 @@ class Engine:
         """Empty every cache: waiting sessions and shared prefixes."""
         for key in list(self._budget.waiting):
             self._drop(key)
-        self._abort()
+        self._requests.abort()
         self._drain()
         self._core.reset_prefix_cache()
 
@@ -313,52 +291,14 @@ class Engine:
         while (dropped := self._budget.eviction_victim()) is not None:
             self._drop(dropped)
             self.num_dropped += 1
-        self._abort()
-
-    def _finished(self, key: str, request: ActiveRequest) -> EngineOutput:
-        if self._budget.end(key):
-            park(self.scheduler, self._names[key])
-        else:
-            del self._names[key]
-        return request.output(key)
+        self._requests.abort()
 
     def _drop(self, key: str) -> None:
-        if key in self._budget.waiting:
-            unpark(self.scheduler, self._names[key])
+        waits = key in self._budget.waiting
         if self._budget.forget(key):
-            self._to_abort.append(self._names.pop(key))
-
-    def _abort(self) -> None:
-        if self._to_abort:
-            self._core.abort_requests(self._to_abort)
-            self._to_abort.clear()
+            self._requests.drop(key, waits)
 
     def _drain(self) -> None:
         """Wait for the step ahead, where nothing generates any more."""
         while not self._budget.generating and self._core.engine_core.batch_queue:
             self._core.get_output()
-
-    def _add(
-        self,
-        key: str,
-        token_ids: Sequence[int],
-        params: SamplingParams,
-        adapter: LoRARequest | None,
-        resumable: bool = False,
-    ) -> None:
-        self._num_added += 1
-        name = self._names[key] = f"{key}#{self._num_added}"
-        request = self._new_request(
-            request_id=name,
-            prompt_token_ids=list(token_ids),
-            sampling_params=params,
-            pooling_params=None,
-            arrival_time=0.0,
-            lora_request=adapter,
-            block_hasher=self._core.engine_core.request_block_hasher,
-            resumable=resumable,
-        )
-        if resumable:
-            # vLLM copies it into its batch at each continuation; an array is five times faster.
-            request.prompt_token_ids = array("q", token_ids)
-        self.scheduler.add_request(request)
