@@ -24,11 +24,11 @@ from common.errors import UserError
 from common.methods import Divergence, Loss
 from learner import adapters
 from learner.allocator import keep_freed_memory
-from learner.attention import Layout
 from learner.backend import MOMENTS, Backend
 from learner.checkpoint import read_manifest, state_files
 from learner.checkpoint_writer import TrainingState
 from learner.divergences import Teacher, TopKTeacher
+from learner.layout import Layout
 from learner.model import StudentModel
 from learner.packing import Block, Row
 from learner.teacher import Reference

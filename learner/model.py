@@ -16,6 +16,7 @@ from common.methods import Loss
 from learner import attention, families, norms
 from learner.adapters import Adapter, adapt
 from learner.divergences import Teacher
+from learner.layout import Layout
 from learner.losses import criterion
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -70,7 +71,7 @@ class StudentModel(nn.Module):
         self,
         inputs_1T: torch.Tensor,
         positions_1T: torch.Tensor,
-        layout: attention.Layout,
+        layout: Layout,
         predict_K: torch.Tensor,
         targets_K: torch.Tensor,
         teacher: Teacher | None = None,

@@ -16,8 +16,8 @@ import torch
 
 from common.config.learner import LearnerSettings
 from learner import families
-from learner.attention import Layout
 from learner.divergences import FullTeacher
+from learner.layout import Layout
 from learner.model import load_reference
 from learner.packing import Row
 from learner.teacher_inputs import TeacherForward

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from common.config.learner import LearnerSettings
 from common.methods import NLL
 from learner import attention
-from learner.attention import Layout, attend
+from learner.attention import attend
+from learner.layout import Layout
 from learner.model import StudentModel
 from learner.packing import Example, Row, pack, single
 

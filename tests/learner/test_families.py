@@ -14,7 +14,7 @@ from common.config.learner import LearnerSettings
 from common.errors import UserError
 from common.methods import NLL
 from learner import families
-from learner.attention import Layout
+from learner.layout import Layout
 from learner.model import StudentModel
 from learner.packing import Example, pack
 
