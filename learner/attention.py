@@ -5,6 +5,9 @@ under a name, and a model that is loaded with that name calls it in every layer 
 row's :class:`Layout`. A dense mask over a row would compute scores between examples only
 to hide them; on a CPU that was a third of a step.
 
+On a GPU a row is one call of ``learner.varlen_attention``. What its kernel does not take, and
+everything on a CPU, goes by buckets of similar blocks, padded and masked.
+
 Shape suffixes: T tokens of the row, H query heads, J key heads, G = H / J
 queries per key head, D head size, N blocks of a bucket, Q and S its longest
 query and key spans.
@@ -19,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
+from learner import varlen_attention
 from learner.layout import Layout
 
 NAME = "mixsd_blocks"
@@ -37,6 +41,11 @@ class _Kind:
     window: int | None
     softcap: float | None
     sink_H: torch.Tensor | None
+
+    @property
+    def is_plain(self) -> bool:
+        """A softmax of scaled scores and nothing else."""
+        return not self.dropout and self.softcap is None and self.sink_H is None
 
 
 def attend(
@@ -82,16 +91,29 @@ def attend(
             f"{type(module).__name__} passes {', '.join(unknown)} to its attention, which "
             f"{NAME} would ignore"
         )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    kind = _Kind(scale, dropout, sliding_window, softcap, s_aux)
+    if kind.is_plain and varlen_attention.fits(query):
+        query_THD, key_TJD, value_TJD = (t[0].transpose(0, 1) for t in (query, key, value))
+        output_THD = varlen_attention.attention(
+            query_THD, key_TJD, value_TJD, layout.spans, kind.scale, kind.window
+        )
+        return output_THD[None], None
+    return _by_buckets(query, key, value, layout, kind), None
+
+
+def _by_buckets(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, kind: _Kind
+) -> torch.Tensor:
+    """(1, T, H, D): attention with padding and masks."""
     num_heads, num_tokens, size = query.shape[1:]
     num_keys = key.shape[1]
     groups = num_heads // num_keys
-    scale = size**-0.5 if scaling is None else scaling
     index, slots = layout.queries(groups)
     q_JXD = _Gather.apply(query.reshape(num_keys, groups * num_tokens, size), index, slots)
     k_JYD, v_JYD = _key_slots(key[0], layout), _key_slots(value[0], layout)
     widths = [groups * bucket.query_NQ.numel() for bucket in layout.buckets]
     depths = [bucket.key_NS.numel() for bucket in layout.buckets]
-    kind = _Kind(scale, dropout, sliding_window, softcap, s_aux)
     outputs = [
         _bucket_attention(layout, at, groups, q, k, v, kind)
         for at, (q, k, v) in enumerate(
@@ -100,7 +122,7 @@ def attend(
     ]
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
     output_JXD = _Gather.apply(joined, slots, index, True)
-    return output_JXD.view(1, num_heads, num_tokens, size).transpose(1, 2), None
+    return output_JXD.view(1, num_heads, num_tokens, size).transpose(1, 2)
 
 
 def _key_slots(x_JTD: torch.Tensor, layout: Layout) -> torch.Tensor:

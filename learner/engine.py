@@ -31,6 +31,7 @@ from learner.divergences import Teacher, TopKTeacher
 from learner.layout import Layout
 from learner.model import StudentModel
 from learner.packing import Block, Row
+from learner.row_tensors import to_device
 from learner.teacher import Reference
 from learner.teacher_inputs import TeacherForward, TeacherInputs
 
@@ -261,9 +262,8 @@ class TrainingEngine:
         if row is None:
             token = torch.zeros((1, 1), dtype=torch.long, device=device)
             return token, token, Layout([Block(0, 1)], 1, device), token[0], token[0]
-        arrays = (row.inputs_T, row.positions_T, row.predict_K, row.targets_K)
-        inputs_T, positions_T, predict_K, targets_K = (
-            torch.as_tensor(array, device=device) for array in arrays
+        inputs_T, positions_T, predict_K, targets_K = to_device(
+            (row.inputs_T, row.positions_T, row.predict_K, row.targets_K), device
         )
         layout = Layout(row.blocks, len(row.inputs_T), device)
         return inputs_T[None], positions_T[None], layout, predict_K, targets_K

@@ -1,4 +1,6 @@
-"""Where the queries and keys of a packed row are: its blocks, grouped and padded for attention.
+"""Where the queries and keys of a packed row are, for either way to compute its attention.
+
+Both are built when a layer first asks for them, and serve every layer.
 
 Shape suffixes: N blocks of a bucket, Q and S its longest query and key spans, G queries per key
 head, T tokens of the row.
@@ -10,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 
 from learner.packing import Block, Span
+from learner.row_tensors import to_device
+from learner.varlen_attention import Spans
 
 # Blocks share a bucket while the shortest is at least this part of the longest.
 _LEAST_FILL = 0.7
@@ -38,12 +42,25 @@ class Layout:
     def __init__(
         self, blocks: Sequence[Block], num_tokens: int, device: torch.device | str
     ) -> None:
+        self._blocks = blocks
         self._num_tokens = num_tokens
         self._device = device
         self._sharing = any(block.context for block in blocks)
         self._queries: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._biases: dict[tuple[int, int, torch.dtype, int | None], torch.Tensor] = {}
-        self.buckets = [_bucket(members, device) for members in _similar(blocks)]
+
+    @cached_property
+    def spans(self) -> Spans:
+        """The blocks as segments of one call."""
+        return Spans.of(self._blocks, self._device)
+
+    @cached_property
+    def buckets(self) -> list[_Bucket]:
+        """The blocks in groups of similar length, padded."""
+        groups = _similar(self._blocks)
+        arrays = [array for group in groups for array in _positions(group)]
+        moved = to_device(arrays, self._device)
+        return [_bucket(*moved[at : at + 4]) for at in range(0, len(moved), 4)]
 
     @cached_property
     def keys(self) -> torch.Tensor:
@@ -110,24 +127,29 @@ def _spans(block: Block) -> tuple[int, int]:
     return queries + block.context_tokens, queries
 
 
-def _bucket(blocks: Sequence[Block], device: torch.device | str) -> _Bucket:
-    def padded(spans: Sequence[Sequence[Span]]) -> torch.Tensor:
-        """Positions of each block's spans, padded to the longest with the last one."""
-        found = [torch.cat([torch.arange(*span) for span in block]) for block in spans]
-        width = max(map(len, found))
-        repeated = [F.pad(one[None], (0, width - len(one)), mode="replicate") for one in found]
-        return torch.cat(repeated).to(device)
+def _positions(blocks: Sequence[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Query and key positions of a bucket, and each block's own and context tokens."""
 
-    def column(numbers: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(numbers, device=device)[:, None]
+    def padded(spans: Sequence[Sequence[Span]]) -> np.ndarray:
+        """Positions of each block's spans, padded to the longest with the last one."""
+        found = [np.concatenate([np.arange(*span) for span in block]) for block in spans]
+        width = max(map(len, found))
+        return np.stack([np.pad(one, (0, width - len(one)), mode="edge") for one in found])
 
     query_NQ = padded([[(block.start, block.stop)] for block in blocks])
     key_NS = padded([[*block.context, (block.start, block.stop)] for block in blocks])
-    own = column([block.stop - block.start for block in blocks])
+    own_N = np.array([block.stop - block.start for block in blocks])
+    return query_NQ, key_NS, own_N, np.array([block.context_tokens for block in blocks])
+
+
+def _bucket(
+    query_NQ: torch.Tensor, key_NS: torch.Tensor, own_N: torch.Tensor, context_N: torch.Tensor
+) -> _Bucket:
+    device = query_NQ.device
+    own_N1, context_N1 = own_N[:, None], context_N[:, None]
     # Padding queries see what the last one sees: with nothing visible they would give NaN.
-    query_NQ1 = torch.minimum(torch.arange(query_NQ.shape[1], device=device), own - 1)[..., None]
-    key_S = torch.arange(key_NS.shape[1], device=device)
-    own_key_NS = key_S - column([block.context_tokens for block in blocks])
+    query_NQ1 = torch.minimum(torch.arange(query_NQ.shape[1], device=device), own_N1 - 1)[..., None]
+    own_key_NS = torch.arange(key_NS.shape[1], device=device) - context_N1
     age_NQS = query_NQ1 - own_key_NS[:, None, :]
-    visible_NQS = (age_NQS >= 0) & (own_key_NS < own)[:, None, :]
+    visible_NQS = (age_NQS >= 0) & (own_key_NS < own_N1)[:, None, :]
     return _Bucket(query_NQ, key_NS, visible_NQS, age_NQS)
