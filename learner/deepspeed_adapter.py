@@ -75,14 +75,15 @@ class DeepSpeedBackend:
         """Accumulate gradients."""
         self._engine.backward(loss)
 
-    def step(self, lr: float) -> float:
+    def step(self, lr: float) -> torch.Tensor:
         """Clip, update and drop the gradients; returns their norm. Not finite: no update."""
         for group in self._zero.param_groups:
             group["lr"] = lr
         self._engine.step()
         # After a skipped step, stage 3 still reports the norm of the step before.
         applied = self._engine.was_step_applied()
-        return float(self._engine.get_global_grad_norm()) if applied else math.inf
+        norm = self._engine.get_global_grad_norm() if applied else math.inf
+        return torch.as_tensor(norm, device=self.device)
 
     def masters(self) -> list[torch.Tensor]:
         """This rank's float32 weights, in the optimizer's layout."""

@@ -107,11 +107,15 @@ class TrainingEngine:
             # Gradients are averaged over ranks; the loss is a sum over them.
             self._backend.backward(loss * self.world_size)
         norm = self._backend.step(lr)
-        if self._average is not None and math.isfinite(norm):
+        distributed.all_reduce(total)
+        # The one time that a step without DeepSpeed waits for the device.
+        loss, gradient_norm = torch.stack([total, norm.to(total)]).tolist()
+        if not math.isfinite(gradient_norm):
+            return loss, math.inf
+        if self._average is not None:
             weight = 1.0 - self._average_decay
             torch._foreach_lerp_(self._average, self._backend.masters(), weight)
-        distributed.all_reduce(total)
-        return float(total), norm if math.isfinite(norm) else math.inf
+        return loss, gradient_norm
 
     def snapshot(self) -> TrainingState:
         """This rank's part of a checkpoint, in CPU memory; all ranks call it.

@@ -33,6 +33,7 @@ class UnshardedBackend:
             p: p if p.dtype == torch.float32 else nn.Parameter(p.detach().float())
             for p in self._parameters
         }
+        self._rounded = [(p, master) for p, master in self._masters.items() if p is not master]
         self._optimizer = torch.optim.AdamW(
             [{**group, "params": [self._masters[p] for p in group["params"]]} for group in groups],
             betas=settings.betas,
@@ -62,24 +63,24 @@ class UnshardedBackend:
         """Accumulate gradients."""
         loss.backward()
 
-    def step(self, lr: float) -> float:
-        """Clip, update and drop the gradients; returns their norm. Not finite: no update."""
-        for parameter, master in self._masters.items():
-            if parameter is not master:
-                master.grad = _widened(parameter.grad, master.grad)
+    def step(self, lr: float) -> torch.Tensor:
+        """Clip, update and drop the gradients; returns their norm. Not finite: no update.
+
+        Nothing here waits for the device: it alone decides whether it updates.
+        """
+        self._widen_gradients()
         gradients = [m.grad for m in self._masters.values() if m.grad is not None]
-        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
-        norm = torch.linalg.vector_norm(torch.stack(norms))
-        if torch.isfinite(norm):
-            for group in self._optimizer.param_groups:
-                group["lr"] = lr
-            # The fused kernel divides the gradients itself: clipping needs no extra pass.
-            self._optimizer.grad_scale = ((norm + 1e-6) / self._clip).clamp(min=1.0)
-            self._optimizer.found_inf = torch.zeros((), device=self.device)
-            self._optimizer.step()
-            self._copy_masters()
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        # The fused kernel divides the gradients itself: clipping needs no extra pass. If
+        # found_inf is 1 it leaves weights, moments and the count of updates as they are.
+        self._optimizer.grad_scale = ((norm + 1e-6) / self._clip).clamp(min=1.0)
+        self._optimizer.found_inf = (~torch.isfinite(norm)).float()
+        self._optimizer.step()
+        self._copy_masters()
         self.discard()
-        return float(norm)
+        return norm
 
     def discard(self) -> None:
         """Drop the gradients."""
@@ -123,16 +124,23 @@ class UnshardedBackend:
         for state in self._optimizer.state.values():
             state["step"].fill_(value)
 
+    def _widen_gradients(self) -> None:
+        """Give the master weights the gradients in float32, in the buffers that they have."""
+        wide, narrow = [], []
+        for parameter, master in self._rounded:
+            if parameter.grad is None:
+                master.grad = None
+                continue
+            if master.grad is None:
+                master.grad = torch.empty_like(master)
+            wide.append(master.grad)
+            narrow.append(parameter.grad)
+        if wide:
+            torch._foreach_copy_(wide, narrow)
+
     def _copy_masters(self) -> None:
         """Round the master weights into the model."""
-        with torch.no_grad():
-            for parameter, master in self._masters.items():
-                if parameter is not master:
-                    parameter.copy_(master)
-
-
-def _widened(gradient: torch.Tensor | None, buffer: torch.Tensor | None) -> torch.Tensor | None:
-    """A gradient in float32, in ``buffer`` if there is one."""
-    if gradient is None or buffer is None:
-        return None if gradient is None else gradient.float()
-    return buffer.copy_(gradient)
+        if self._rounded:
+            parameters, masters = zip(*self._rounded, strict=True)
+            with torch.no_grad():
+                torch._foreach_copy_(list(parameters), list(masters))

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import distributed
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from common.config.learner import LearnerSettings
@@ -133,6 +134,39 @@ def test_a_gradient_that_is_not_finite_changes_nothing(tiny_llama):
     engine._student.head._loss = loss
     assert math.isfinite(step(engine)[1])
     assert engine._backend.num_updates == 2
+
+
+READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal"}
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations whose result the host needs, so that it waits for a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name()
+        if name in (
+            "aten::_local_scalar_dense",
+            "aten::nonzero",
+            "aten::equal",
+            "aten::is_nonzero",
+        ):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("extra", [{}, {"gradient_checkpointing": True}, {"average": 0.9}])
+def test_a_step_does_not_wait_for_the_device_before_its_end(tiny_llama, extra):
+    engine = engine_of(tiny_llama, **extra)
+    with Waits() as waits:
+        torch.ones(1).item()
+        assert waits.found == ["aten::_local_scalar_dense"]
+        # The last line of a step reads a list, which is no operation.
+        step(engine)
+    assert len(waits.found) == 1
 
 
 def test_only_adapters_are_trained_and_exported_both_merged_and_alone(tiny_llama, tmp_path):
