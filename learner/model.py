@@ -15,6 +15,7 @@ from common.config.learner import LearnerSettings
 from common.methods import Loss
 from learner import attention, families, norms
 from learner.adapters import Adapter, adapt
+from learner.compilation import compile_layers
 from learner.divergences import Teacher
 from learner.layout import Layout
 from learner.losses import criterion
@@ -63,6 +64,8 @@ class StudentModel(nn.Module):
             self._files["adapter/adapter_config.json"] = config
         if settings.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
+        if settings.compile:
+            compile_layers(self.model)
         softcap = families.softcap(self.model.config.to_dict())
         self.head = _Head(self.model.get_output_embeddings(), loss, softcap)
         self.train()

@@ -91,6 +91,11 @@ class LearnerSettings(Settings):
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in the backward pass: less memory, 1/3 slower"
     )
+    compile: bool = Field(
+        False,
+        description="compile every layer with torch.compile: a slow first step, then fewer and "
+        "larger kernels; not run on a GPU",
+    )
 
     @property
     def resolved_device(self) -> hardware.Device:
@@ -113,6 +118,15 @@ class LearnerSettings(Settings):
             raise ValueError(
                 f"learner.ranks is {self.ranks}, more than learner.batch_size {self.batch_size}; "
                 "every rank needs at least one rollout per step; lower ranks or raise batch_size"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_layers_have_their_weights(self) -> LearnerSettings:
+        if self.compile and self.zero_stage == 3:
+            raise ValueError(
+                "learner.compile is true, but at learner.zero_stage 3 DeepSpeed gathers weights "
+                "while a layer runs; set compile to false, or zero_stage to 2 or less"
             )
         return self
 
