@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from common import files
 from common.config.learner import LearnerSettings
 from common.methods import Loss
-from learner import attention, families, norms
+from learner import attention, families, liger, norms
 from learner.adapters import Adapter, adapt
 from learner.compilation import compile_layers
 from learner.divergences import Teacher
@@ -38,6 +38,8 @@ def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
     )
     if settings.resolved_device == "cpu":
         norms.fuse(model)
+    elif not settings.compile:
+        liger.fuse(model)
     return model
 
 

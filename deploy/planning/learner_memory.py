@@ -18,7 +18,7 @@ LOGIT_BYTES = 2 + 4 + 4
 
 # Copied from learner.divergences and learner.losses, whose import needs torch.
 CHUNK_NUMBERS, CHUNK_TENSORS = 2**23, 12
-NLL_CHUNK_NUMBERS = 2**25
+NLL_CHUNK_NUMBERS = {"cpu": 2**25, "cuda": 2**27}
 
 
 def adam_bytes(dtype: str) -> int:
@@ -81,7 +81,9 @@ def learner_parts(model: LearnerModel, workload: Workload, loss: Loss) -> dict[s
         **learner_state(arch.parameters, settings, trained if settings.lora else None),
         "buffers": buffers,
         "activations": activations + tokens * tokens,
-        "logits": _logits(arch, loss, targets, frozen=settings.lora is not None),
+        "logits": _logits(
+            arch, loss, targets, on_cpu=device.is_cpu, frozen=settings.lora is not None
+        ),
         "runtime": device.overhead_bytes,
     }
     if isinstance(loss, Divergence) and loss.teacher == "learner" and not settings.teacher_is_base:
@@ -90,11 +92,12 @@ def learner_parts(model: LearnerModel, workload: Workload, loss: Loss) -> dict[s
     return parts
 
 
-def _logits(arch: Architecture, loss: Loss, targets: int, *, frozen: bool) -> int:
+def _logits(arch: Architecture, loss: Loss, targets: int, *, on_cpu: bool, frozen: bool) -> int:
     """Bytes of the loss: one chunk's logits, and the head's gradient, summed in float32."""
     gradient = 0 if frozen else 4 * arch.vocabulary * arch.hidden
     if not isinstance(loss, Divergence):
-        chunk = min(NLL_CHUNK_NUMBERS, targets * arch.vocabulary)
+        most = NLL_CHUNK_NUMBERS["cpu" if on_cpu else "cuda"]
+        chunk = min(most, targets * arch.vocabulary)
         return chunk * LOGIT_BYTES + gradient
     chunk = min(CHUNK_NUMBERS, targets * arch.vocabulary)
     return 4 * CHUNK_TENSORS * chunk + gradient
