@@ -158,15 +158,30 @@ def micro_batches(entries: Sequence[Row | None], size: int) -> list[Row | None]:
     return [_join(entries[at : at + size]) for at in range(0, len(entries), size)]
 
 
+def deal(examples: Sequence[Example], settings: LearnerSettings) -> list[list[Row | None]]:
+    """The rows of each rank for a global batch.
+
+    If fewer rows than ranks hold the batch, it is packed into shorter ones, and what a rank has
+    of these is one row. No rank is idle unless one example is longer than a rank's share.
+    """
+    if not settings.pack:
+        return share(single(examples), settings.ranks)
+    rows = pack(examples, settings.row_tokens, share_prompts=settings.share_prompts)
+    if len(rows) >= settings.ranks:
+        return share(rows, settings.ranks)
+    even = -(-sum(len(row.inputs_T) for row in rows) // settings.ranks)
+    rows = pack(examples, even, share_prompts=settings.share_prompts)
+    dealt = share(rows, settings.ranks)
+    joined = [_join(entries) for entries in dealt]
+    longest = max(len(row.inputs_T) for row in joined if row is not None)
+    return [[row] for row in joined] if longest <= settings.row_tokens else dealt
+
+
 def rows_of_rank(
     examples: Sequence[Example], settings: LearnerSettings, rank: int
 ) -> list[Row | None]:
     """The forward passes of one rank for a global batch; every rank has the same number."""
-    if settings.pack:
-        rows = pack(examples, settings.row_tokens, share_prompts=settings.share_prompts)
-    else:
-        rows = single(examples)
-    return micro_batches(share(rows, settings.ranks)[rank], settings.micro_batch)
+    return micro_batches(deal(examples, settings)[rank], settings.micro_batch)
 
 
 def _prefix_groups(

@@ -255,11 +255,6 @@ def _assumptions(system: System) -> list[str]:
 
 def _notes(system: System) -> list[str]:
     config, work, notes = system.config, system.workload, []
-    idle = sum(not rank for rank in system.learner.rows(work)) if config.train else 0
-    if idle:
-        note = f"{idle} of {config.learner.ranks} learner ranks get no row of a batch"
-        shorter = _shorter_rows(system)
-        notes.append(f"{note}; learner.row_tokens={shorter} gives each one" if shorter else note)
     capacity = queue_capacity(system)
     if config.rollout.actors > capacity:
         notes.append(
@@ -280,17 +275,6 @@ def _notes(system: System) -> list[str]:
     if config.train and config.learner.ranks > 1 and not system.device.is_cpu:
         notes.append(f"learner ranks load the whole model each: {host:.0f} GiB of host memory")
     return notes
-
-
-def _shorter_rows(system: System) -> int | None:
-    """The longest rows at which every rank gets one; None if there is no such length."""
-    longest = max(item.row_tokens for item in system.workload.items)
-    settings = system.learner.settings
-    for tokens in range(settings.row_tokens // 16 * 16, max(31, longest - 1), -16):
-        shorter = settings.model_copy(update={"row_tokens": tokens})
-        if all(replace(system.learner, settings=shorter).rows(system.workload)):
-            return tokens
-    return None
 
 
 def find_device(config: RunConfig, name: str | None, cores: int | None = None) -> Device:

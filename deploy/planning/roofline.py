@@ -16,7 +16,7 @@ from common.config.sections import EngineSettings
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.workload import Item, Workload
-from learner.packing import Example, Row, pack, share, single
+from learner.packing import Example, Row, deal, pack, single
 
 # Tokens of one window of the NLL suite.
 _WINDOW = 256
@@ -283,7 +283,7 @@ class LearnerModel:
     def _dealt(self, workload: Workload) -> list[list[Row]]:
         common = workload.common_naive
         batch = [_example(at, item.naive, common, item) for at, item in self._batch(workload)]
-        dealt = share(self._pack(batch), self.settings.ranks)
+        dealt = deal(batch, self.settings)
         return [[row for row in rank if row is not None] for rank in dealt]
 
     def _batch(self, workload: Workload) -> list[tuple[int, Item]]:

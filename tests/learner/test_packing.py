@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import corpora, models
+from common.config.learner import LearnerSettings
 from common.corpora.settings import DataSettings
 from common.prompts import Prompts, preset
 from learner.packing import (
     Block,
     Example,
+    deal,
     input_length,
     micro_batches,
     pack,
@@ -76,6 +78,24 @@ def test_a_rank_with_fewer_rows_is_filled_with_rows_that_count_nothing():
     rows = pack([([0] * size, [1]) for size in (5, 2, 2)], 1)
     assert share(rows, 2) == [[rows[0], None], [rows[1], rows[2]]]
     assert share(rows[:1], 3) == [[rows[0]], [None], [None]]
+
+
+def test_a_batch_that_fits_one_row_keeps_every_rank_busy():
+    examples = [([token] * 9, [1, 2]) for token in range(8)]
+    settings = LearnerSettings(ranks=4, batch_size=8, row_tokens=8192)
+    # 80 tokens: two examples of ten for each rank.
+    dealt = deal(examples, settings)
+    assert [[len(row.inputs_T) for row in rank] for rank in dealt] == [[20]] * 4
+    members = [member for rank in dealt for row in rank for member in row.members]
+    assert sorted(members) == list(range(8))
+
+
+def test_the_shorter_rows_of_a_rank_are_one_row():
+    # Of 12 tokens a rank has 6, but no two of these examples fit into 6; each rank has two of 4 or
+    # the one that is left.
+    examples = [([token] * 3, [1, 2]) for token in range(3)]
+    dealt = deal(examples, LearnerSettings(ranks=2, batch_size=3))
+    assert [[len(row.inputs_T) for row in rank] for rank in dealt] == [[8], [4]]
 
 
 def test_two_continuations_of_a_prompt_pay_for_it_once():

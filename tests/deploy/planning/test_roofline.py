@@ -93,8 +93,8 @@ def test_the_learner_packs_the_batch_as_the_real_one_does(system):
     rows = learner.rows(work)
     assert learner.tokens(work) == sum(row.tokens for row in rows[0])
     two = replace(learner, settings=learner.settings.model_copy(update={"ranks": 2}))
-    # One row of 1,024 holds the batch: the second rank has nothing.
-    assert [len(rank) for rank in two.rows(work)] == [1, 0]
+    # One row holds the batch, so each rank has half of it.
+    assert [len(rank) for rank in two.rows(work)] == [1, 1]
 
 
 def test_attention_sees_a_block_and_the_prompt_that_it_shares():
