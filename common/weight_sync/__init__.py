@@ -4,5 +4,5 @@ The learner calls ``publish`` after a step; a rollout actor calls ``is_behind`` 
 new work and ``load`` once no request runs. Two transports (``publish.transport``):
 
 memory  ``file_publisher`` writes a version to ``store``, ``file_receiver`` loads it.
-nccl    ``nccl_publisher`` drives vLLM's trainer, ``nccl_receiver`` makes its calls.
+nccl    ``transfer_publisher`` drives vLLM's trainer, ``transfer_receiver`` makes its calls.
 """

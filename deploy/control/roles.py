@@ -15,7 +15,7 @@ from common.config.sections import ReplaySettings
 from common.errors import is_disk_full_text
 from common.ledger import Counts, Ledger, Order
 from common.records import PackedRollout, Rollout, unpack_rollout
-from common.weight_sync.nccl_receiver import NcclWeightReceiver
+from common.weight_sync.transfer_receiver import TransferWeightReceiver
 from deploy.control.health import Report
 from deploy.control.queue_client import QueueClient, RemoteQueue
 from deploy.control.role import Role, Worker
@@ -115,7 +115,7 @@ class ReplayRole(Role, RemoteQueue):
 class RolloutRole(Role):
     """A rollout actor with its own engine."""
 
-    _transferred: NcclWeightReceiver | None = None
+    _transferred: TransferWeightReceiver | None = None
 
     @staticmethod
     def processes(config: RunConfig) -> int:
@@ -180,7 +180,7 @@ class RolloutRole(Role):
         config = self.config
         deadline_s = config.publish.deadline_s
         if config.publish.transport == "nccl":
-            self._transferred = NcclWeightReceiver(engine, deadline_s)
+            self._transferred = TransferWeightReceiver(engine, deadline_s)
             return self._transferred
         from actors.inference.adapters import AdapterTaker
 
@@ -245,12 +245,12 @@ class LearnerRole(Role):
         config = self.config
         dtype = config.engine.resolved_dtype
         if config.publish.transport == "nccl":
-            from common.weight_sync.nccl_publisher import NcclWeightPublisher
+            from common.weight_sync.transfer_publisher import TransferWeightPublisher
             from deploy.control.weight_sync_client import WeightSyncClient
 
             engines, host = WeightSyncClient(self.run_dir, config), self._identity[2][0]
             patience_s = config.cluster.patience_s
-            return NcclWeightPublisher(engines, config.publish, dtype, rank, host, patience_s)
+            return TransferWeightPublisher(engines, config.publish, dtype, rank, host, patience_s)
         from common.weight_sync.file_publisher import FileWeightPublisher
 
         return FileWeightPublisher(

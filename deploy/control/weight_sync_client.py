@@ -7,7 +7,7 @@ from typing import Any
 
 from common.config.run_config import RunConfig
 from common.rundir import RunDir
-from common.weight_sync.nccl_receiver import LAST_CALL
+from common.weight_sync.transfer_receiver import LAST_CALL
 from common.weights import BitSum
 from deploy.control import desired_state
 from deploy.control.role_kind import RoleKind

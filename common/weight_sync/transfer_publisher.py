@@ -71,7 +71,7 @@ class PolicyWeightSource(WeightSource):
             yield name, sent
 
 
-class NcclWeightPublisher:
+class TransferWeightPublisher:
     """Publishes by transfer; same interface as ``FileWeightPublisher``.
 
     Args:

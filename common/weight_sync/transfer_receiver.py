@@ -37,7 +37,7 @@ class _Call:
     done: Future[None] = field(default_factory=Future)
 
 
-class NcclWeightReceiver:
+class TransferWeightReceiver:
     """Receives what the learner sends; same interface as ``FileWeightReceiver``.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from vllm.distributed.weight_transfer import nccl_engine
 
 from common.config.learner import PublishSettings
-from common.weight_sync.nccl_publisher import NcclWeightPublisher
+from common.weight_sync.transfer_publisher import TransferWeightPublisher
 from common.weights import bit_sum
 
 WEIGHTS = {
@@ -77,7 +77,7 @@ def broadcast(monkeypatch):
 
 
 def publisher(engines, rank=0, **settings):
-    return NcclWeightPublisher(
+    return TransferWeightPublisher(
         engines, PublishSettings(**settings), "bfloat16", rank, "127.0.0.1", patience_s=0.2
     )
 
@@ -176,7 +176,7 @@ def test_an_engine_that_dies_before_it_joins_the_group_times_out(broadcast, monk
 
 
 def test_a_learner_whose_engines_are_all_gone_fails_instead_of_waiting(broadcast, monkeypatch):
-    monkeypatch.setattr("common.weight_sync.nccl_publisher._CHECK_S", 0.0)
+    monkeypatch.setattr("common.weight_sync.transfer_publisher._CHECK_S", 0.0)
     engines = Engines()
     sender = publisher(engines)
     sender.publish(1, weights)

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from common.weight_sync.nccl_receiver import NcclWeightReceiver
+from common.weight_sync.transfer_receiver import TransferWeightReceiver
 from common.weights import bit_sum
 
 CALLS = [
@@ -56,7 +56,7 @@ def follow(weights):
 
 def test_all_calls_of_an_update_are_made_in_order_by_the_actors_thread():
     engine, errors = Engine(), []
-    weights = NcclWeightReceiver(engine, 10.0)
+    weights = TransferWeightReceiver(engine, 10.0)
     assert not weights.is_behind()
     assert weights.version is None
     thread = learner(weights, {"norm.weight": bit_sum(torch.full((4,), 7.0))}, errors)
@@ -79,7 +79,7 @@ def test_all_calls_of_an_update_are_made_in_order_by_the_actors_thread():
 
 def test_an_engine_with_other_weights_is_an_error_on_both_sides():
     errors = []
-    weights = NcclWeightReceiver(Engine(), 10.0)
+    weights = TransferWeightReceiver(Engine(), 10.0)
     thread = learner(weights, {"norm.weight": bit_sum(torch.ones(4))}, errors)
     with pytest.raises(RuntimeError, match=r"step 3: norm\.weight is not what was published"):
         follow(weights)
@@ -91,7 +91,7 @@ def test_an_engine_with_other_weights_is_an_error_on_both_sides():
 
 
 def test_a_learner_that_stops_in_the_middle_times_out():
-    weights = NcclWeightReceiver(Engine(), 0.05)
+    weights = TransferWeightReceiver(Engine(), 0.05)
     thread = threading.Thread(target=weights.call, args=("start_weight_update",))
     thread.start()
     with pytest.raises(TimeoutError, match=r"nothing for 0.05 s \(publish.deadline_s\)"):
