@@ -50,10 +50,15 @@ class RolloutEngines(Protocol):
 
 
 class PolicyWeightSource(WeightSource):
-    """Supplies the student's weights to vLLM's trainer, in the engines' precision."""
+    """Supplies the student's weights to vLLM's trainer, in the engines' precision.
+
+    Attributes:
+        weights: of the version to send; names and shapes are those of the first.
+        sums: bit sums of some weights, once they have been sent.
+    """
 
     def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
-        self._weights, self._dtype = weights, dtype
+        self.weights, self._dtype = weights, dtype
         self._metadata = [ParamMeta(name, dtype, tuple(weight.shape)) for name, weight in weights()]
         self._sampled = set(sampled({meta.name: _size(meta) for meta in self._metadata}))
         self.sums: dict[str, BitSum] = {}
@@ -64,7 +69,7 @@ class PolicyWeightSource(WeightSource):
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield each weight, gathered, and sum the sampled ones."""
-        for name, weight in self._weights():
+        for name, weight in self.weights():
             sent = weight.detach().to(self._dtype).contiguous()
             if name in self._sampled:
                 self.sums[name] = bit_sum(sent)
@@ -119,6 +124,7 @@ class TransferWeightPublisher:
         began = time.monotonic()
         if self._policy is None:
             self._policy = PolicyWeightSource(weights, self._dtype)
+        self._policy.weights = weights
         if self._rank > 0:
             self._trainer = self._trainer or self._group(self._policy, 1)
         elif not self._rendezvous(self._policy):

@@ -115,6 +115,14 @@ def test_a_version_goes_to_every_engine_in_the_engines_precision(broadcast):
     assert engines.expected == (7, {"model.norm.weight": bit_sum(norm)})
 
 
+def test_each_version_has_the_weights_that_it_was_given(broadcast):
+    sent, _ = broadcast
+    sender = publisher(Engines())
+    sender.publish(7, weights)
+    sender.publish(8, lambda: ((name, weight + 1) for name, weight in weights()))
+    assert torch.equal(sent["model.norm.weight"], torch.full((4,), 2.0, dtype=torch.bfloat16))
+
+
 def test_the_group_is_kept_for_the_same_engines_and_rebuilt_for_others(broadcast):
     _, groups = broadcast
     engines = Engines()
