@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any
 
-from common.config.learner import ATTENTION, MLP, LoraSettings
+from common.config.learner import ATTENTION, MLP, LoraSettings, Transfer
 from common.config.sections import EngineSettings
 from common.models import default_cache
 
@@ -70,7 +70,7 @@ def vllm_arguments(
     settings: EngineSettings,
     max_requests: int,
     speculative_tokens: int = 0,
-    receives_weights: bool = False,
+    receives_weights: Transfer | None = None,
     adapter: LoraSettings | None = None,
 ) -> dict[str, Any]:
     """vLLM's engine arguments for these settings, whose ``mixing`` is no longer ``auto``."""
@@ -113,8 +113,8 @@ def vllm_arguments(
             "prompt_lookup_max": 4,
             "prompt_lookup_min": 2,
         }
-    if receives_weights:
-        arguments["weight_transfer_config"] = {"backend": "nccl"}
+    if receives_weights is not None:
+        arguments["weight_transfer_config"] = {"backend": receives_weights}
     if adapter is not None:
         arguments |= {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 1}
         arguments["max_lora_rank"] = next(rank for rank in _RANKS if rank >= adapter.rank)

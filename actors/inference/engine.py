@@ -38,7 +38,7 @@ from actors.inference.requests import (
     row_key,
 )
 from actors.inference.vllm_requests import VllmRequests
-from common.config.learner import LoraSettings
+from common.config.learner import LoraSettings, Transfer
 from common.config.sections import EngineSettings
 from common.metrics import MetricValues
 from common.weights import BitSum
@@ -56,7 +56,8 @@ class Engine:
         max_requests: requests alive at once, waiting sessions included.
         stop_token_ids: tokens that end a generation; they are part of it.
         speculative_tokens: draft tokens per step, copied from the context; 0: no speculation.
-        receives_weights: by vLLM's NCCL weight transfer, through :meth:`call_workers`.
+        receives_weights: the backend of vLLM's weight transfer, whose calls come through
+            :meth:`call_workers`; None: no transfer.
         adapter: what :meth:`load_adapter` will load; None: nothing.
 
     Attributes:
@@ -77,7 +78,7 @@ class Engine:
         max_requests: int,
         stop_token_ids: Sequence[int],
         speculative_tokens: int = 0,
-        receives_weights: bool = False,
+        receives_weights: Transfer | None = None,
         adapter: LoraSettings | None = None,
     ) -> None:
         set_environment(settings)

@@ -60,12 +60,15 @@ def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = N
 def placement(config: RunConfig, gpus: int) -> Placement:
     """``exclusive`` where there are GPUs enough, else ``phases``, else ``shared`` if it can be.
 
-    In turns every role has the whole GPU, and nothing has to be divided well.
+    ``shared`` also where it must be. In turns every role has the whole GPU, and nothing has to be
+    divided well.
 
     Args:
         config: of the run.
         gpus: that there are; 0: on a CPU, or unknown.
     """
+    if config.needs_one_gpu:
+        return "shared"
     enough = gpus == 0 or config.num_gpus("exclusive") <= gpus
     if enough:
         return "exclusive"

@@ -10,6 +10,8 @@ from common import hardware
 from common.config.sections import Device, Dtype, resolve_device, resolve_dtype
 from common.settings import Seconds, Settings
 
+# Backends of vLLM's weight transfer.
+Transfer = Literal["nccl", "ipc"]
 # Decay of a running mean.
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -153,12 +155,18 @@ class PublishSettings(Settings):
     deadline_s: Seconds = Field(
         120.0, gt=0, description="timeout of writing a version, and of loading one, seconds"
     )
-    transport: Literal["memory", "nccl"] = Field(
+    transport: Literal["memory", "nccl", "ipc"] = Field(
         "memory",
-        description="memory: a file in shared memory or the run's folder; nccl: GPU to GPU",
+        description="memory: a file in shared memory or the run's folder; nccl: GPU to GPU; ipc: "
+        "between processes of one GPU, see cluster.placement",
     )
     adapters: bool = Field(
         True,
         description="with learner.lora, send the adapters alone; false: the merged weights, for "
         "models whose adapters vLLM does not apply. By NCCL they are always merged",
     )
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """The backend of vLLM that brings the weights to the engines; None: files do."""
+        return None if self.transport == "memory" else self.transport

@@ -113,6 +113,13 @@ class RunConfig(Settings):
         return ""
 
     @property
+    def needs_one_gpu(self) -> str:
+        """Why all roles must share one GPU, with one rollout actor; empty if they need not."""
+        if self.student is not None and self.publish.transport == "ipc":
+            return "publish.transport is ipc, from one process to another on the same GPU"
+        return ""
+
+    @property
     def num_processes(self) -> int:
         """Processes of all roles that compute."""
         ranks = self.learner.ranks if self.train else 0
@@ -163,10 +170,11 @@ class RunConfig(Settings):
                 f"rollout.speculative_tokens is {self.rollout.speculative_tokens}, but the student "
                 "samples, and draft tokens are exact at temperature 0 only; set it to 0"
             )
-        if self.publish.transport == "nccl" and "cpu" in (self.engine.device, self.learner.device):
+        transfer = self.publish.transfer
+        if transfer is not None and "cpu" in (self.engine.device, self.learner.device):
             raise ValueError(
-                "publish.transport is nccl, from GPU to GPU, but engine.device or learner.device "
-                "is cpu; use memory"
+                f"publish.transport is {transfer}, between processes on GPUs, but engine.device or "
+                "learner.device is cpu; use memory"
             )
         lag, every = self.replay.max_lag, self.publish.every
         if lag is None:
@@ -180,6 +188,27 @@ class RunConfig(Settings):
                 f"replay.max_lag={lag} allows; lower publish.every or raise replay.max_lag"
             )
         return self
+
+    @model_validator(mode="after")
+    def _ipc_has_one_gpu_and_one_engine(self) -> RunConfig:
+        if not (reason := self.needs_one_gpu):
+            return self
+        cluster, actors = self.cluster, self.rollout.most_actors
+        if cluster.placement not in ("auto", "shared"):
+            problem = f"cluster.placement is {cluster.placement}; set it to shared"
+        elif cluster.address is not None:
+            problem = (
+                f"cluster.address is {cluster.address}, which may have several nodes; remove it"
+            )
+        elif self.needs_own_gpus:
+            problem = f"{self.needs_own_gpus}; set it to 1"
+        elif actors > 1:
+            problem = f"rollout.actors, its schedule or autoscale.max is {actors}; set it to 1"
+        elif self.student_adapter is not None:
+            problem = "learner.lora sends adapters alone; set publish.adapters to false"
+        else:
+            return self
+        raise ValueError(f"{reason}, but {problem}, or use memory")
 
     @model_validator(mode="after")
     def _pairs_draw_every_token(self) -> RunConfig:

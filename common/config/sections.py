@@ -145,6 +145,12 @@ class RolloutSettings(Settings):
         description="n-gram draft tokens per step from the prompt; only at T = 0; 0: off",
     )
 
+    @property
+    def most_actors(self) -> int:
+        """The largest number of actors at any time, unless a command changes it."""
+        scaled = 0 if self.autoscale is None else self.autoscale.max
+        return max(self.actors, scaled, *(later.actors for later in self.schedule))
+
     @model_validator(mode="after")
     def _speculation_needs_temperature_0(self) -> RolloutSettings:
         if self.speculative_tokens and self.temperature > 0:

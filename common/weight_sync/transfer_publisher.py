@@ -1,15 +1,13 @@
-"""The learner's side of vLLM's NCCL weight transfer, from GPU to GPU.
+"""The learner's side of vLLM's weight transfer, from GPU to GPU or within one.
 
-Not run on GPU. vLLM's trainer sends from rank 0, which shares an NCCL group with every
-worker of the rollout engines; the other ranks only take part in gathering. The group is
-rebuilt when engines join or leave. An engine that dies while it receives leaves NCCL
-waiting: the deadline then ends this rank, and the learner restarts from its last
-checkpoint, as after any crash.
+Not run on GPU. vLLM's trainer sends from rank 0; the other ranks only take part in
+gathering. It is opened again when engines join or leave (``trainers``). An engine that
+dies while it receives leaves NCCL waiting: the deadline then ends this rank, and the
+learner restarts from its last checkpoint, as after any crash. By CUDA IPC it fails at once.
 """
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +15,10 @@ from typing import Any, Protocol
 
 import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
-from vllm.distributed.weight_transfer.nccl_engine import (
-    NCCLTrainerInitInfo,
-    NCCLTrainerWeightTransferEngine,
-)
 
 from common.config.learner import PublishSettings
 from common.hardware import Dtype
+from common.weight_sync import trainers
 from common.weights import BitSum, bit_sum, sampled
 
 Weights = Callable[[], Iterable[tuple[str, torch.Tensor]]]
@@ -81,10 +76,10 @@ class TransferWeightPublisher:
 
     Args:
         engines: the receiving engines.
-        settings: the publish section.
+        settings: the publish section; its transport is nccl or ipc.
         dtype: precision of the engines.
         rank: this rank; 0 sends.
-        host: address of this rank, for the rendezvous of the group.
+        host: address of this rank, for the rendezvous of an NCCL group.
         patience_s: longest wait for the first engine, seconds.
     """
 
@@ -126,7 +121,7 @@ class TransferWeightPublisher:
             self._policy = PolicyWeightSource(weights, self._dtype)
         self._policy.weights = weights
         if self._rank > 0:
-            self._trainer = self._trainer or self._group(self._policy, 1)
+            self._trainer = self._trainer or self._open(self._policy, 0)
         elif not self._rendezvous(self._policy):
             # The other ranks wait in the gather until this one takes part.
             for _ in self._policy:
@@ -169,15 +164,15 @@ class TransferWeightPublisher:
             return True
         if self._trainer is not None:
             self._trainer.shutdown()
-        size = 1 + self._engines.join(available)
+        num_gpus = self._engines.join(available)
         self._trainer = self._within_deadline(
-            "the engines did not join the learner's group", lambda: self._group(policy, size)
+            "the engines did not join the learner's group", lambda: self._open(policy, num_gpus)
         )
         self._members = dict(available)
         return True
 
     def _within_deadline(self, problem: str, call: Callable[[], Any]) -> Any:
-        """Make a call that may block in NCCL forever."""
+        """Make a call that may block forever, in NCCL or in an engine."""
         deadline = self._settings.deadline_s
         try:
             return self._thread.submit(call).result(deadline)
@@ -185,13 +180,11 @@ class TransferWeightPublisher:
             message = f"{problem} in {deadline:g} s (publish.deadline_s)"
             raise TimeoutError(message) from error
 
-    def _group(self, policy: PolicyWeightSource, world_size: int) -> Any:
-        with socket.socket() as probe:
-            probe.bind((self._host, 0))
-            port = probe.getsockname()[1]
-        info = NCCLTrainerInitInfo(self._host, port, world_size, rank=self._rank)
-        return NCCLTrainerWeightTransferEngine.trainer_init(
-            info, client=self._engines, source=policy
+    def _open(self, policy: PolicyWeightSource, num_gpus: int) -> Any:
+        if self._settings.transfer == "ipc":
+            return trainers.by_ipc(self._engines, policy, rank=self._rank)
+        return trainers.by_nccl(
+            self._engines, policy, rank=self._rank, host=self._host, num_gpus=num_gpus
         )
 
 

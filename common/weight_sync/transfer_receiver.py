@@ -1,8 +1,9 @@
-"""The engine's side of vLLM's NCCL weight transfer, from GPU to GPU.
+"""The engine's side of vLLM's weight transfer, by NCCL or CUDA IPC.
 
 Not run on GPU. The learner leads with the four calls of vLLM's trainer:
 ``init_weight_transfer_engine`` when engines have joined or left, then for each version
-``start_weight_update``, ``update_weights`` and ``finish_weight_update``. They arrive on
+``start_weight_update``, ``update_weights`` (by IPC once for each chunk, which it may
+overwrite when the call returns) and ``finish_weight_update``. They arrive on
 other threads and wait in a queue; the actor's own thread makes them, once no request runs
 under the old weights.
 """

@@ -70,6 +70,8 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
         except ValidationError as error:
             raise UserError(invalid_value(error.errors()[0])) from error
         live_change(config, desired.replay)
+        if desired.rollout > 1 and (reason := config.needs_one_gpu):
+            raise UserError(f"rollout: {desired.rollout} actors, but {reason}; 1 is the most")
         write_atomic(run.desired, json.dumps(desired.model_dump(mode="json")))
     finally:
         lock.release()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from actors.replay.queue import ReplayQueue
 from actors.replay.replies import Grant, Sampled
 from common import corpora, models
+from common.config.learner import Transfer
 from common.config.run_config import RunConfig
 from common.config.sections import ReplaySettings
 from common.errors import is_disk_full_text
@@ -134,7 +135,9 @@ class RolloutRole(Role):
             has_student and scored_top(config.method) > 0 and config.student_adapter is None
         )
         decoder, engine = self._decoder(
-            model, shared=needs_teacher, receives=has_student and config.publish.transport == "nccl"
+            model,
+            shared=needs_teacher,
+            receives=config.publish.transfer if has_student else None,
         )
         self._engine = engine
         pid, node, _ = self._identity
@@ -154,7 +157,7 @@ class RolloutRole(Role):
         return StudentRolloutActor(owner, decoder, weights, *rest, teacher)
 
     def _decoder(
-        self, model: models.Model, *, shared: bool, receives: bool = False
+        self, model: models.Model, *, shared: bool, receives: Transfer | None = None
     ) -> tuple[MixedDecoder, Engine]:
         """A decoder and its engine; ``shared``: two engines share the device."""
         from actors.decoding.paired_decoder import open_decoder
@@ -179,7 +182,7 @@ class RolloutRole(Role):
 
         config = self.config
         deadline_s = config.publish.deadline_s
-        if config.publish.transport == "nccl":
+        if config.publish.transfer is not None:
             self._transferred = TransferWeightReceiver(engine, deadline_s)
             return self._transferred
         from actors.inference.adapters import AdapterTaker
@@ -192,7 +195,7 @@ class RolloutRole(Role):
     def transfer(self, method: str, *arguments: Any) -> None:
         """Forward a call of the learner's weight transfer; returns when it is complete."""
         if self._transferred is None:
-            raise RuntimeError(f"{self.name} cannot receive weights by NCCL yet")
+            raise RuntimeError(f"{self.name} cannot receive weights yet")
         self._transferred.call(method, *arguments)
 
 
@@ -244,7 +247,7 @@ class LearnerRole(Role):
     def _publisher(self, rank: int) -> WeightPublisher:
         config = self.config
         dtype = config.engine.resolved_dtype
-        if config.publish.transport == "nccl":
+        if config.publish.transfer is not None:
             from common.weight_sync.transfer_publisher import TransferWeightPublisher
             from deploy.control.weight_sync_client import WeightSyncClient
 

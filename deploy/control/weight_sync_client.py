@@ -52,22 +52,20 @@ class WeightSyncClient:
         self._last = (version, sums)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """Let every engine join the group, each at ranks of its own."""
-        width, first = self._config.engine.tensor_parallel_size, init_info["rank_offset"]
-        self._call(
-            "init_weight_transfer_engine",
-            [
-                ({**init_info, "rank_offset": first + index * width},)
-                for index in range(len(self._handles))
-            ],
-        )
+        """Prepare every engine; those of an NCCL group join it, each at ranks of its own."""
+        width, first = self._config.engine.tensor_parallel_size, init_info.get("rank_offset")
+        infos = [dict(init_info) for _ in self._handles]
+        if first is not None:
+            for index, info in enumerate(infos):
+                info["rank_offset"] = first + index * width
+        self._call("init_weight_transfer_engine", [(info,) for info in infos])
 
     def start_weight_update(self) -> None:
         """Returns when no engine has a request under the old weights."""
         self._call("start_weight_update")
 
     def update_weights(self, update_info: Any) -> None:
-        """Returns when every engine has received what is broadcast meanwhile."""
+        """Returns when every engine has received what is sent meanwhile, or is in the buffer."""
         self._call("update_weights", [(update_info,)] * len(self._handles))
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:

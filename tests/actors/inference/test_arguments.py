@@ -38,10 +38,11 @@ def test_the_batch_budget_holds_a_token_of_every_request():
     assert (arguments["max_num_seqs"], arguments["max_num_batched_tokens"]) == (64, 64)
 
 
-def test_only_an_engine_that_receives_weights_has_a_transfer():
+@pytest.mark.parametrize("backend", ["nccl", "ipc"])
+def test_only_an_engine_that_receives_weights_has_a_transfer(backend):
     settings = EngineSettings(device="cuda")
-    arguments = vllm_arguments(settings, 64, receives_weights=True)
-    assert arguments["weight_transfer_config"] == {"backend": "nccl"}
+    arguments = vllm_arguments(settings, 64, receives_weights=backend)
+    assert arguments["weight_transfer_config"] == {"backend": backend}
     assert "weight_transfer_config" not in vllm_arguments(settings, 64)
 
 

@@ -46,6 +46,7 @@ def test_at_once_roles_need_the_sum_of_their_gpus_and_in_phases_the_most():
         (1, EARLY, "shared"),
         (3, OPSD, "exclusive"),
         (1, {**OPSD, "publish": {"transport": "nccl"}}, "exclusive"),
+        (8, {**OPSD, "publish": {"transport": "ipc"}}, "shared"),
         (2, {**OPSD, "learner": {"ranks": 2}}, "exclusive"),
         (2, {**OPSD, "engine": {"tensor_parallel_size": 2}}, "exclusive"),
     ],

@@ -1,6 +1,6 @@
-"""vLLM's own trainer without a GPU: which calls it makes, in which order, with which arguments.
+"""vLLM's own trainers without a GPU: which calls they make, in which order, with which arguments.
 
-Only NCCL is replaced (opening a group, broadcasting); the rest is vLLM's own code.
+Only NCCL (opening a group, broadcasting) and CUDA IPC are replaced; the rest is vLLM's own code.
 """
 
 import time
@@ -8,10 +8,15 @@ import time
 import pytest
 import torch
 from vllm.distributed.weight_transfer import nccl_engine
+from vllm.distributed.weight_transfer.packed_tensor import (
+    PackedBufferImporter,
+    packed_ipc_consumer,
+)
 
 from common.config.learner import PublishSettings
 from common.weight_sync.transfer_publisher import TransferWeightPublisher
 from common.weights import bit_sum
+from tests.emulated_ipc import emulated_ipc
 
 WEIGHTS = {
     "model.layers.0.mlp.up_proj.weight": torch.randn(4, 3),
@@ -76,10 +81,9 @@ def broadcast(monkeypatch):
     return sent, groups
 
 
-def publisher(engines, rank=0, **settings):
-    return TransferWeightPublisher(
-        engines, PublishSettings(**settings), "bfloat16", rank, "127.0.0.1", patience_s=0.2
-    )
+def publisher(engines, rank=0, transport="nccl", **settings):
+    publish = PublishSettings(transport=transport, **settings)
+    return TransferWeightPublisher(engines, publish, "bfloat16", rank, "127.0.0.1", patience_s=0.2)
 
 
 def weights():
@@ -193,3 +197,55 @@ def test_a_learner_whose_engines_are_all_gone_fails_instead_of_waiting(broadcast
     engines.there = {"rollout-0": 98, "rollout-1": 99}
     with pytest.raises(RuntimeError, match="engines that had the student's weights are gone"):
         sender.check()
+
+
+class EngineOfTheSameGpu(Engines):
+    """Copies each chunk as vLLM's worker does."""
+
+    def __init__(self):
+        super().__init__()
+        self.there, self.held, self.chunks = {"rollout-0": 11}, {}, []
+        self._importer = PackedBufferImporter()
+
+    def update_weights(self, update_info):
+        super().update_weights(update_info)
+        self.chunks.append(sum(update_info["tensor_sizes"]))
+        chunk = {**update_info, "ipc_handle": update_info["ipc_handles"]}
+        del chunk["ipc_handles"], chunk["ipc_handles_pickled"]
+        self.held |= packed_ipc_consumer(**chunk, device_index=0, importer=self._importer)
+
+
+@pytest.fixture
+def small_buffer(monkeypatch, tmp_path):
+    """A buffer for ten bytes, or for the largest weight."""
+    monkeypatch.setattr("common.weight_sync.trainers.PACKED_BYTES", 10)
+    with emulated_ipc(tmp_path):
+        yield
+
+
+def test_by_ipc_the_engine_on_the_same_gpu_is_called_once_a_chunk(small_buffer):
+    engines = EngineOfTheSameGpu()
+    sender = publisher(engines, transport="ipc")
+    assert set(sender.publish(7, weights)) == {"meet", "send"}
+    assert engines.calls == ["join rollout-0", "init", "start", "update", "update", "finish 7"]
+    assert engines.init_info == {"packed": True}
+    # In bfloat16 the largest weight has 4 x 3 x 2 bytes, and fills the buffer; the norm has 4 x 2.
+    assert engines.chunks == [24, 8]
+    sender.publish(8, lambda: ((name, weight + 1) for name, weight in weights()))
+    assert engines.calls[6:] == ["start", "update", "update", "finish 8"]
+    for name, weight in WEIGHTS.items():
+        assert torch.equal(engines.held[name], (weight + 1).to(torch.bfloat16))
+    assert engines.expected[1] == {"model.norm.weight": bit_sum(engines.held["model.norm.weight"])}
+
+
+def test_by_ipc_an_engine_that_dies_while_it_receives_ends_the_learner_at_once(small_buffer):
+    class Dying(EngineOfTheSameGpu):
+        def update_weights(self, update_info):
+            if self.chunks:
+                raise ConnectionError("rollout-0 died")
+            super().update_weights(update_info)
+
+    engines = Dying()
+    with pytest.raises(ConnectionError, match="rollout-0 died"):
+        publisher(engines, transport="ipc").publish(7, weights)
+    assert engines.calls[-2:] == ["start", "update"]

@@ -32,6 +32,15 @@ def test_a_wish_out_of_range_changes_nothing(tmp_path):
     assert desired.read(run, CONFIG).rollout == 1
 
 
+def test_an_engine_that_shares_its_gpu_with_the_learner_stays_the_only_one(tmp_path):
+    raw = {**CONFIG.model_dump(mode="json"), "method": {"name": "opsd"}, "replay": {"max_lag": 0}}
+    config = configuration.parse({**raw, "publish": {"transport": "ipc"}}, "test")
+    desired.change(RunDir(tmp_path), config, {"rollout": 0})
+    with pytest.raises(UserError, match=r"rollout: 2 actors, but publish.transport is ipc, .*; 1"):
+        desired.change(RunDir(tmp_path), config, {"rollout": 2})
+    assert desired.read(RunDir(tmp_path), config).rollout == 0
+
+
 def test_what_needs_a_restart_is_refused_with_what_does_not(tmp_path):
     with pytest.raises(UserError, match=r"learner\.lr: cannot be changed.*replay\.max_bytes"):
         desired.change(RunDir(tmp_path), CONFIG, {"learner.lr": 1e-3})

@@ -75,6 +75,13 @@ def test_every_gpu_of_an_engine_is_a_rank_and_no_two_are_the_same(actors, engine
     assert actors["rollout-1"].calls == []
 
 
+def test_without_ranks_every_engine_is_prepared_alike(actors, engines):
+    engines.join(engines.available())
+    engines.init_weight_transfer_engine({"packed": True})
+    for name in ("rollout-0", "rollout-2"):
+        assert actors[name].calls == [("init_weight_transfer_engine", {"packed": True})]
+
+
 def test_the_last_call_says_the_version_and_what_it_must_hold(actors, engines):
     engines.join(engines.available())
     sums = {}
