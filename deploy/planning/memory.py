@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.config.run_config import RunConfig
+from common.weight_sync.trainers import packed_bytes
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.learner_memory import LOGIT_BYTES, learner_parts
@@ -119,6 +120,8 @@ def processes_of(
         if config.student_adapter is not None:
             sent = architecture.adapter(config.student_adapter)
         parts["published"] = 2 * sent * bytes_each(config.engine.resolved_dtype)
+    if workload.has_student and config.publish.transport == "ipc":
+        parts["packed weights"] = _packed(config, architecture)
     learner = Need("learner", parts, device.memory_bytes, "a device of learner.ranks")
     return [*found, learner]
 
@@ -142,11 +145,20 @@ def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Wo
         sides = [*sides, expert + length + 1] if workload.has_student else sides
         scored = min(engine.max_batched_tokens, settings.slots * (expert + length))
     need = _engine("rollout", config, arch, device, settings.slots, sides, scored)
+    if workload.has_student and config.publish.transport == "ipc":
+        need.parts["packed weights"] = _packed(config, arch)
     if workload.is_taught and workload.has_student and config.student_adapter is None:
         # The reference has an engine of its own.
         need.parts["weights"] *= 2
         need.parts["activations"] *= 2
     return need
+
+
+def _packed(config: RunConfig, arch: Architecture) -> int:
+    """The learner's buffer of packed weights, or the engine's copy of it."""
+    width = bytes_each(config.engine.resolved_dtype)
+    # The embedding is the largest.
+    return packed_bytes(width * arch.vocabulary * arch.hidden)
 
 
 def _evaluator(

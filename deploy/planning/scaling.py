@@ -21,7 +21,12 @@ _FILLINGS, _FEWEST, _MANY = 6, 2, 2**15
 _SATURATED = 0.9
 # Each process has a core of its own, and no checkpoint is written but the last, after everything
 # that is counted here.
-_ALONE = {"cluster.threads": 1, "learner.checkpoint_every": 10**9}
+_ALONE = {
+    "cluster.threads": 1,
+    "learner.checkpoint_every": 10**9,
+    # By ipc there could be one actor only.
+    "publish.transport": "memory",
+}
 IMAGES = (".png", ".svg", ".pdf")
 ROLES = ("rollout", "queue", "learner")
 # The learner is behind if more batches than this wait when the last rollout arrives.

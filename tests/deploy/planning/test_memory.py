@@ -35,6 +35,21 @@ def test_a_teacher_has_an_engine_of_its_own_unless_the_students_applies_an_adapt
     assert adapted.parts["weights"] == 2 * PARAMETERS
 
 
+@pytest.mark.parametrize(
+    ("name", "size"),
+    # The embedding of Qwen3-8B, two bytes a weight; that of SmolLM2 has 54 MiB, less than a buffer.
+    [("opsd-8b", 2 * 151_936 * 4096), ("opsd-smoke", 2**28)],
+)
+def test_by_ipc_the_learner_has_a_buffer_and_the_engine_a_copy_of_it(system, name, size):
+    one = ("rollout.actors=1", "learner.ranks=1", "engine.device=cuda", "learner.device=cuda")
+    by_file = system(name, *one, "cluster.placement=shared", device="h100")
+    by_ipc = system(name, *one, "publish.transport=ipc", device="h100")
+    for part in ("learner", "rollout"):
+        packed = {"packed weights": size}
+        assert role(by_ipc, part).parts == role(by_file, part).parts | packed
+    assert role(by_ipc, "evaluator").parts == role(by_file, "evaluator").parts
+
+
 def test_tensor_parallel_engines_share_weights_and_heads(system):
     one = role(system("8b", device="h100"), "rollout")
     two = role(system("8b", "engine.tensor_parallel_size=2", device="h100"), "rollout")

@@ -103,6 +103,11 @@ def test_many_actors_saturate_the_queue(system, tmp_path):
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
+def test_a_sweep_has_more_actors_than_a_shared_gpu_allows(system):
+    made = system("opsd-smoke", "engine.device=cuda", "publish.transport=ipc", device="h100")
+    assert [point.actors for point in sweep(made, [1, 2]).points] == [1, 2]
+
+
 def test_actors_that_share_cores_gain_little(system):
     made = system("smoke")
     shared = sweep(made, [1, 4], cores=2).points
