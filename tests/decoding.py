@@ -14,6 +14,7 @@ from actors.decoding.picks import draw_picks, sampling_seed
 from actors.inference.batch import BatchRunner
 from actors.inference.engine import Engine
 from actors.inference.requests import EngineOutput, Sampling
+from common.config.learner import Transfer
 from common.config.sections import EngineSettings
 
 MAX_TOKENS = 24
@@ -55,6 +56,7 @@ def open_engine(
     stops: Sequence[int] = STOPS,
     max_requests: int = 64,
     speculative_tokens: int = 0,
+    receives_weights: Transfer | None = None,
     **settings: Any,
 ) -> Engine:
     chosen: dict[str, Any] = {"dtype": "float32", "max_model_len": 512, "mixing": mixing}
@@ -64,6 +66,7 @@ def open_engine(
         max_requests=max_requests,
         stop_token_ids=stops,
         speculative_tokens=speculative_tokens,
+        receives_weights=receives_weights,
     )
 
 

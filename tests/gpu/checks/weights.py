@@ -26,35 +26,39 @@ def reload(device: Device, folder: Path) -> dict[str, Any]:
             )
             for seed in (0, 1)
         )
-        fresh = _open(device, other, dtype)
-        expected = _scores(fresh)
+        fresh = open_small(device, other, dtype)
+        expected = scores(fresh)
         fresh.close()
-        warm = _open(device, base, dtype)
+        warm = open_small(device, base, dtype)
         found |= describe(warm)
-        before = _scores(warm)
+        before = scores(warm)
         warm.load_weights(other)
         found[f"{dtype}, {'tied head' if tied else 'head of its own'}"] = {
-            "error": _distance(_scores(warm), expected),
-            "moved": _distance(before, expected),
-            "what_differs": _what_differs(warm, other, dtype),
+            "error": distance(scores(warm), expected),
+            "moved": distance(before, expected),
+            "what_differs": what_differs(warm, other, dtype),
         }
         warm.close()
     return found
 
 
-def _open(device: Device, model: Path, dtype: str) -> Engine:
-    return open_on(device, model, dtype=dtype, max_model_len=64, max_requests=4, stops=[0])
+def open_small(device: Device, model: Path, dtype: str, **settings: Any) -> Engine:
+    """An engine for :data:`ITEMS`."""
+    settings |= {"dtype": dtype, "max_model_len": 64, "max_requests": 4, "stops": [0]}
+    return open_on(device, model, **settings)
 
 
-def _scores(engine: Engine) -> list[float]:
+def scores(engine: Engine) -> list[float]:
+    """Of every target token of :data:`ITEMS`, nats."""
     return [score for scores in BatchRunner(engine, 4).score(ITEMS) for score in scores]
 
 
-def _distance(ours: list[float], expected: list[float]) -> float:
+def distance(ours: list[float], expected: list[float]) -> float:
+    """The largest difference."""
     return max(abs(a - b) for a, b in zip(ours, expected, strict=True))
 
 
-def _what_differs(engine: Engine, model: Path, dtype: str) -> str | None:
+def what_differs(engine: Engine, model: Path, dtype: str) -> str | None:
     """The first weight whose bits are not those in the folder, of those that can be read back."""
     import torch
     from safetensors.torch import load_file
