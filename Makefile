@@ -81,11 +81,13 @@ test-fast: setup
 coverage: setup
 	$(PYTEST) $(FAST) --cov --cov-report=term
 
-# The gate: all but the long matrices and the slowest faults. First the fast lane, then the rest on
-# one worker, since Ray, engines and ranks take both cores, and some tests bound how long these take.
+# The gate: all but the long matrices and the slowest faults. First the fast lane, then decoders,
+# whose engines have one thread each, and then the rest on one worker, since Ray, roles and ranks
+# take both cores, and some tests bound how long these take.
 test: setup
 	$(PYTEST) $(FAST)
-	$(PYTEST) -m "slow and not thorough and not gpu" --durations=20
+	$(PYTEST) -m "decoder and not thorough and not gpu" -n 2
+	$(PYTEST) -m "slow and not decoder and not thorough and not gpu" --durations=20
 
 test-all: setup
 	MIXSD_FULL=1 $(PYTEST) -m "not gpu" --durations=20 --timeout=3600 -o faulthandler_timeout=3540

@@ -30,6 +30,13 @@ def test_so_are_those_of_the_other_attention_for_float32(check, cuda_only):
     assert_oracle(figures, "V1", ROUNDING)
 
 
+@pytest.mark.parametrize(("mixing", "runner"), [("paired", "V1"), ("portable", "V2")])
+def test_so_are_those_of_steps_that_vllm_schedules_ahead(check, device, mixing, runner):
+    figures = check("decoder.tokens_at_0", mixing=mixing)
+    assert figures["schedules_ahead"] == (device == "cuda")
+    assert_oracle(figures, runner if device == "cuda" else "V1", ROUNDING)
+
+
 def assert_oracle(figures, runner, rounding):
     assert figures["runner"] == runner
     assert figures["prompts"] == 500

@@ -27,7 +27,12 @@ RATES = (0.0, 0.1, 0.3, 0.5, 1.0)
 
 
 def tokens_at_0(
-    device: Device, folder: Path, runner: str = "", attention: str = "", precision: str = ""
+    device: Device,
+    folder: Path,
+    runner: str = "",
+    attention: str = "",
+    precision: str = "",
+    mixing: str = "auto",
 ) -> dict[str, Any]:
     """Tokens that are not the oracle's, and how much likelier the oracle's are.
 
@@ -40,7 +45,7 @@ def tokens_at_0(
 
     model = make_model(folder / "model", vocabulary=VOCABULARY, scale=0.2)
     oracle = Oracle(model)
-    engine = open_on(device, model, attention=attention)
+    engine = open_on(device, model, attention=attention, mixing=mixing)
     found: dict[str, Any] = {**describe(engine), "prompts": 0, "tokens": 0, "wrong_ends": 0}
     differences: list[dict[str, Any]] = []
     errors = []

@@ -11,6 +11,7 @@ from actors.inference import engine as adapter
 from actors.inference.arguments import vllm_arguments
 from actors.inference.engine import Engine
 from common.hardware import Device
+from tests.asynchronous import is_ahead
 from tests.decoding import open_engine
 
 # Enough for every check, and little memory: a closed engine does not return all of its own.
@@ -49,6 +50,7 @@ def describe(engine: Engine) -> dict[str, Any]:
     runner = engine._core.engine_core.vllm_config.use_v2_model_runner
     return {
         "runner": "V2" if runner else "V1",
+        "schedules_ahead": is_ahead(engine),
         "attention": engine._core.collective_rpc(_attention)[0],
         "torch_precision": torch.get_float32_matmul_precision(),
         "torch_tf32": torch.backends.cuda.matmul.allow_tf32,
