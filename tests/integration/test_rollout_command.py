@@ -1,4 +1,4 @@
-"""``rollout``: targets only, killed and stopped in the middle, and trained as they are."""
+"""``rollout``: targets by pairs, killed and stopped in the middle, and trained as they are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _config(runs, name, model, **changes):
         "prompts": "short-sentence",
         "method": {"name": "mixsd", "mix_rate": 0.3},
         "data": {"kgfact": {"domains": 5, "entities": 5}, "limit": FACTS},
-        "engine": {"dtype": "float32", "max_model_len": 256},
+        "engine": {"dtype": "float32", "max_model_len": 256, "mixing": "paired"},
         "rollout": {"slots": 4, "max_tokens": 48, "max_retries": 1, "on_exhausted": "keep"},
     }
     return write_config(runs, **(settings | changes))
@@ -101,6 +101,14 @@ def test_a_finished_run_is_written_again_without_starting_anything(runs, targets
     said = call(runs, "rollout", runs / "cut.yaml", "--out", again)
     assert "starting" not in said
     assert again.read_bytes() == targets.read_bytes()
+
+
+def test_every_target_that_pairs_have_drawn_is_scored(runs, targets):
+    for rollout in _accepted(runs, "cut-targets"):
+        assert len(rollout.base_logprobs) == len(rollout.target_ids)
+        assert rollout.base_logprobs[0] <= 0
+        own = zip(rollout.logprobs, rollout.base_logprobs, rollout.naive, strict=True)
+        assert all(drawn == pytest.approx(base, abs=1e-3) for drawn, base, naive in own if naive)
 
 
 def test_sft_on_the_file_trains_exactly_the_tokens_that_were_drawn(runs, model, targets):
