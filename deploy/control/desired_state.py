@@ -70,8 +70,7 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
         except ValidationError as error:
             raise UserError(invalid_value(error.errors()[0])) from error
         live_change(config, desired.replay)
-        if desired.rollout > 1 and (reason := config.needs_one_gpu):
-            raise UserError(f"rollout: {desired.rollout} actors, but {reason}; 1 is the most")
+        _check_gpu(config, desired)
         write_atomic(run.desired, json.dumps(desired.model_dump(mode="json")))
     finally:
         lock.release()
@@ -81,6 +80,21 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
 def reset(run: RunDir) -> None:
     """Return to the state in the configuration, as each start of a run does."""
     run.desired.unlink(missing_ok=True)
+
+
+def _check_gpu(config: RunConfig, desired: Desired) -> None:
+    """Refuse actors that would wait forever for a part of a GPU that others have."""
+    if desired.rollout > 1 and (reason := config.needs_one_gpu):
+        raise UserError(f"rollout: {desired.rollout} actors, but {reason}; 1 is the most")
+    engines = desired.rollout + desired.evaluator
+    shares = config.rollout.actors + config.evaluator.actors
+    on_gpu = config.engine.resolved_device == "cuda"
+    if config.cluster.placement == "shared" and on_gpu and engines > shares:
+        raise UserError(
+            f"rollout={desired.rollout} and evaluator={desired.evaluator} are {engines} engines, "
+            f"but cluster.placement is shared, and the GPU was divided among {shares} at the "
+            "start; lower one of the two, or start a run with more rollout.actors"
+        )
 
 
 def _of_config(config: RunConfig) -> Desired:

@@ -32,6 +32,7 @@ CONTENDERS = {
     "learner_0.6b": _learner("0.6b", "learner_0.6b"),
     "hf_1.7b": Contender(("hf_1.7b",), 120, partial(training.bare, shape="1.7b", row="hf_1.7b")),
     "weights": Contender(("weights",), 150, system.weights),
+    "weights_ipc": Contender(("weights_ipc",), 90, system.weights_by_ipc),
     "learner_1.7b_zero_2": _learner("1.7b", "learner_1.7b_zero_2", zero_stage=2),
     "speculation": Contender(("speculation",), 180, speculation),
     "trl_packed": _trl("trl_packed", packed=True),

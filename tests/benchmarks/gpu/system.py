@@ -17,6 +17,7 @@ from tests.benchmarks.gpu.shapes import model_folder
 from tests.benchmarks.trainers import Ours, matrix_flops
 from tests.gpu.checks import environment
 from tests.gpu.checks.run import SMALL
+from tests.gpu.checks.transfer import ipc
 from tests.integration.runs import call
 
 MATRIX: dict[Device, int] = {"cuda": 8192, "cpu": 256}
@@ -88,6 +89,12 @@ def weights(device: Device, folder: Path) -> Rows:
         },
     )
     engine.close()
+
+
+def weights_by_ipc(device: Device, folder: Path) -> Rows:
+    """The same by CUDA IPC, of a smaller model: the second update between two processes."""
+    update = ipc(device, folder)["updates"][-1]
+    yield "weights_ipc", {key: update[key] for key in ("bytes_per_s", "bytes", "chunks")}
 
 
 def end_to_end(device: Device, folder: Path) -> Rows:

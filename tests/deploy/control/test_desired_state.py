@@ -41,6 +41,18 @@ def test_an_engine_that_shares_its_gpu_with_the_learner_stays_the_only_one(tmp_p
     assert desired.read(RunDir(tmp_path), config).rollout == 0
 
 
+def test_a_gpu_that_was_divided_among_two_engines_has_no_part_for_a_third(tmp_path):
+    raw = {**CONFIG.model_dump(mode="json"), "cluster": {"placement": "shared"}}
+    config = configuration.parse({**raw, "engine": {"device": "cuda", "dtype": "bfloat16"}}, "test")
+    # One part may go from one role to the other.
+    desired.change(RunDir(tmp_path), config, {"rollout": 2, "evaluator": 0})
+    with pytest.raises(UserError, match=r"rollout=2 and evaluator=1 are 3 engines, .* among 2 at"):
+        desired.change(RunDir(tmp_path), config, {"evaluator": 1})
+    assert desired.read(RunDir(tmp_path), config).evaluator == 0
+    on_cpu = configuration.parse({**raw, "engine": {"device": "cpu"}}, "test")
+    desired.change(RunDir(tmp_path), on_cpu, {"rollout": 9})
+
+
 def test_what_needs_a_restart_is_refused_with_what_does_not(tmp_path):
     with pytest.raises(UserError, match=r"learner\.lr: cannot be changed.*replay\.max_bytes"):
         desired.change(RunDir(tmp_path), CONFIG, {"learner.lr": 1e-3})
