@@ -49,27 +49,12 @@ SIZES: dict[Device, Size] = {
 
 def paired(device: Device, folder: Path) -> Rows:
     """Mixed decoding by pairs, at each rate, and plain decoding by the same engine."""
-    size = SIZES[device]
-    engine, started = _open(device, folder, "paired")
-    steps = timed_calls(engine, "step")
-    for rate in RATES:
-        run = partial(ours, engine, mix_rate=rate, slots=size.slots)
-        yield f"paired_{rate}", started | _measure(size, engine, steps, run)
-    run = partial(plain, engine, slots=size.slots)
-    yield "plain_async", started | _measure(size, engine, steps, run)
-    engine.close()
+    return _ours(device, folder, "paired", "plain_async")
 
 
 def sessions(device: Device, folder: Path) -> Rows:
     """Mixed decoding by sessions, at each rate, and plain decoding by the same engine."""
-    size = SIZES[device]
-    engine, started = _open(device, folder, "sessions")
-    steps = timed_calls(engine, "step")
-    for rate in RATES:
-        run = partial(ours, engine, mix_rate=rate, slots=size.slots)
-        yield f"sessions_{rate}", started | _measure(size, engine, steps, run)
-    yield "plain", started | _measure(size, engine, steps, partial(plain, engine, slots=size.slots))
-    engine.close()
+    return _ours(device, folder, "sessions", "plain")
 
 
 def vllm(device: Device, folder: Path) -> Rows:
@@ -98,6 +83,18 @@ def vllm(device: Device, folder: Path) -> Rows:
     run = partial(loop, engine, mix_rate=RATES[0], slots=size.slots)
     once = replace(size, repeats=1)
     yield "one_call_a_token", started | _measure(once, engine, calls, run)
+    engine.close()
+
+
+def _ours(device: Device, folder: Path, mixing: str, plain_row: str) -> Rows:
+    size = SIZES[device]
+    engine, started = _open(device, folder, mixing)
+    steps = timed_calls(engine, "step")
+    for rate in RATES:
+        run = partial(ours, engine, mix_rate=rate, slots=size.slots)
+        yield f"{mixing}_{rate}", started | _measure(size, engine, steps, run)
+    run = partial(plain, engine, slots=size.slots)
+    yield plain_row, started | _measure(size, engine, steps, run)
     engine.close()
 
 
