@@ -1,10 +1,10 @@
 """Checkpoints: immutable folders that load as Hugging Face models.
 
 ``step_N/`` holds the exported model and tokenizer, ``state/`` with what it takes to
-resume, and ``manifest.json``: the step, and the SHA-256 of every file and of the manifest
-itself. A folder is built under a temporary name and renamed when complete, so ``step_N`` is
-always whole; the hashes tell whether it still is. ``checkpoint_writer`` writes them, and
-``checkpoint_folder`` moves and removes them.
+resume unless it is an export alone, and ``manifest.json``: the step, and the SHA-256 of every
+file and of the manifest itself. A folder is built under a temporary name and renamed when
+complete, so ``step_N`` is always whole; the hashes tell whether it still is.
+``checkpoint_writer`` writes them, and ``checkpoint_folder`` moves and removes them.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class Manifest(JsonModel):
         digest = _digest(step, num_updates, files)
         return cls(step=step, num_updates=num_updates, files=dict(files), sha256=digest)
 
+    @property
+    def has_state(self) -> bool:
+        """Whether it was written with training state: it is not an export alone."""
+        return state_name(0) in self.files
+
     def is_intact(self) -> bool:
         """Whether the fields are those that were written."""
         return self.sha256 == _digest(self.step, self.num_updates, self.files)
@@ -76,8 +81,8 @@ class Checkpoint:
 
     @property
     def resumable(self) -> bool:
-        """Whether the optimizer state is still there."""
-        return (self.folder / STATE).is_dir()
+        """Whether there is training state, and it is still there."""
+        return self.manifest.has_state and (self.folder / STATE).is_dir()
 
     def verify(self, progress: Callable[[], None] = lambda: None) -> None:
         """Compare every file with its hash; ``progress`` is called after each.

@@ -85,10 +85,12 @@ class CheckpointFolder:
         """
         found = existing(self._root)
         if keep_exports is not None:
-            for old in found[max(keep_exports, keep_states) :]:
-                durable.remove(old.folder, self._root / f".{old.folder.name}.retired")
-                progress()
-        for old in filter(lambda old: old.resumable, found[keep_states:]):
+            resumable = [one.step for one in found if one.resumable][:keep_states]
+            for old in found[keep_exports:]:
+                if old.step not in resumable:
+                    durable.remove(old.folder, self._root / f".{old.folder.name}.retired")
+                    progress()
+        for old in [one for one in found if one.resumable][keep_states:]:
             durable.remove(old.folder / STATE, self._root / f".{old.folder.name}-{STATE}.retired")
             progress()
 
@@ -163,7 +165,7 @@ class CheckpointFolder:
 def _problem(checkpoint: Checkpoint, progress: Callable[[], None]) -> str | None:
     """Why training cannot resume from a checkpoint, or None."""
     if not checkpoint.resumable:
-        return f"{STATE}/ is missing"
+        return "it has no training state"
     try:
         checkpoint.verify(progress)
     except CheckpointDamaged as damage:

@@ -45,8 +45,8 @@ _TOKENIZER_FILES = (
 class TrainingState:
     """One rank's part of a checkpoint, copied to CPU memory.
 
-    ``weights`` and ``state`` map names to tensors. ``files`` maps relative paths to bytes:
-    the model's configuration and adapters; only rank 0 has them.
+    ``weights`` and ``state`` map names to tensors; ``state`` is empty in an export. ``files``
+    maps relative paths to bytes: the model's configuration and adapters; only rank 0 has them.
     """
 
     rank: int
@@ -60,7 +60,7 @@ class TrainingState:
 class StateSource(Protocol):
     """The part of the training engine that a checkpoint needs; all ranks call together."""
 
-    def snapshot(self) -> TrainingState: ...
+    def snapshot(self, with_state: bool) -> TrainingState: ...
     def barrier(self) -> None: ...
 
 
@@ -92,8 +92,8 @@ class CheckpointWriter:
     """Writes checkpoints in the background; all ranks make the same calls.
 
     Training stops only for the snapshot. A step may be committed only after
-    :meth:`finished` or :meth:`wait` has returned it. On a full disk the write is retried
-    until there is space.
+    :meth:`finished` or :meth:`wait` has returned it; they return None for an export. On a full
+    disk the write is retried until there is space.
 
     Args:
         folder: of the checkpoints.
@@ -112,7 +112,7 @@ class CheckpointWriter:
         self._model_dir = model_dir
         self._prepare = prepare
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: Future[int] | None = None
+        self._pending: Future[int | None] | None = None
         self._files: list[Path] = []
         self._num_done = 0
         self.waiting = ""
@@ -127,16 +127,20 @@ class CheckpointWriter:
                 sizes += path.stat().st_size
         return self._num_done + sizes / 2**20
 
-    def begin(self, source: StateSource, generation: int, step: int) -> None:
+    def begin(
+        self, source: StateSource, generation: int, step: int, *, with_state: bool = True
+    ) -> None:
         """Take a snapshot at ``step`` and start to write it; no write may be pending.
 
         Args:
             source: the training engine.
             generation: of this learner in the ledger.
             step: the last step that the weights have taken.
+            with_state: False: an export, from which training cannot resume.
         """
         assert self._pending is None
-        write = _Write(source.snapshot(), self._folder.staging(step, generation), generation, step)
+        staging = self._folder.staging(step, generation)
+        write = _Write(source.snapshot(with_state), staging, generation, step)
         if write.snapshot.rank == 0:
             shutil.rmtree(write.staging, ignore_errors=True)
             (write.staging / STATE).mkdir(parents=True)
@@ -167,12 +171,12 @@ class CheckpointWriter:
         """Wait for all work in the background."""
         self._thread.shutdown()
 
-    def _write_with_retries(self, write: _Write) -> int:
+    def _write_with_retries(self, write: _Write) -> int | None:
         pause = _RETRY_PAUSE_S
         while True:
             try:
                 self._write(write)
-                return write.step
+                return write.step if write.snapshot.state else None
             except Exception as error:
                 if not is_disk_full(error):
                     raise
@@ -200,7 +204,8 @@ class CheckpointWriter:
         snapshot, staging = write.snapshot, write.staging
         own = _own_files(snapshot)
         save_file(dict(snapshot.weights), staging / own[0], metadata={"format": "pt"})
-        save_file(dict(snapshot.state), staging / own[1])
+        if snapshot.state:
+            save_file(dict(snapshot.state), staging / own[1])
         for name, content in snapshot.files.items():
             (staging / name).parent.mkdir(exist_ok=True)
             (staging / name).write_bytes(content)
@@ -275,7 +280,8 @@ def _weights_name(rank: int, world_size: int) -> str:
 
 def _own_files(snapshot: TrainingState) -> list[str]:
     """A rank's weights and state, relative to the checkpoint."""
-    return [_weights_name(snapshot.rank, snapshot.world_size), state_name(snapshot.rank)]
+    weights = _weights_name(snapshot.rank, snapshot.world_size)
+    return [weights, state_name(snapshot.rank)] if snapshot.state else [weights]
 
 
 def _part_file(staging: Path, rank: int) -> Path:

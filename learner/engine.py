@@ -117,26 +117,22 @@ class TrainingEngine:
             torch._foreach_lerp_(self._average, self._backend.masters(), weight)
         return loss, gradient_norm
 
-    def snapshot(self) -> TrainingState:
+    def snapshot(self, with_state: bool = True) -> TrainingState:
         """This rank's part of a checkpoint, in CPU memory; all ranks call it.
 
         Parameters are gathered one at a time. Each is kept by the rank that holds the
         least so far, so no rank ever has the whole model twice. With ``learner.average``
         the average is exported; training continues from the master weights.
+
+        Args:
+            with_state: False: only what is exported.
         """
-        weights: dict[str, torch.Tensor] = {}
-        state: dict[str, torch.Tensor] = {"rng": torch.get_rng_state()}
-        trained = [(n, p) for n, p in self._owned() if p.requires_grad]
-        for name, parameter in trained:
-            whole = self._backend.state(parameter)
-            if name is not None:
-                state |= {f"{key}/{name}": _to_cpu(value) for key, value in whole.items()}
+        state = self._state() if with_state else {}
         if self._average is not None:
             self._swap_average()
-            for name, parameter in trained:
-                master = self._backend.master(parameter)
-                if name is not None:
-                    state[f"average/{name}"] = _to_cpu(master)
+            if with_state:
+                state |= self._masters("average")
+        weights: dict[str, torch.Tensor] = {}
         for name, parameter in self._owned():
             weight = self._exported(parameter)
             if name is not None and weight is not None:
@@ -147,6 +143,27 @@ class TrainingEngine:
         return TrainingState(
             self.rank, self.world_size, weights, state, self._backend.num_updates, files
         )
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """What this rank needs to resume, the average of the weights apart."""
+        state = {"rng": torch.get_rng_state()}
+        for name, parameter in self._owned():
+            if not parameter.requires_grad:
+                continue
+            whole = self._backend.state(parameter)
+            if name is not None:
+                state |= {f"{key}/{name}": _to_cpu(value) for key, value in whole.items()}
+        return state
+
+    def _masters(self, kind: str) -> dict[str, torch.Tensor]:
+        """This rank's master weights as they are now, as ``KIND/NAME``."""
+        masters = {}
+        for name, parameter in self._owned():
+            if parameter.requires_grad:
+                master = self._backend.master(parameter)
+                if name is not None:
+                    masters[f"{kind}/{name}"] = _to_cpu(master)
+        return masters
 
     def load_state(self, folder: Path) -> None:
         """Resume from the checkpoint ``folder``; all ranks call it.

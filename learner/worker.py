@@ -144,9 +144,10 @@ class Learner:
                 # No rollout uses the last weights.
                 self._publish(step)
             self._commit(self._writer.finished())
-            if step % self._settings.checkpoint_every == 0:
-                self._save(step)
-                begun = step
+            if self._settings.has_checkpoint(step):
+                with_state = self._settings.has_state(step) or batch.left == 0
+                self._save(step, with_state)
+                begun = step if with_state else begun
         if begun != step and not self._stop.is_set():
             self._save(step)
         self._commit(self._written())
@@ -286,11 +287,11 @@ class Learner:
         }
         append_jsonl(self._run.steps, line)
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, with_state: bool = True) -> None:
         """Start the checkpoint of ``step``, after the previous one is complete."""
         self._commit(self._written())
         self._saving_since = time.monotonic()
-        self._writer.begin(self._engine, self._generation, step)
+        self._writer.begin(self._engine, self._generation, step, with_state=with_state)
         stall = time.monotonic() - self._saving_since
         self._metrics["mixsd_learner_checkpoint_stall_seconds"] = stall
 

@@ -61,7 +61,7 @@ def draw_examples(materials: Materials, settings: FisherSettings) -> Examples:
     """
     wanted = {
         member
-        for suite in materials.settings.suites
+        for suite in materials.settings.names
         for member in benchmarks.members(suite, materials)
     }
     # IFEval has checks where others have gold answers.

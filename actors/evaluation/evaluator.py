@@ -1,21 +1,24 @@
 """The evaluator role: measures the base model and every checkpoint, newest first as a rule.
 
 Waits for checkpoints and blocks no other role; evaluators share the work by claims on
-files, and what is measured once is never measured again (``results``).
+files, and what is measured once is never measured again (``results``). A suite may be due at
+some checkpoints only; at the selected one it is measured when the selection is final.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from actors.evaluation.benchmarks import WITH_RECALL
 from actors.evaluation.benchmarks.base import Materials
-from actors.evaluation.results import EvaluatedModel, Results
+from actors.evaluation.results import EvaluatedModel, Results, by_step
 from actors.evaluation.runner import EvaluationRunner, Progress, Suite, build_suite
 from actors.evaluation.scores import EvalResult
+from actors.evaluation.selection import choose, measured_in_order
 from actors.inference.batch import BatchEngine
 from common.config.evaluation import EvaluatorSettings
 from common.corpora import Corpus
@@ -56,6 +59,8 @@ class Evaluator:
         on_progress: receives every item.
         newest_first: which of several open checkpoints is next; a decision that waits for
             them in their order is made soonest if they are taken in it.
+        interval: steps between checkpoints.
+        mixed: whether the run's targets are mixed, see :func:`select`.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Evaluator:
         find: Callable[[], list[EvaluatedModel]],
         on_progress: Callable[[Progress], None] = lambda progress: None,
         newest_first: bool = True,
+        interval: int = 1,
+        mixed: bool = False,
     ) -> None:
         self._engine = engine
         self._loaded = loaded
@@ -75,7 +82,9 @@ class Evaluator:
         self._find = find
         self._on_progress = on_progress
         self._newest_first = newest_first
-        self._suites: list[Suite] | None = None
+        self._interval = interval
+        self._mixed = mixed
+        self._suites: dict[str, Suite] = {}
         self.analyses: list[Analysis] = []
         self._draining = threading.Event()
         self._items = self._num_results = 0
@@ -112,7 +121,7 @@ class Evaluator:
         while True:
             last_look = self._draining.is_set()
             self._waiting = ""
-            worked, held_elsewhere = self._measure_one()
+            worked, held_elsewhere = self._measure_one(last_look)
             if not worked:
                 worked, held_too = self._analyse_one(last_look)
                 held_elsewhere |= held_too
@@ -125,31 +134,67 @@ class Evaluator:
             self._waiting = "another evaluator" if held_elsewhere else "a checkpoint"
             (threading.Event() if last_look else self._draining).wait(_POLL_S)
 
-    def _measure_one(self) -> tuple[bool, bool]:
+    def _measure_one(self, final: bool) -> tuple[bool, bool]:
         """Measure the next open suite: (whether one was, whether others hold some)."""
-        if self._suites is None:
-            names = dict.fromkeys(self._materials.settings.suites)
-            self._suites = [build_suite(name, self._materials) for name in names]
-        held_elsewhere = False
+        settings, held_elsewhere = self._materials.settings, False
+        if not self._suites:
+            self._suites = {name: build_suite(name, self._materials) for name in settings.names}
         models = sorted(self._find(), key=lambda one: one.step, reverse=self._newest_first)
-        for model in models:
-            for suite in self._suites:
-                wanted = (model, suite.name, suite.key)
-                if self._results.find(*wanted) is not None:
-                    continue
-                with self._results.claim(*wanted) as held:
-                    if not held:
-                        held_elsewhere = True
-                    # It may have been finished between our look and our claim.
-                    elif self._results.find(*wanted) is None:
-                        twin = self._results.find_twin(*wanted)
-                        if twin is None:
-                            self._measure(model, suite)
-                        else:
-                            self._copy(model, suite, twin)
-                        self._num_results += 1
-                        return True, held_elsewhere
+        for model, name in self._due(models):
+            worked, held = self._measure_unless_known(model, self._suites[name])
+            held_elsewhere |= held
+            if worked:
+                return True, held_elsewhere
+        if held_elsewhere or all(one.at == "all" for one in settings.suites):
+            return False, held_elsewhere
+        selected = self._selected(models, final)
+        for name in settings.names if selected is not None else ():
+            worked, held = self._measure_unless_known(selected, self._suites[name])
+            held_elsewhere |= held
+            if worked:
+                return True, held_elsewhere
         return False, held_elsewhere
+
+    def _due(self, models: Sequence[EvaluatedModel]) -> Iterator[tuple[EvaluatedModel, str]]:
+        """Every model with each suite that is due whether or not it is selected."""
+        for model in models:
+            for scheduled in self._materials.settings.suites:
+                if scheduled.is_due(model.step, self._interval):
+                    yield model, scheduled.suite
+
+    def _selected(self, models: Sequence[EvaluatedModel], final: bool) -> EvaluatedModel | None:
+        """The selected checkpoint, once no later one can change it.
+
+        Without recall it is the last one.
+        """
+        trained = {one.step: one for one in models if one.step > 0}
+        if not trained:
+            return None
+        recalled = [model.step for model, name in self._due(models) if name in WITH_RECALL]
+        measured = measured_in_order(by_step(self._results.folder), recalled)
+        selection = choose(measured, self._materials.settings, self._mixed)
+        if selection is None:
+            return trained[max(trained)] if final else None
+        return trained.get(selection.step) if final or selection.settled else None
+
+    def _measure_unless_known(self, model: EvaluatedModel, suite: Suite) -> tuple[bool, bool]:
+        """(Whether the suite was measured now, whether another evaluator holds it)."""
+        wanted = (model, suite.name, suite.key)
+        if self._results.find(*wanted) is not None:
+            return False, False
+        with self._results.claim(*wanted) as held:
+            if not held:
+                return False, True
+            # It may have been finished between our look and our claim.
+            if self._results.find(*wanted) is not None:
+                return False, False
+            twin = self._results.find_twin(*wanted)
+            if twin is None:
+                self._measure(model, suite)
+            else:
+                self._copy(model, suite, twin)
+            self._num_results += 1
+            return True, False
 
     def _analyse_one(self, final: bool) -> tuple[bool, bool]:
         held_elsewhere, models = False, self._find()
@@ -220,7 +265,7 @@ def check_retrieval(
     Raises:
         UserError: names the longest item's length and the bound.
     """
-    measured = {"in_domain", "small", "retrieval"} & set(settings.suites)
+    measured = {"in_domain", "small", "retrieval"} & set(settings.names)
     if not settings.actors or not measured or not corpus.retrieval:
         return
     longest = max(len(prompts.retrieval(item)) for item in corpus.retrieval) + settings.max_tokens

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from common.config.sections import Device
 from common.hardware import Dtype
@@ -24,6 +24,35 @@ HELD_OUT: tuple[Suite, ...] = (
     *("mmlu", "gsm8k", "math500", "aime24", "humaneval"),
     *("arc_easy", "piqa", "wikitext2", "ifeval", "text_nll"),
 )
+
+
+SelectionRule = Literal["ours", "paper", "last", "best"]
+
+
+class ScheduledSuite(Settings):
+    """A suite and the checkpoints that it is measured at; the base always is one of them."""
+
+    suite: Suite
+    at: Literal["all", "selected"] | Annotated[int, Field(ge=1)] = Field(
+        "all",
+        description="all: every checkpoint; selected: the selected one alone; a number k: every "
+        "k-th and the selected one",
+    )
+
+    def is_due(self, step: int, interval: int) -> bool:
+        """Whether the checkpoint of ``step`` has it, selected or not.
+
+        Args:
+            step: of the checkpoint; 0: the base.
+            interval: steps between checkpoints.
+        """
+        if step == 0 or self.at == "all":
+            return True
+        return self.at != "selected" and step % (self.at * interval) == 0
+
+
+def _scheduled(value: Any) -> Any:
+    return {"suite": value} if isinstance(value, str) else value
 
 
 class FisherSettings(Settings):
@@ -55,9 +84,10 @@ class EvaluatorSettings(Settings):
     actors: int = Field(
         1, ge=0, le=4096, description="evaluators, which share the work; 0: no evaluation"
     )
-    suites: tuple[Suite, ...] = Field(
-        ("in_domain", "text_nll"),
-        description="suites or single benchmarks; each result is saved as it finishes",
+    suites: tuple[Annotated[ScheduledSuite, BeforeValidator(_scheduled)], ...] = Field(
+        (ScheduledSuite(suite="in_domain"), ScheduledSuite(suite="text_nll")),
+        description="suites or single benchmarks, each a name, or {suite: NAME, at: WHEN}; each "
+        "result is saved as it finishes",
     )
     limit: int | None = Field(
         None, ge=1, description="items per benchmark, drawn with the run's seed; none: all"
@@ -88,13 +118,25 @@ class EvaluatorSettings(Settings):
     code_timeout_s: Seconds = Field(
         10.0, gt=0, description="timeout of one generated program, seconds"
     )
-    select: Literal["first_peak", "last", "best"] = Field(
-        "first_peak", description="which checkpoint is selected, by recall"
+    select: SelectionRule = Field(
+        "ours",
+        description="which checkpoint is selected, by recall: ours: its first peak, see patience; "
+        "paper: the first peak of the released code; last; best",
     )
     patience: int = Field(
-        2, ge=1, description="checkpoints without a gain after which the peak is final"
+        2, ge=1, description="ours: checkpoints without a gain after which the peak is final"
     )
     min_delta: float = Field(
-        0.0, ge=0, le=1, description="smallest gain in recall that counts, exclusive"
+        0.0, ge=0, le=1, description="ours: smallest gain in recall that counts, exclusive"
     )
     fisher: FisherSettings | None = Field(None, description="Fisher alignment; none: off")
+
+    @property
+    def names(self) -> tuple[Suite, ...]:
+        """The suites' names, each once."""
+        return tuple(dict.fromkeys(scheduled.suite for scheduled in self.suites))
+
+    @property
+    def always(self) -> frozenset[Suite]:
+        """The suites that are measured at every checkpoint."""
+        return frozenset(one.suite for one in self.suites if one.at == "all")

@@ -67,7 +67,15 @@ class LearnerSettings(Settings):
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
-    checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
+    checkpoint_every: int = Field(
+        50, ge=1, description="steps between checkpoints that can be resumed"
+    )
+    export_every: int | None = Field(
+        None,
+        ge=1,
+        description="steps between checkpoints that are only exported, to be measured; none: no "
+        "others than those that can be resumed",
+    )
     keep_states: int = Field(2, ge=1, description="newest checkpoints that can be resumed")
     keep_exports: int | None = Field(
         None,
@@ -108,6 +116,20 @@ class LearnerSettings(Settings):
     def resolved_dtype(self) -> hardware.Dtype:
         """The dtype that ``auto`` stands for on that device of this machine."""
         return resolve_dtype(self.dtype, self.resolved_device)
+
+    def has_state(self, step: int) -> bool:
+        """Whether the checkpoint after ``step`` can be resumed; the last one always can."""
+        return step % self.checkpoint_every == 0
+
+    def has_checkpoint(self, step: int) -> bool:
+        """Whether there is a checkpoint after ``step``, of either kind; the last step has one."""
+        exported = self.export_every is not None and step % self.export_every == 0
+        return exported or self.has_state(step)
+
+    @property
+    def interval(self) -> int:
+        """Steps between checkpoints, of either kind."""
+        return min(self.checkpoint_every, self.export_every or self.checkpoint_every)
 
     @property
     def teacher_is_base(self) -> bool:

@@ -29,7 +29,7 @@ from common.config.sections import (
 from common.config.validation import explain
 from common.corpora.settings import DataSettings
 from common.errors import UserError, shown
-from common.methods import MethodSettings, StudentSampled
+from common.methods import MethodSettings, Mixed, StudentSampled
 from common.prompts import Preset
 from common.settings import Settings
 
@@ -66,6 +66,11 @@ class RunConfig(Settings):
         """How the student draws its rollouts; None if the method does not train on those."""
         target = self.method.target(0)
         return target if isinstance(target, StudentSampled) else None
+
+    @property
+    def draws_mixed(self) -> bool:
+        """Whether the targets are drawn from both conditionals."""
+        return isinstance(self.method.target(0), Mixed)
 
     @property
     def student_adapter(self) -> LoraSettings | None:
@@ -237,15 +242,16 @@ class RunConfig(Settings):
         evaluator = self.evaluator
         if not self.learner.early_stop or not self.train:
             return self
-        if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.suites):
+        if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.always):
             raise ValueError(
                 "learner.early_stop waits for the first peak of recall, so evaluator.actors must "
-                "be at least 1 and evaluator.suites must include recall or in_domain"
+                "be at least 1 and evaluator.suites must include recall or in_domain, at all "
+                "checkpoints"
             )
-        if evaluator.select != "first_peak":
+        if evaluator.select not in ("ours", "paper"):
             raise ValueError(
                 "learner.early_stop ends training at the first peak, but evaluator.select is "
-                f"{evaluator.select}; use first_peak, or turn early_stop off"
+                f"{evaluator.select}; use ours or paper, or turn early_stop off"
             )
         return self
 

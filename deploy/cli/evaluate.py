@@ -194,7 +194,7 @@ def _measure(settings: RunConfig, chosen: EvaluatedModel, results: Results) -> E
     prompts = prompts_for(settings, model)
     corpus = corpora.load(settings.data)
     materials = materials_for(model, prompts, corpus, settings.evaluator, settings.seed)
-    (suite,) = (build_suite(name, materials) for name in settings.evaluator.suites)
+    (suite,) = (build_suite(name, materials) for name in settings.evaluator.names)
     wanted = (chosen, suite.name, suite.key)
     known = results.find(*wanted)
     if known is not None:

@@ -305,6 +305,8 @@ class EvaluatorRole(Role):
             results,
             lambda: [base, *self._checkpoints()],
             newest_first=not config.learner.early_stop,
+            interval=config.learner.interval,
+            mixed=config.draws_mixed,
         )
         add_analyses(evaluator, engine, base, materials, results, self._rollouts, self.say)
         return evaluator

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from common.config.auto import settle
+from common.config.learner import LearnerSettings
 from common.config.run_config import RunConfig
 from common.hardware import Hardware
 from deploy.planning import architecture, devices, workload
@@ -130,7 +131,7 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
     machine = Machine(arch, device, work, gpus)
     problems = machine.problems(config)
     outcome = simulate(system)
-    checkpoints = -(-outcome.steps // config.learner.checkpoint_every)
+    checkpoints = _checkpoints(config.learner, outcome.steps)
     used = 0 if device.is_cpu else config.num_gpus()
     return RunPlan(
         name=config.name,
@@ -159,6 +160,11 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
         problems=list(problems.values()),
         nearest=machine.nearest(config) if problems else {},
     )
+
+
+def _checkpoints(settings: LearnerSettings, steps: int) -> int:
+    """Checkpoints of a run of ``steps``; the last step has one."""
+    return sum(settings.has_checkpoint(step) or step == steps for step in range(1, steps + 1))
 
 
 def _roles(system: System) -> list[RolePlan]:

@@ -94,8 +94,8 @@ class EngineModel:
         return self.architecture.parameters * width / self.device.load
 
     def suites(self, settings: EvaluatorSettings, workload: Workload) -> dict[str, float]:
-        """Seconds of each benchmark on one checkpoint; unknown benchmarks are left out."""
-        wanted = [name for suite in settings.suites for name in SUITES.get(suite, (suite,))]
+        """Seconds of each benchmark on every checkpoint; unknown benchmarks are left out."""
+        wanted = [name for suite in sorted(settings.always) for name in SUITES.get(suite, (suite,))]
         known = {
             "recall": [item.naive for item in workload.items],
             "retrieval": list(workload.retrieval),

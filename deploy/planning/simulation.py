@@ -266,9 +266,9 @@ class _Run:
             if system.workload.has_student and step % self._config.publish.every == 0:
                 self._version = step
             self._out.steps = step
-            if step % settings.checkpoint_every == 0:
+            if settings.has_checkpoint(step):
                 yield from self._save(step)
-        if step % settings.checkpoint_every:
+        if not settings.has_checkpoint(step):
             yield from self._save(step)
         while self._writing:
             yield Sleep(self._poll_s)

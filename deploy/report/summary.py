@@ -15,7 +15,7 @@ from actors.evaluation.scores import (
     StepResults,
     Unmeasured,
 )
-from actors.evaluation.selection import Selection, select
+from actors.evaluation.selection import Selection, choose
 from common.config.evaluation import HELD_OUT
 from common.config.run_config import RunConfig, load
 from common.json_model import JsonModel
@@ -95,13 +95,7 @@ def evaluations(run: RunDir) -> list[StepResults]:
 
 def chosen(config: RunConfig, results: Sequence[StepResults]) -> Selection | None:
     """The selected checkpoint, by the run's own rule."""
-    settings = config.evaluator
-    recall = {
-        result.step: score.value
-        for result in results
-        if isinstance(score := result.scores.get("recall"), BenchmarkScore)
-    }
-    return select(recall, settings.select, settings.patience, settings.min_delta)
+    return choose(results, config.evaluator, config.draws_mixed)
 
 
 def ledger_file(run: RunDir) -> AbstractContextManager[LedgerReader]:

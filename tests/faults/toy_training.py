@@ -42,11 +42,10 @@ class Engine:
                 self.counts[int(target) - _FIRST_TARGET] += 1
         return 1.0, 1.0
 
-    def snapshot(self) -> TrainingState:
+    def snapshot(self, with_state: bool) -> TrainingState:
         counts = self.counts.clone()
-        return TrainingState(
-            0, 1, {"counts": counts}, {"master/counts": counts}, 0, {"config.json": b"{}"}
-        )
+        state = {"master/counts": counts} if with_state else {}
+        return TrainingState(0, 1, {"counts": counts}, state, 0, {"config.json": b"{}"})
 
     def load_state(self, folder: Path) -> None:
         self.counts = load_file(folder / STATE / "rank-0.safetensors")["master/counts"]

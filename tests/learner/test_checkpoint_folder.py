@@ -56,6 +56,35 @@ def test_training_resumes_from_the_newest(root):
     assert CheckpointFolder(root / "none").resume_point(last_step=0).step == 0
 
 
+def test_exports_count_for_no_state_that_is_kept(root):
+    folder = save(root, 1, 2, 5)
+    _export(folder, 3, 4, 6)
+    folder.retire(keep_states=2, keep_exports=None)
+    assert listed(root) == [(6, False), (5, True), (4, False), (3, False), (2, True), (1, False)]
+    # The three newest, and the two with state.
+    folder.retire(keep_states=2, keep_exports=3)
+    assert listed(root) == [(6, False), (5, True), (4, False), (2, True)]
+
+
+def test_training_resumes_from_the_newest_that_is_no_export(root):
+    folder = save(root, 2)
+    _export(folder, 3)
+    found = folder.resume_point(last_step=3)
+    assert found.step == 2
+    assert found.aside == {root / "step_3": "it has no training state"}
+
+
+def _export(folder, *steps):
+    for step in steps:
+        staging = folder.staging(step, 1)
+        staging.mkdir(parents=True)
+        (staging / "model.safetensors").write_text(f"export {step}")
+        files = {"model.safetensors": file_hash(staging / "model.safetensors")}
+        manifest = Manifest.of(step, 7, files)
+        (staging / "manifest.json").write_text(json.dumps(manifest.to_json()))
+        folder.publish(staging, step)
+
+
 def test_a_changed_byte_is_noticed_and_the_checkpoint_before_is_used(root):
     folder = save(root, 1, 2)
     (root / "step_2/model.safetensors").write_text("model.safetensors of step 3")

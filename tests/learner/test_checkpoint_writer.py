@@ -23,13 +23,13 @@ class Rank:
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
 
-    def snapshot(self) -> TrainingState:
+    def snapshot(self, with_state: bool = True) -> TrainingState:
         name = f"weight{self.rank}"
         return TrainingState(
             self.rank,
             self.world_size,
             {name: torch.full((2,), float(self.rank))},
-            {f"master/{name}": torch.zeros(2)},
+            {f"master/{name}": torch.zeros(2)} if with_state else {},
             7,
             {"config.json": b"{}"} if self.rank == 0 else {},
         )
@@ -63,6 +63,20 @@ def test_a_checkpoint_is_complete_and_hashed(tmp_path, model_dir):
         "state/rank-0.safetensors",
     }
     assert found.manifest.num_updates == 7
+    found.verify()
+
+
+def test_an_export_has_no_state_and_nothing_to_commit(tmp_path, model_dir):
+    asked = []
+    writing = writer(tmp_path, model_dir, lambda *place: asked.append(place))
+    writing.begin(Rank(), 1, 3, with_state=False)
+    assert writing.wait() is None
+    (found,) = existing(tmp_path / "runs")
+    assert not found.resumable
+    assert "state/rank-0.safetensors" not in found.manifest.files
+    assert (found.folder / "model.safetensors").is_file()
+    # Its steps are on disk in the ledger all the same, or it would be ahead of it.
+    assert asked == [(1, 3)]
     found.verify()
 
 

@@ -81,8 +81,9 @@ class Engine:
     def load_state(self, folder):
         self.loaded.append(folder.name)
 
-    def snapshot(self) -> TrainingState:
-        return TrainingState(0, 1, {"w": torch.zeros(1)}, {"master/w": torch.zeros(1)}, 1, {})
+    def snapshot(self, with_state: bool = True) -> TrainingState:
+        state = {"master/w": torch.zeros(1)} if with_state else {}
+        return TrainingState(0, 1, {"w": torch.zeros(1)}, state, 1, {})
 
     def policy(self):
         return iter([("w", torch.zeros(1))])
@@ -120,6 +121,40 @@ def test_steps_are_committed_after_their_checkpoint_is_complete(tmp_path):
     lines = [json.loads(line) for line in run.steps.read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert lines[0]["exposures"] == [["f1-0", 0, 0], ["f1-1", 0, 0]]
+
+
+def test_exports_lie_between_the_checkpoints_that_can_be_resumed(tmp_path):
+    worker, queue, _, run, _ = learner(tmp_path, [1.0] * 7, checkpoint_every=4, export_every=2)
+    assert worker.run() == 7
+    # Steps 2 and 6 are exported alone; step 7 is the last.
+    assert queue.committed == [4, 7]
+    assert queue.prepared == [2, 4, 6, 7]
+    found = {one.step: one.resumable for one in existing(run.checkpoints)}
+    assert found == {2: False, 4: True, 6: False, 7: True}
+
+
+def test_the_last_step_can_be_resumed_though_only_an_export_is_due(tmp_path):
+    worker, queue, _, run, _ = learner(tmp_path, [1.0] * 6, checkpoint_every=4, export_every=2)
+    assert worker.run() == 6
+    assert queue.committed == [4, 6]
+    assert existing(run.checkpoints)[0].resumable
+    assert not (run.checkpoints / ".superseded").exists()
+
+
+def test_an_export_after_the_last_state_is_set_aside_by_a_learner_that_resumes(tmp_path):
+    norms = [1.0] * 5 + [math.inf]
+    often = {"checkpoint_every": 3, "export_every": 1}
+    worker, _, _, run, _ = learner(tmp_path, norms, max_skipped=0, **often)
+    with pytest.raises(UserError, match="not finite"):
+        worker.run()
+    assert {4, 3} <= {one.step for one in existing(run.checkpoints)}
+    again, queue, engine, _, lines = learner(tmp_path, [1.0] * 6, **often)
+    again.run()
+    assert engine.loaded == ["step_3"]
+    assert "checkpoint step_4 is set aside as checkpoints/.superseded/step_4: it has no" in (
+        "".join(lines)
+    )
+    assert queue.restored == [3]
 
 
 def test_a_second_learner_resumes_from_the_last_commit_and_drops_later_steps(tmp_path):

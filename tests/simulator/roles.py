@@ -77,13 +77,13 @@ class CountingEngine:
         self._updates += 1
         return 1.0, 1.0
 
-    def snapshot(self) -> TrainingState:
+    def snapshot(self, with_state: bool) -> TrainingState:
         # No two checkpoints are alike, so that one which is gone is missed.
         mark = torch.tensor([self._world.rng.random()])
         weights = {"counts": self._counts.clone(), "mark": mark} if self._rank == 0 else {}
         mine = weights or {"other_mark": mark}
         files = {"config.json": b"{}"} if self._rank == 0 else {}
-        state = {f"master/{name}": tensor for name, tensor in mine.items()}
+        state = {f"master/{name}": tensor for name, tensor in mine.items()} if with_state else {}
         return TrainingState(self._rank, self._ranks.size, mine, state, self._updates, files)
 
     def load_state(self, folder: Path) -> None:

@@ -39,6 +39,7 @@ def scene(seed: int, root: Path, patch: Any) -> Cluster:
             "batch_size": batch_size,
             "checkpoint_every": chance.choice([1, 2, 3]),
             "keep_states": chance.choice([1, 2]),
+            "export_every": 1 if seed % 3 == 0 else None,
         },
         rollout={"actors": chance.choice([1, 2]), "slots": chance.choice([1, 3])},
         replay={"first_epoch": chance.choice(["arrival", "work"])},

@@ -35,6 +35,9 @@ SUITES: dict[str, tuple[str, ...]] = {
     "editing": ("recall", "multi_hop"),
 }
 
+# Suites that measure what the selection of a checkpoint needs.
+WITH_RECALL = frozenset({"recall", *(name for name, of in SUITES.items() if "recall" in of)})
+
 
 def members(suite: str, materials: Materials) -> tuple[str, ...]:
     """Names of a suite's benchmarks; a benchmark's own name is a suite of one.

@@ -51,6 +51,68 @@ def test_the_newest_comes_first_and_weights_are_swapped_in_the_warm_engine(tmp_p
     assert by_step(tmp_path)[1].to_json()["scores"]["recall"]["value"] == 0.25
 
 
+def _measured(folder: Path) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for result in Results(folder).all():
+        found.setdefault(result.suite, []).append(result.step)
+    return {suite: sorted(steps) for suite, steps in found.items()}
+
+
+def test_a_suite_is_measured_at_the_base_and_at_every_k_th_checkpoint(tmp_path: Path) -> None:
+    suites = ("recall", {"suite": "paraphrased", "at": 2})
+    evaluator, _ = _evaluator(tmp_path, [_model(step) for step in (0, 1, 2, 3, 4)], suites=suites)
+    evaluator.run()
+    # Recall never rises, so that the last one is selected, which is due anyway.
+    assert _measured(tmp_path) == {"recall": [0, 1, 2, 3, 4], "paraphrased": [0, 2, 4]}
+
+
+def _learns(right_at: dict[str, int]) -> FakeEngine:
+    """Right on as many of the four questions as the weights' name is worth."""
+
+    def answer(text: str, weights: str) -> str:
+        number = next(n for n in range(4) if f"Who leads {n}?" in text)
+        return f"\\boxed{{Leader {number}}}" if number < right_at.get(weights, 0) else "?"
+
+    return FakeEngine(answer)
+
+
+def test_a_suite_may_wait_for_the_selected_checkpoint(tmp_path: Path) -> None:
+    engine = _learns({"weights-1": 1, "weights-2": 3, "weights-3": 2, "weights-4": 2})
+    suites = ("recall", {"suite": "paraphrased", "at": "selected"})
+    models = [_model(step) for step in (0, 1, 2, 3, 4)]
+    evaluator, _ = _evaluator(tmp_path, models, engine, suites=suites)
+    evaluator.run()
+    # 0, 1/4, 3/4, 2/4, 2/4: two later steps do not exceed step 2.
+    assert _measured(tmp_path) == {"recall": [0, 1, 2, 3, 4], "paraphrased": [0, 2]}
+
+
+def test_the_selected_checkpoint_is_measured_during_training_once_nothing_can_change_it(
+    tmp_path: Path,
+) -> None:
+    engine = _learns({"weights-1": 3, "weights-2": 1, "weights-3": 1})
+    made = materials(
+        Corpus(FACTS, []), suites=("recall", {"suite": "paraphrased", "at": "selected"})
+    )
+    models = [_model(0), _model(1), _model(2)]
+    evaluator = Evaluator(engine, models[0].weights, made, Results(tmp_path), lambda: models)
+
+    def until(wanted: dict[str, list[int]]) -> None:
+        deadline = time.monotonic() + 20
+        while _measured(tmp_path) != wanted and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert _measured(tmp_path) == wanted
+
+    worker = threading.Thread(target=evaluator.run)
+    worker.start()
+    until({"recall": [0, 1, 2], "paraphrased": [0]})
+    models.append(_model(3))
+    until({"recall": [0, 1, 2, 3], "paraphrased": [0, 1]})
+    evaluator.drain()
+    worker.join(20)
+    assert not worker.is_alive()
+
+
 def test_what_the_engine_holds_is_not_loaded(tmp_path: Path) -> None:
     evaluator, engine = _evaluator(tmp_path, [_model(0)])
     evaluator.run()

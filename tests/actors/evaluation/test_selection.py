@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.evaluation.selection import Rule, select
+from actors.evaluation.selection import select
+from common.config.evaluation import SelectionRule
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_the_first_peak_is_where_recall_stops_rising(
     recall: list[float], patience: int, min_delta: float, step: int
 ) -> None:
     by_step = dict(enumerate(recall, start=1))
-    chosen = select(by_step, "first_peak", patience, min_delta)
+    chosen = select(by_step, "ours", patience, min_delta)
     assert chosen is not None
     assert chosen.step == step
     assert f"step {step} " in chosen.reason
@@ -65,6 +66,30 @@ def test_a_recall_that_never_rises_has_no_peak() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("recall", "mixed", "step"),
+    [
+        # The first value is never a peak, and the last one only for want of another.
+        ([0.9, 0.5, 0.4], False, 3),
+        ([0.1, 0.5, 0.5, 0.9], False, 2),
+        ([0.1, 0.5, 0.6, 0.9], False, 4),
+        # Mixed targets: 0.46 and then 0.60 are not 0.05 below the peak before, 0.55 is below 0.60.
+        ([0.1, 0.5, 0.46, 0.60, 0.55, 0.9], True, 4),
+        ([0.1, 0.5, 0.46, 0.60, 0.55, 0.9], False, 2),
+        ([0.1, 0.5], False, 2),
+        ([0.7], False, 1),
+    ],
+)
+def test_the_released_rule_takes_the_first_step_that_the_next_does_not_exceed(
+    recall: list[float], mixed: bool, step: int
+) -> None:
+    # The base's recall plays no part in it.
+    chosen = select({0: 0.95, **dict(enumerate(recall, start=1))}, "paper", mixed=mixed)
+    assert chosen is not None
+    assert chosen.step == step
+    assert chosen.settled == ("first peak" in chosen.reason)
+
+
 def test_last_and_best_are_what_they_say() -> None:
     recall = {1: 0.2, 2: 0.9, 3: 0.9, 4: 0.1}
     last, best = select(recall, "last"), select(recall, "best")
@@ -77,16 +102,14 @@ def test_last_and_best_are_what_they_say() -> None:
 def test_a_first_peak_is_never_beaten_by_an_earlier_step(
     recall: dict[int, float], patience: int
 ) -> None:
-    chosen = select(recall, "first_peak", patience)
+    chosen = select(recall, "ours", patience)
     assert chosen is not None
     if "peak" not in chosen.reason:
         return
     assert all(recall[step] < recall[chosen.step] for step in recall if step < chosen.step)
     # What is chosen does not depend on steps after the decision.
     until = sorted(recall)[: sorted(recall).index(chosen.step) + patience + 1]
-    assert (
-        select({step: recall[step] for step in until}, "first_peak", patience).step == chosen.step
-    )
+    assert select({step: recall[step] for step in until}, "ours", patience).step == chosen.step
 
 
 def test_only_a_first_peak_that_was_waited_for_is_settled() -> None:
@@ -95,9 +118,9 @@ def test_only_a_first_peak_that_was_waited_for_is_settled() -> None:
     assert [one.settled for one in chosen if one is not None] == [True, False, False, False]
 
 
-SETTLING: list[tuple[Rule, int]] = [
-    ("first_peak", 2),
-    ("first_peak", 3),
+SETTLING: list[tuple[SelectionRule, int]] = [
+    ("ours", 2),
+    ("ours", 3),
     ("best", 2),
     ("last", 2),
 ]
