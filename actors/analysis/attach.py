@@ -22,6 +22,7 @@ def add_analyses(
     results: Results,
     rollouts: Callable[[], Iterable[Rollout]],
     say: Callable[[str], None],
+    make_room: Callable[[], None] | None = None,
 ) -> None:
     """The check of the stored NLLs, and Fisher alignment if it is configured.
 
@@ -32,6 +33,7 @@ def add_analyses(
         materials: what the evaluator's suites are built from.
         rollouts: reads the run's accepted rollouts, as :class:`NllCheck` does.
         say: receives the reason if Fisher alignment is not measured.
+        make_room: closes the engine while the Fisher information is computed; None: it stays.
     """
     settings = materials.settings
     batch = BatchRunner(engine, settings.slots)
@@ -47,5 +49,5 @@ def add_analyses(
     def tell(done: int, total: int) -> None:
         evaluator.count(Progress("fisher", done, total))
 
-    fisher = BaseFisher(base, examples, settings.fisher, tell)
+    fisher = BaseFisher(base, examples, settings.fisher, tell, make_room)
     evaluator.analyses.append(Alignment(fisher, base, results))

@@ -28,6 +28,7 @@ from actors.evaluation.benchmarks.base import (
 )
 from actors.evaluation.results import EvaluatedModel, Results
 from actors.evaluation.scores import Analyses, FisherAlignment, FisherFigures, Unmeasured
+from actors.inference.gpu_memory import free_cached
 from common import models
 from common.config.evaluation import HELD_OUT, FisherSettings
 from common.config.sections import resolve_device
@@ -109,6 +110,8 @@ class BaseFisher:
         examples: of :func:`draw_examples`.
         settings: the section ``evaluator.fisher``.
         tell: receives (examples done, examples in all) while a part is computed.
+        make_room: called before the base model is loaded with its gradients, which then leaves
+            the device after each part; None: there is room, and it stays.
     """
 
     def __init__(
@@ -117,8 +120,10 @@ class BaseFisher:
         examples: Examples,
         settings: FisherSettings,
         tell: Tell = lambda done, total: None,
+        make_room: Callable[[], None] | None = None,
     ) -> None:
         self._base = base
+        self._make_room = make_room
         self._settings = settings
         self._tell = tell
         self._model: Any = None
@@ -169,6 +174,8 @@ class BaseFisher:
         from actors.analysis.fisher import SquaredGradients, log_likelihood
 
         if self._model is None:
+            if self._make_room is not None:
+                self._make_room()
             self._model = self._load()
         mine = self.examples.token_ids[part :: self._parts]
         gradients = SquaredGradients(self._model)
@@ -179,6 +186,9 @@ class BaseFisher:
                     self._tell(number, len(mine))
         finally:
             gradients.close()
+            if self._make_room is not None:
+                self._model = None
+                free_cached()
         temporary = self.folder / f".part-{part}.{os.getpid()}.tmp"
         save_file(gradients.sums, temporary)
         os.replace(temporary, self._path(part))

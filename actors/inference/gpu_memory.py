@@ -6,6 +6,7 @@ finds less than its share. A restart would cost the imports, and count as a fail
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -42,3 +43,12 @@ def wait_until_free(
         sleep(0.5)
         free, total = memory()
     return free >= share * total
+
+
+def free_cached() -> None:
+    """Give memory that torch holds for reuse back to the device, for others to take."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

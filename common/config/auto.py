@@ -14,6 +14,8 @@ _FIXED_AT_START = (
     ("cluster", "start_timeout_s"),
     ("engine", "kv_cache_gib"),
     ("engine", "gpu_memory_utilization"),
+    ("evaluator.engine", "kv_cache_gib"),
+    ("evaluator.engine", "gpu_memory_utilization"),
 )
 
 
@@ -38,8 +40,9 @@ def settle(config: RunConfig, hardware: Hardware, recorded: RunConfig | None = N
     # Settings that nobody made stay out.
     raw = config.model_dump(mode="json", exclude_unset=True)
     for section, key in _FIXED_AT_START:
-        if (value := old.get(section, {}).get(key)) is not None:
-            raw.setdefault(section, {}).setdefault(key, value)
+        value = (_section(old, section) or {}).get(key)
+        if value is not None and (_section(raw, section) or {}).get(key) is None:
+            apply(raw, f"{section}.{key}={value}")
     for section, key in _open(whole):
         chosen = (_section(old, section) or {}).get(key, "auto")
         mine = _section(whole, section)

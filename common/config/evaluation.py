@@ -71,11 +71,28 @@ class FisherSettings(Settings):
     )
     device: Device = Field("auto", description="auto: the engine's")
     dtype: Dtype = Field("float32", description="dtype of model and gradients; sums are float32")
+    engine: Literal["auto", "keep", "close"] = Field(
+        "auto",
+        description="the evaluator's engine meanwhile; auto: closed where both are on a GPU",
+    )
     cache: AbsolutePath | None = Field(
         None,
         description="folder that runs share; 4 bytes per parameter and model, times parts during "
         "the computation; with several hosts, on shared storage; none: the user's cache folder",
     )
+
+
+class EvaluatorEngineSettings(Settings):
+    """What evaluators' engines have for themselves; none: as in ``engine``."""
+
+    dtype: Dtype | None = None
+    max_model_len: int | None = Field(None, ge=32, description="context length, tokens")
+    max_batched_tokens: int | None = Field(None, ge=32, description="most tokens per step")
+    kv_cache_gib: float | None = Field(None, gt=0, le=4096, description="KV cache, GiB a device")
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="share of a GPU's memory that an engine may use"
+    )
+    enforce_eager: bool | None = None
 
 
 class EvaluatorSettings(Settings):
@@ -93,6 +110,7 @@ class EvaluatorSettings(Settings):
         None, ge=1, description="items per benchmark, drawn with the run's seed; none: all"
     )
     slots: int = Field(16, ge=1, description="concurrent requests")
+    engine: EvaluatorEngineSettings = EvaluatorEngineSettings()
     max_tokens: int = Field(64, ge=1, description="longest response to a corpus question, tokens")
     protocol: Literal["paper", "greedy"] = Field(
         "paper",

@@ -97,6 +97,20 @@ class RunConfig(Settings):
         return 1 if self.student is None else self.student.samples * self.learner.epochs
 
     @property
+    def evaluator_engine(self) -> EngineSettings:
+        """The engines of evaluators, which only generate and score."""
+        own = self.evaluator.engine.model_dump(exclude_none=True)
+        return self.engine.plain.model_copy(update=own)
+
+    @property
+    def closes_for_fisher(self) -> bool:
+        """Whether evaluators close their engines while they compute the Fisher information."""
+        fisher = self.evaluator.fisher
+        if fisher is None or fisher.engine != "auto":
+            return fisher is not None and fisher.engine == "close"
+        return self.engine.resolved_device == "cuda" and fisher.device != "cpu"
+
+    @property
     def needs_all_at_once(self) -> str:
         """Why the roles cannot take turns; empty if they can."""
         if self.student is not None:
@@ -135,8 +149,9 @@ class RunConfig(Settings):
         """Share of a GPU's memory that the learner may use."""
         if self.cluster.placement != "shared":
             return 1.0
-        engines = self.rollout.actors + self.evaluator.actors
-        return max(0.0, 1 - engines * self.engine.gpu_memory_utilization)
+        drawing = self.rollout.actors * self.engine.gpu_memory_utilization
+        measuring = self.evaluator.actors * self.evaluator_engine.gpu_memory_utilization
+        return max(0.0, 1 - drawing - measuring)
 
     def num_gpus(self, placement: Placement | None = None) -> int:
         """GPUs in use at once, if every role computes on GPUs.

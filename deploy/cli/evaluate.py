@@ -240,7 +240,7 @@ def _engine(settings: RunConfig, model: Any, log: Path) -> Any:
 
         return Engine(
             model.folder,
-            settings.engine.plain,
+            settings.evaluator_engine,
             max_requests=settings.evaluator.slots,
             stop_token_ids=model.stop_token_ids,
         )

@@ -170,7 +170,8 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     for remark in check_tokens(prompts, corpus.facts):
         say(f"note: {remark}")
     check_lengths(prompts, corpus.facts, config.rollout.max_tokens, context)
-    check_retrieval(prompts, corpus, config.evaluator, context)
+    measured = config.evaluator_engine.max_model_len
+    check_retrieval(prompts, corpus, config.evaluator, measured)
     learner = (
         f"{config.learner.ranks} learner rank(s) (ZeRO-{config.learner.zero_stage})"
         if config.train

@@ -285,15 +285,18 @@ class EvaluatorRole(Role):
         from actors.evaluation.evaluator import Evaluator, materials_for
         from actors.evaluation.results import EvaluatedModel, Results
         from actors.inference.engine import Engine
+        from actors.inference.pausable import PausableEngine
         from common.weights import folder_hash
 
         config, model = self.config, models.load(self.model_dir)
         base = EvaluatedModel(0, model.folder, folder_hash(model.folder))
-        engine = self._engine = Engine(
-            model.folder,
-            config.engine.plain,
-            max_requests=config.evaluator.slots,
-            stop_token_ids=model.stop_token_ids,
+        engine = self._engine = PausableEngine(
+            lambda: Engine(
+                model.folder,
+                config.evaluator_engine,
+                max_requests=config.evaluator.slots,
+                stop_token_ids=model.stop_token_ids,
+            )
         )
         prompts, corpus = prompts_for(config, model), corpora.load(config.data)
         materials = materials_for(model, prompts, corpus, config.evaluator, config.seed)
@@ -308,7 +311,10 @@ class EvaluatorRole(Role):
             interval=config.learner.interval,
             mixed=config.draws_mixed,
         )
-        add_analyses(evaluator, engine, base, materials, results, self._rollouts, self.say)
+        make_room = engine.pause if config.closes_for_fisher else None
+        add_analyses(
+            evaluator, engine, base, materials, results, self._rollouts, self.say, make_room
+        )
         return evaluator
 
     def _checkpoints(self) -> list[EvaluatedModel]:

@@ -94,6 +94,8 @@ def changed(config: RunConfig, changes: Changes) -> RunConfig | None:
 def _remedies(config: RunConfig, role: str, machine: Machine) -> Iterator[Changes]:
     """Changes that may help ``role``, the least intrusive first."""
     if role == "evaluator Fisher":
+        if not config.closes_for_fisher:
+            yield {"evaluator.fisher.engine": "close"}
         yield {"evaluator.fisher.device": "cpu"}
     elif role.startswith(("rollout", "evaluator")):
         yield from _engine(config, role, machine)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.config.run_config import RunConfig
+from common.config.sections import EngineSettings
 from common.weight_sync.trainers import packed_bytes
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
@@ -62,7 +63,7 @@ def needs(
         Need(f"{need.role} KV cache", {"KV cache": need.parts["KV cache"]}, pool, key)
         for need in processes
         if "KV cache" in need.parts
-        for pool, key in _pool(config, architecture, device)
+        for pool, key in _pool(need.role, config, architecture, device)
     ]
     if not device.is_cpu and config.cluster.placement == "shared":
         return [*pools, _gpu(config, processes, device)]
@@ -86,21 +87,20 @@ def needs(
 
 
 def _gpu(config: RunConfig, processes: list[Need], device: Device) -> Need:
-    """All roles on one GPU; each engine has as much as the largest needs."""
-    share = engine_bytes(processes)
-    parts = {"rollout": config.rollout.actors * share, "evaluator": config.evaluator.actors * share}
+    """All roles on one GPU."""
+    parts = {
+        "rollout": config.rollout.actors * engine_bytes("rollout", config, processes),
+        "evaluator": config.evaluator.actors * engine_bytes("evaluator", config, processes),
+    }
     parts |= {need.role: need.total for need in processes if need.role == "learner"}
     capacity = int(_FILLED * device.memory_bytes)
     return Need("GPU", parts, capacity, "95 % of the GPU that the roles share")
 
 
-def engine_bytes(processes: list[Need]) -> int:
-    """What the largest process with an engine needs, the Fisher information included."""
-    totals = {"rollout": 0, "evaluator": 0}
-    for need in processes:
-        if (role := need.role.split()[0]) in totals:
-            totals[role] += need.total
-    return max(totals.values())
+def engine_bytes(role: str, config: RunConfig, processes: list[Need]) -> int:
+    """What one process of a role with an engine needs, the Fisher information included."""
+    totals = [need.total for need in processes if need.role.split()[0] == role]
+    return max(totals, default=0) if config.closes_for_fisher else sum(totals)
 
 
 def processes_of(
@@ -167,7 +167,7 @@ def _evaluator(
     """Its engine, and the base with gradients while the Fisher is computed."""
     settings = config.evaluator
     longest = max(*(item.naive for item in workload.items), *workload.retrieval, 0)
-    scored = min(config.engine.max_batched_tokens, workload.text_tokens)
+    scored = min(config.evaluator_engine.max_batched_tokens, workload.text_tokens)
     sides = [longest + settings.max_tokens]
     engine = _engine("evaluator", config, arch, device, settings.slots, sides, scored)
     fisher = settings.fisher
@@ -183,11 +183,11 @@ def _evaluator(
     if device.is_cpu:
         engine.parts["Fisher"] = sum(parts.values()) + 4 * arch.parameters
         return [engine]
-    if config.cluster.placement == "shared":
-        left = device.memory_bytes
-    else:
-        left = int(device.memory_bytes * (1 - config.engine.gpu_memory_utilization))
-    return [engine, Need("evaluator Fisher", parts, left, "engine.gpu_memory_utilization")]
+    left, of = device.memory_bytes, "the GPU, where the evaluator's engine is closed meanwhile"
+    if not config.closes_for_fisher and config.cluster.placement != "shared":
+        of = "engine.gpu_memory_utilization"
+        left = int(left * (1 - config.evaluator_engine.gpu_memory_utilization))
+    return [engine, Need("evaluator Fisher", parts, left, of)]
 
 
 def _engine(
@@ -210,7 +210,7 @@ def _engine(
         sides: longest context of each side, in tokens.
         scored: most tokens scored in one iteration.
     """
-    engine = config.engine
+    engine = settings_of(role, config)
     width, tp = bytes_each(engine.resolved_dtype), engine.tensor_parallel_size
     block = _block_tokens(device)
     contexts = slots * sum(-(-side // block) for side in sides) * block
@@ -229,9 +229,16 @@ def _engine(
     return Need(role, parts, capacity, "engine.gpu_memory_utilization")
 
 
-def _pool(config: RunConfig, arch: Architecture, device: Device) -> list[tuple[int, str]]:
+def settings_of(role: str, config: RunConfig) -> EngineSettings:
+    """Those of a role's engines."""
+    return config.evaluator_engine if role.startswith("evaluator") else config.engine
+
+
+def _pool(
+    role: str, config: RunConfig, arch: Architecture, device: Device
+) -> list[tuple[int, str]]:
     """The KV pool's bytes and the setting that fixes them; empty if a GPU takes what is left."""
-    engine = config.engine
+    engine = settings_of(role, config)
     if engine.num_blocks is not None:
         tokens = engine.num_blocks * _block_tokens(device)
         shared = min(engine.tensor_parallel_size, arch.kv_heads)
@@ -245,11 +252,11 @@ def _pool(config: RunConfig, arch: Architecture, device: Device) -> list[tuple[i
     return [] if gib is None else [(int(gib * 2**30), "engine.kv_cache_gib")]
 
 
-def kv_bytes_of_one_context(config: RunConfig, arch: Architecture, device: Device) -> int:
-    """KV cache of one request of ``engine.max_model_len`` tokens."""
+def kv_bytes_of_one_context(engine: EngineSettings, arch: Architecture, device: Device) -> int:
+    """KV cache of one request of ``max_model_len`` tokens."""
     block = _block_tokens(device)
-    tokens = -(-config.engine.max_model_len // block) * block
-    return tokens * arch.kv_bytes(bytes_each(config.engine.resolved_dtype))
+    tokens = -(-engine.max_model_len // block) * block
+    return tokens * arch.kv_bytes(bytes_each(engine.resolved_dtype))
 
 
 def _block_tokens(device: Device) -> int:

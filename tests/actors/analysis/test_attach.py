@@ -34,14 +34,16 @@ def targets(tmp_path):
     return [EvaluatedModel(step, folder, folder_hash(folder)) for step, folder in folders]
 
 
-def _evaluate(tmp_path, targets, said, **settings):
+def _evaluate(tmp_path, targets, said, make_room=None, **settings):
     engine = FakeEngine(lambda text, weights: "")
     made = materials(Corpus([], []), **settings)
     results = Results(tmp_path / "eval")
     results.folder.mkdir(exist_ok=True)
     evaluator = Evaluator(engine, targets[0].weights, made, results, lambda: targets)
     rollouts = [replace(PLAIN, base_logprobs=[-1.0, -1.0])]
-    add_analyses(evaluator, engine, targets[0], made, results, lambda: rollouts, said.append)
+    add_analyses(
+        evaluator, engine, targets[0], made, results, lambda: rollouts, said.append, make_room
+    )
     evaluator.drain()
     return evaluator, evaluator.run()
 
@@ -51,7 +53,10 @@ def test_suites_fisher_and_the_check_of_the_nlls_are_measured_and_nothing_twice(
     text.write_text("A plain line of letters. " * 40)
     fisher = {"examples": 3, "max_tokens": 20, "parts": 2, "cache": tmp_path / "cache"}
     settings = {"suites": ("text_nll",), "text": text, "text_tokens": 800, "fisher": fisher}
-    evaluator, done = _evaluate(tmp_path, targets, [], **settings)
+    closed = []
+    evaluator, done = _evaluate(tmp_path, targets, [], lambda: closed.append(1), **settings)
+    # Once a part: a new checkpoint may have needed the engine in between.
+    assert len(closed) == 2
     # A suite of two targets; the check; two parts and their sum; one checkpoint.
     assert done == 2 + 1 + 3 + 1
     base, step = by_step(tmp_path / "eval")

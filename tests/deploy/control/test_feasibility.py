@@ -113,8 +113,18 @@ def test_roles_that_share_a_gpu_divide_its_memory_and_say_how(config):
     share = divided.engine.gpu_memory_utilization
     # 1 GiB of CUDA context, and little else, of 22.
     assert 1 / 22 < share < 0.1
-    assert divided.learner_share == pytest.approx(1 - 2 * share)
-    assert said[-2].startswith(f"  each engine may use {22 * share:.1f} GiB, the learner ")
+    measuring = divided.evaluator_engine.gpu_memory_utilization
+    assert divided.learner_share == pytest.approx(1 - share - measuring)
+    assert said[-2].startswith(
+        f"  an engine that draws may use {22 * share:.1f} GiB, one that measures "
+        f"{22 * measuring:.1f}, the learner "
+    )
+    longer = config(
+        "cuda", evaluator={"engine": {"max_model_len": 65536}}, cluster={"placement": "shared"}
+    )
+    larger = check_fit(longer, gpus(1), print)[0]
+    assert larger.evaluator.engine.kv_cache_gib > divided.evaluator.engine.kv_cache_gib
+    assert larger.engine == divided.engine
     # What is set by hand stays.
     by_hand = config(
         "cuda",

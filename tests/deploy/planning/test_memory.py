@@ -176,9 +176,12 @@ def test_the_fisher_takes_the_base_in_float32_and_a_float32_sum_a_parameter(syst
 
 
 def test_on_a_gpu_it_needs_what_the_engine_leaves(system):
-    # 80 GB hold an engine at 0.9 and no 8 B model in float32 beside it.
-    made = system("8b", "evaluator.fisher={}", device="h100")
+    # 80 GB hold an engine at 0.9, or an 8 B model in float32, but not both.
+    made = system("8b", "evaluator.fisher={engine: keep}", device="h100")
     assert not role(made, "evaluator Fisher").fits
+    in_turn = system("8b", "evaluator.fisher={}", device="h100")
+    assert role(in_turn, "evaluator Fisher").fits
+    assert role(in_turn, "evaluator Fisher").total > 4 * 8e9
     on_cpu = system("8b", "evaluator.fisher.device=cpu", device="h100")
     with pytest.raises(StopIteration):
         role(on_cpu, "evaluator Fisher")

@@ -119,9 +119,15 @@ def test_roles_that_share_a_gpu_slow_each_other(system):
     assert together.total_s > apart.total_s
 
 
-def test_a_fisher_that_does_not_fit_beside_its_engine_is_computed_on_the_cpu(system):
-    made = system("8b", "evaluator.fisher={}", device="h100")
-    assert nearest(made) == {"evaluator.fisher.device": "cpu"}
+def test_a_fisher_that_does_not_fit_beside_its_engine_takes_its_place(system):
+    made = system("8b", "evaluator.fisher={engine: keep}", device="h100")
+    assert nearest(made) == {"evaluator.fisher.engine": "close"}
+
+
+def test_a_fisher_that_no_gpu_holds_is_computed_on_the_cpu(system):
+    # Float32 weights of 8 B are 33 GB.
+    made = system("8b", "evaluator.fisher={}", "learner.ranks=16", device="l4")
+    assert nearest(made)["evaluator.fisher.device"] == "cpu"
 
 
 def test_fewer_gpus_mean_fewer_actors(system):

@@ -138,9 +138,8 @@ def test_zero_3_pays_for_its_gathers(system):
 
 
 def test_a_suite_that_is_not_planned_is_left_out(system):
-    made = system("smoke")
-    settings = made.config.evaluator.model_copy(update={"suites": ("recall", "unheard-of")})
-    assert set(made.engine.suites(settings, made.workload)) == {"recall"}
+    made = system("smoke", "evaluator.suites=[recall, mmlu, {suite: retrieval, at: selected}]")
+    assert set(made.engine.suites(made.config.evaluator, made.workload)) == {"recall"}
 
 
 def test_frozen_matrices_cost_two_passes_of_three(system):
