@@ -135,7 +135,8 @@ def _rows(checkpoint: CheckpointSummary) -> Iterator[list[str | float]]:
             for kind, count in score.errors.items():
                 yield [f"{name}: {kind}", count, "", "", score.n]
     if checkpoint.retention is not None:
-        yield ["retention", checkpoint.retention, "", "", ""]
+        kept = checkpoint.retention
+        yield ["retention", kept.value, "", "", len(kept.benchmarks)]
     if (fisher := checkpoint.analyses.alignment) is not None:
         if fisher.alignment is not None:
             yield ["fisher_alignment", fisher.alignment, "", "", fisher.examples]

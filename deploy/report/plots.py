@@ -60,7 +60,7 @@ def _pareto(runs: Sequence[RunSummary]) -> Picture | None:
     shown = False
     for number, run in enumerate(runs):
         points = [
-            (recall.value, one.retention, one.step)
+            (recall.value, one.retention.value, one.step)
             for one in run.checkpoints
             if one.retention is not None
             and isinstance(recall := one.scores.get("recall"), BenchmarkScore)
@@ -88,11 +88,23 @@ def _pareto(runs: Sequence[RunSummary]) -> Picture | None:
     return _picture(
         "Recall and retention",
         "Each point is a checkpoint, labeled with its step; up and to the right is better. "
-        "Retention: mean of score / base score over the held-out benchmarks that report a share "
-        "of right answers. The ring marks the selected checkpoint.",
+        f"Retention: mean of score / base score over {_kept(runs)}. The ring marks the selected "
+        "checkpoint.",
         figure,
         shown,
     )
+
+
+def _kept(runs: Sequence[RunSummary]) -> str:
+    """The benchmarks behind the retention."""
+    names = {
+        name
+        for run in runs
+        for one in run.checkpoints
+        if one.retention is not None
+        for name in one.retention.benchmarks
+    }
+    return ", ".join(sorted(names))
 
 
 def _nll_histogram(runs: Sequence[RunSummary]) -> Picture | None:

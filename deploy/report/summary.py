@@ -28,14 +28,23 @@ OpenLedger = Callable[[RunDir], AbstractContextManager[LedgerReader]]
 
 # Of longer runs the curves show every second, third, … step.
 MOST_STEPS = 10_000
+# Of which a retention is a mean.
+_LEAST_BENCHMARKS = 2
 # The page is for people; the ledger has all of them.
 MOST_EXHAUSTED = 10_000
+
+
+class Retention(JsonModel):
+    """The mean over ``benchmarks`` of score over base score."""
+
+    value: float
+    benchmarks: list[str]
 
 
 class CheckpointSummary(StepResults):
     """The results of one step, and the share of the held-out capability that it keeps."""
 
-    retention: float | None
+    retention: Retention | None
 
 
 class StepFigures(JsonModel):
@@ -149,7 +158,9 @@ def summary(run: RunDir, open_ledger: OpenLedger = ledger_file) -> RunSummary:
         nll_check=next((check for check in checks if check is not None), None),
         fisher=None if final is None else final.analyses.fisher,
         checkpoints=[
-            CheckpointSummary.from_json({**one.to_json(), "retention": retention(base, one.scores)})
+            CheckpointSummary.model_validate(
+                {**dict(one), "retention": retention(base, one.scores)}
+            )
             for one in results
         ],
         skipped_steps=skipped,
@@ -166,23 +177,25 @@ def skipped_text(run: RunSummary) -> str:
     return f"{run.skipped_steps} {steps} skipped: gradient not finite"
 
 
-def retention(base: Scores, scores: Scores) -> float | None:
-    """The share of the held-out capability that is kept: mean of score over base score.
+def retention(base: Scores, scores: Scores) -> Retention | None:
+    """The share of the held-out capability that is kept.
 
-    The mean is over the benchmarks that report a share of right answers (retrieval and
-    those outside the corpus), have both scores, and on which the base is above zero; None
-    if there is no such benchmark.
+    Over the benchmarks that report a share of right answers (retrieval and those outside the
+    corpus), have both scores, and on which the base is above zero. None if there are fewer than
+    two: one benchmark is no capability, and its own score says more.
     """
-    kept = [
-        after.value / before.value
+    kept = {
+        name: after.value / before.value
         for name, before in base.items()
         if name in {*HELD_OUT, "retrieval"}
         and isinstance(before, BenchmarkScore)
         and before.unit == "fraction"
         and before.value > 0
         and isinstance(after := scores.get(name), BenchmarkScore)
-    ]
-    return sum(kept) / len(kept) if kept else None
+    }
+    if len(kept) < _LEAST_BENCHMARKS:
+        return None
+    return Retention(value=sum(kept.values()) / len(kept), benchmarks=list(kept))
 
 
 def score_text(score: BenchmarkScore | Unmeasured | None) -> str:

@@ -62,7 +62,9 @@ def _fisher(item: RunSummary) -> str:
 
 def _retention(item: RunSummary) -> str:
     kept = [one.retention for one in item.checkpoints if one.step == item.chosen]
-    return f"{kept[0]:.2f}" if kept and kept[0] is not None else "not measured"
+    if not kept or kept[0] is None:
+        return "not measured: fewer than two held-out benchmarks"
+    return f"{kept[0].value:.2f} ({', '.join(kept[0].benchmarks)})"
 
 
 def _targets(item: RunSummary) -> str:

@@ -116,8 +116,13 @@ def test_retention_is_the_mean_share_of_the_held_out_scores_that_is_kept():
     base = _typed(_scores(0.0, 1.0) | {"humaneval": _score(0.0)})
     after = _typed(_scores(1.0, 0.5) | {"arc_easy": _score(0.3), "humaneval": _score(0.2)})
     # retrieval 0.3 of 0.6, arc_easy 0.3 of 0.4. Recall, NLLs and a base score of 0 are left out.
-    assert retention(base, after) == pytest.approx((0.5 + 0.75) / 2)
+    kept = retention(base, after)
+    assert kept is not None
+    assert kept.value == pytest.approx((0.5 + 0.75) / 2)
+    assert sorted(kept.benchmarks) == ["arc_easy", "retrieval"]
     assert retention({}, after) is None
+    # One benchmark alone is not held-out capability.
+    assert retention({"retrieval": base["retrieval"]}, after) is None
 
 
 def test_a_change_counts_if_the_intervals_do_not_overlap_and_a_lower_nll_is_better():
