@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
@@ -30,12 +30,11 @@ from common.config.validation import explain
 from common.corpora.settings import DataSettings
 from common.errors import UserError, shown
 from common.methods import MethodSettings, Mixed, StudentSampled
-from common.prompts import Preset
+from common.prompts import Preset, PresetName
 from common.settings import Settings
 
 PromptSettings = Annotated[
-    Annotated[Literal["short-sentence", "kgfact", "reasoned"], Tag("preset")]
-    | Annotated[Preset, Tag("templates")],
+    Annotated[PresetName, Tag("preset")] | Annotated[Preset, Tag("templates")],
     Discriminator(lambda value: "preset" if isinstance(value, str) else "templates"),
 ]
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from jinja2 import TemplateError
 
 from common.config.run_config import RunConfig, dump, parse
 from common.errors import UserError
 from common.prompts import (
     PRESETS,
     Preset,
+    PresetName,
     Prompts,
     check_answers,
     check_lengths,
@@ -32,10 +34,10 @@ FACT = Fact("f", "Who?", "Tam", "Tam it is.")
 
 
 class Characters:
-    """One token a character; the template puts brackets around the user's turn."""
+    """One token a character; the template puts brackets around each turn."""
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **_: Any) -> Any:
-        return {"input_ids": [*map(ord, f"[{conversation[0]['content']}]")]}
+        return {"input_ids": [ord(c) for turn in conversation for c in f"[{turn['content']}]"]}
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return [*map(ord, text)]
@@ -74,6 +76,48 @@ def test_a_context_stands_above_the_question():
     assert own.text(own.retrieval(EvalItem("i", "Who?", "Tam"))) == "[Q: Who?]"
 
 
+def test_a_context_has_the_form_that_the_templates_give_it():
+    own = prompts(Preset(**OWN, context="Known: {lines}.\n", context_line="({statement})"))
+    assert own.text(own.retrieval(EvalItem("i", "Who?", "Tam", ("A", "B")))) == (
+        "[Known: (A)\n(B).\nQ: Who?]"
+    )
+    assert own.text(own.retrieval(EvalItem("i", "Who?", "Tam"))) == "[Q: Who?]"
+
+
+def test_a_system_turn_comes_before_the_user_turn_of_every_prompt_but_a_plain_one():
+    own = prompts(Preset(**OWN, system="Box it in \\boxed{}."))
+    system = "[Box it in \\boxed{}.]"
+    assert own.text(own.naive(FACT)) == f"{system}[Q: Who?]"
+    assert own.text(own.expert(FACT)) == f"{system}[Q: Who? <\\boxed{{Tam}}> {{}}]"
+    assert own.text(own.retrieval(EvalItem("i", "Who?", "Tam", ("A.",)))) == (
+        f"{system}[A.\n\nQ: Who?]"
+    )
+    assert own.text(own.user("Who?")) == "[Who?]"
+
+
+class Refusing(Characters):
+    def apply_chat_template(self, conversation: list[dict[str, str]], **_: Any) -> Any:
+        if conversation[0]["role"] == "system":
+            raise TemplateError("System role not supported")
+        return super().apply_chat_template(conversation)
+
+
+class Deaf(Characters):
+    def apply_chat_template(self, conversation: list[dict[str, str]], **_: Any) -> Any:
+        return super().apply_chat_template(conversation[-1:])
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "reason"),
+    [(Refusing(), "refuses it: System role not supported"), (Deaf(), "leaves it out")],
+)
+def test_a_chat_template_without_a_system_role_is_refused_if_one_is_needed(tokenizer, reason):
+    with pytest.raises(UserError, match=f"chat template {reason}; use templates without 'system'"):
+        Prompts(tokenizer, Preset(**OWN, system="Think."), end_token_id=0)
+    plain = Prompts(tokenizer, Preset(**OWN), end_token_id=0)
+    assert plain.text(plain.naive(FACT)) == "[Q: Who?]"
+
+
 def test_braces_of_a_fact_are_never_read_as_slots():
     own = prompts(Preset(**OWN))
     fact = Fact("f", "Is {answer} in {question}?", "{statement}", "S.")
@@ -82,7 +126,7 @@ def test_braces_of_a_fact_are_never_read_as_slots():
     )
 
 
-def test_the_papers_kgfact_prompts_read_like_this():
+def test_the_kgfact_prompts_read_like_this():
     kgfact = prompts(PRESETS["kgfact"])
     ask = "Who? Please reason step by step, and put your final answer within \\boxed{}."
     assert kgfact.text(kgfact.naive(FACT)) == f"[{ask}]"
@@ -103,6 +147,9 @@ def test_the_papers_kgfact_prompts_read_like_this():
         ),
         ({"shown": "it"}, "prompts.shown: a slot is missing; slots here: {answer}, {canonical}, "),
         ({"prefix": "{answer}"}, "prompts.prefix: unknown slot {answer}; slots here: none"),
+        ({"system": "{answer}"}, "prompts.system: unknown slot {answer}; slots here: none"),
+        ({"context": "Known:"}, "prompts.context: a slot is missing; slots here: {lines}"),
+        ({"context_line": "{lines}"}, "prompts.context_line: unknown slot {lines}; slots here: "),
         ({"transition": None}, "prompts.transition: this setting is required"),
         ({"transtion": ""}, "prompts.transtion: no such setting; did you mean prompts.transition?"),
         ({"mode": "fuzzy"}, "prompts.mode: input should be 'boxed', "),
@@ -113,8 +160,9 @@ def test_a_template_that_cannot_work_is_refused_by_name(change, message):
 
 
 def test_an_unknown_preset_is_refused_with_those_known():
-    with pytest.raises(UserError, match=r"prompts: input should be 'short-sentence', 'kgfact' or"):
+    with pytest.raises(UserError, match=r"'short-sentence', 'kgfact', .* or 'paper-simpleqa', not"):
         with_prompts("kgfakt")
+    assert get_args(PresetName) == tuple(PRESETS)
 
 
 @pytest.mark.parametrize("chosen", ["reasoned", OWN])
