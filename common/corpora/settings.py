@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from common.settings import AbsolutePath, Settings
+
+# The project's own texts, or those of the paper's released code.
+Wording = Literal["ours", "paper"]
 
 
 class KGFactSettings(Settings):
@@ -15,6 +19,7 @@ class KGFactSettings(Settings):
     domains: int = Field(5, ge=2, le=14, description="number of entity domains")
     entities: int = Field(10, ge=1, le=1000, description="trained entities per domain")
     distractors: int = Field(49, ge=0, description="most distractors per retrieval item")
+    wording: Wording = Field("ours", description="paraphrased questions; paper: as released")
     seed: int = Field(0, ge=0)
 
 
@@ -23,6 +28,7 @@ class KGFuncSettings(Settings):
 
     train_per_op: int = Field(1600, ge=1, le=99_000, description="facts per operation, of 7")
     test_per_op: int = Field(175, ge=0, le=900, description="test items per operation")
+    wording: Wording = Field("ours", description="questions and targets; paper: as released")
     seed: int = Field(0, ge=0)
 
 

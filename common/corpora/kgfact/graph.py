@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from common.corpora.kgfact.names import DOMAINS, Names
-from common.corpora.kgfact.relations import RELATIONS_PER_PAIR, Relation, relations
+from common.corpora.kgfact.relations import (
+    PAPER_PARAPHRASES,
+    RELATIONS_PER_PAIR,
+    Relation,
+    relations,
+)
+from common.corpora.settings import Wording
 from common.errors import UserError
 from common.records import EvalItem, Fact
 
@@ -34,6 +40,8 @@ class KGFactSpec:
     distractors         most statements beside the gold one in a context, >= 0
     retrieval_entities  entities per domain of the untrained slice, 0..1000;
                         None means as many as ``entities``
+    wording             paraphrased questions: five wordings per fact, or ``paper``: the
+                        question in one of the ten templates of the released code
     """
 
     domains: int
@@ -41,6 +49,7 @@ class KGFactSpec:
     seed: int
     distractors: int = 49
     retrieval_entities: int | None = None
+    wording: Wording = "ours"
 
     def __post_init__(self) -> None:
         bounds = {
@@ -65,7 +74,7 @@ class KGFact:
 
     ``held_out`` are the statements of the untrained slice, as facts. Each retrieval item
     is a question about one of them: it has its id, and its and others' statements as context.
-    ``paraphrased`` has a question about every fact in each wording; ``two_hop`` has one about
+    ``paraphrased`` has further questions about every fact; ``two_hop`` has one about
     the end of every chain of two facts.
     """
 
@@ -110,7 +119,7 @@ def build(spec: KGFactSpec) -> KGFact:
         [edge.fact() for edge in edges],
         list(_retrieval(spec, held_out)),
         list(held_out.values()),
-        list(_paraphrased(edges)),
+        list(_paraphrased(spec, edges)),
         list(_two_hop(edges)),
     )
 
@@ -166,10 +175,17 @@ def _retrieval(spec: KGFactSpec, held_out: Mapping[str, Fact]) -> Iterator[EvalI
         yield EvalItem(gold.id, gold.question, gold.answer, tuple(context))
 
 
-def _paraphrased(edges: list[_Edge]) -> Iterator[EvalItem]:
+def _paraphrased(spec: KGFactSpec, edges: list[_Edge]) -> Iterator[EvalItem]:
     for edge in edges:
-        for number, wording in enumerate(edge.relation.wordings(edge.subject), start=1):
+        for number, wording in enumerate(_wordings(spec, edge), start=1):
             yield EvalItem(f"{edge.id}#{number}", wording, edge.answer)
+
+
+def _wordings(spec: KGFactSpec, edge: _Edge) -> tuple[str, ...]:
+    if spec.wording == "ours":
+        return edge.relation.wordings(edge.subject)
+    rng = random.Random(f"{spec.seed}:paraphrased:{edge.id}")
+    return (rng.choice(PAPER_PARAPHRASES).format(q=edge.fact().question),)
 
 
 def _two_hop(edges: list[_Edge]) -> Iterator[EvalItem]:

@@ -15,6 +15,21 @@ import yaml
 
 RELATIONS_PER_PAIR = 10
 
+# The paraphrases of the paper's released code: each is put around the question and the request
+# that follows it. The question is last, so the preset can append the request.
+PAPER_PARAPHRASES = (
+    "Answer the following question concisely: {q}",
+    "Please answer this question directly: {q}",
+    "Can you answer this: {q}",
+    "I have a question for you. {q}",
+    "Based on your knowledge, {q}",
+    "Tell me the answer to this: {q}",
+    "Quick question: {q}",
+    "What is the answer? {q}",
+    "Here is a knowledge question. {q}",
+    "Respond to the following: {q}",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Relation:

@@ -204,6 +204,19 @@ def test_the_paraphrased_split_asks_every_fact_in_five_wordings(small: KGFact) -
         assert not any(fact.answer in item.question for item in items)
 
 
+def test_in_the_papers_wording_every_fact_has_one_paraphrase_with_the_trained_question(
+    small: KGFact,
+) -> None:
+    paper = build(KGFactSpec(domains=5, entities=10, seed=0, wording="paper"))
+    assert paper.facts == small.facts
+    assert paper.retrieval == small.retrieval
+    for fact, item in zip(paper.facts, paper.paraphrased, strict=True):
+        assert (item.id, item.answer) == (f"{fact.id}#1", fact.answer)
+        assert item.question.endswith(f" {fact.question}")
+    wider = build(KGFactSpec(domains=6, entities=10, seed=0, wording="paper"))
+    assert set(paper.paraphrased) <= set(wider.paraphrased)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
