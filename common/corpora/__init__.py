@@ -57,7 +57,9 @@ def _load(settings: DataSettings) -> Corpus:
         from common.corpora import kgfunc
 
         chosen = settings.kgfunc
-        functions = kgfunc.build(chosen.train_per_op, chosen.test_per_op, chosen.seed)
+        functions = kgfunc.build(
+            chosen.train_per_op, chosen.test_per_op, chosen.seed, chosen.wording
+        )
         splits = {"test": tuple(functions.test), "unseen": tuple(functions.unseen)}
         return Corpus(functions.facts, [], splits)
     if settings.simpleqa is not None:
@@ -84,6 +86,7 @@ def _kgfact(settings: DataSettings) -> Corpus:
         entities=settings.kgfact.entities,
         seed=settings.kgfact.seed,
         distractors=settings.kgfact.distractors,
+        wording=settings.kgfact.wording,
     )
     built = kgfact.build(spec)
     splits = {"paraphrased": tuple(built.paraphrased), "two_hop": tuple(built.two_hop)}

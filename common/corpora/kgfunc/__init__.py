@@ -12,9 +12,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import NamedTuple
 
+from common.corpora.kgfunc import ours, paper
 from common.corpora.kgfunc.check import check, check_facts
-from common.corpora.kgfunc.operations import TRAINED, UNSEEN, digits, solve
+from common.corpora.kgfunc.operations import TRAINED, UNSEEN, Rule, digits
+from common.corpora.settings import Wording
 from common.errors import UserError
 from common.records import EvalItem, Fact
 
@@ -34,8 +38,23 @@ class KGFunc:
     unseen: list[EvalItem]
 
 
-def build(train_per_op: int, test_per_op: int, seed: int) -> KGFunc:
+class _Texts(NamedTuple):
+    question: Callable[[str, Sequence[tuple[int, int]], int], str]
+    solve: Callable[[str, int], str]
+
+
+_TEXTS: dict[Wording, _Texts] = {
+    "ours": _Texts(ours.question, ours.solve),
+    "paper": _Texts(paper.question, paper.solve),
+}
+
+
+def build(train_per_op: int, test_per_op: int, seed: int, wording: Wording = "ours") -> KGFunc:
     """7 * ``train_per_op`` facts, 7 * ``test_per_op`` test and 20 * 25 unseen items.
+
+    With ``wording`` ``paper``, questions and targets read as in the released code, and the unseen
+    operations have its labels, examples and inputs. The trained ones have the same inputs in both
+    wordings.
 
     Raises:
         UserError: more inputs are requested than there are numbers.
@@ -45,13 +64,13 @@ def build(train_per_op: int, test_per_op: int, seed: int) -> KGFunc:
             f"train_per_op {train_per_op} and test_per_op {test_per_op} must be at least 1 and 0 "
             f"and together at most {MAX_INPUT - SHOTS}"
         )
-    shots = _shots(seed)
+    texts, shots = _TEXTS[wording], _shots(seed)
     facts, test = [], []
     for label, rule in TRAINED.items():
         inputs = _inputs(f"{seed}:kgfunc:{label}", shots, train_per_op + test_per_op)
         for index, number in enumerate(inputs):
             identity, answer = f"kgfunc-{label}-{number:05}", str(rule(digits(number)))
-            question = _question(label, rule, shots, number)
+            question = texts.question(label, _examples(rule, shots), number)
             if index >= train_per_op:
                 test.append(EvalItem(identity, question, answer))
                 continue
@@ -61,30 +80,28 @@ def build(train_per_op: int, test_per_op: int, seed: int) -> KGFunc:
                     question=question,
                     answer=answer,
                     statement=f"{label}({number}) = {answer}.",
-                    target=solve(label, number),
+                    target=texts.solve(label, number),
                     subject=label,
                 )
             )
-    return KGFunc(facts, test, list(_unseen(seed, shots)))
+    return KGFunc(facts, test, list(_unseen(seed, shots, wording)))
 
 
-def _unseen(seed: int, shots: Sequence[int]) -> Iterator[EvalItem]:
-    for index, (name, rule) in enumerate(UNSEEN.items(), start=1):
-        label = f"U{index}"
-        for number in _inputs(f"{seed}:kgfunc-unseen:{name}", shots, UNSEEN_PER_OP):
-            question = _question(label, rule, shots, number)
+def _unseen(seed: int, shots: Sequence[int], wording: Wording) -> Iterator[EvalItem]:
+    for index, (name, rule) in enumerate(UNSEEN.items()):
+        label, examples = f"U{index + 1}", _examples(rule, shots)
+        inputs: Sequence[int] = _inputs(f"{seed}:kgfunc-unseen:{name}", shots, UNSEEN_PER_OP)
+        if wording == "paper":
+            label, examples = ascii_lowercase[index], _examples(rule, paper.UNSEEN_SHOTS)
+            inputs = paper.UNSEEN_INPUTS
+        for number in inputs:
+            question = _TEXTS[wording].question(label, examples, number)
             identity = f"kgfunc-{name.replace(' ', '_')}-{number:05}"
             yield EvalItem(identity, question, str(rule(digits(number))))
 
 
-def _question(
-    label: str, rule: Callable[[list[int]], int], shots: Sequence[int], number: int
-) -> str:
-    examples = "\n".join(f"{label}({shot}) = {rule(digits(shot))}" for shot in shots)
-    return (
-        f"Operation {label} turns a whole number into another one. Ten examples:\n"
-        f"{examples}\nWhat is {label}({number})?"
-    )
+def _examples(rule: Rule, shots: Sequence[int]) -> list[tuple[int, int]]:
+    return [(shot, rule(digits(shot))) for shot in shots]
 
 
 def _shots(seed: int) -> list[int]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.corpora.kgfunc import KGFunc, build, check, check_facts
-from common.corpora.kgfunc.check import evaluate
-from common.corpora.kgfunc.operations import TRAINED, UNSEEN, digits, solve
+from common.corpora.kgfunc import KGFunc, build, check, check_facts, ours, paper
+from common.corpora.kgfunc.arithmetic import evaluate
+from common.corpora.kgfunc.operations import TRAINED, UNSEEN, digits
 from common.errors import UserError
 from common.verification.verifier import last_boxed
+
+Solver = Callable[[str, int], str]
+SOLVERS = st.sampled_from([ours.solve, paper.solve])
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +110,22 @@ def test_every_line_of_every_default_target_is_recomputed_and_right(corpus: KGFu
     assert {last_boxed(fact.target) == fact.answer for fact in corpus.facts} == {True}
 
 
-@given(st.sampled_from("BCDEFGH"), st.integers(0, 99_999))
-def test_a_solution_of_any_number_is_right_and_boxes_the_rules_value(label: str, n: int) -> None:
+def test_every_line_of_targets_in_the_papers_wording_is_right_too(corpus: KGFunc) -> None:
+    paper_corpus = build(train_per_op=400, test_per_op=0, seed=1, wording="paper")
+    assert check_facts(paper_corpus.facts) == []
+    assert {last_boxed(fact.target) == fact.answer for fact in paper_corpus.facts} == {True}
+
+
+@given(SOLVERS, st.sampled_from("BCDEFGH"), st.integers(0, 99_999))
+def test_a_solution_of_any_number_is_right_and_boxes_the_rules_value(
+    solve: Solver, label: str, n: int
+) -> None:
     assert check(label, n, solve(label, n)) == []
     assert last_boxed(solve(label, n)) == str(TRAINED[label](digits(n)))
 
 
 def test_a_solution_reads_like_this() -> None:
-    assert solve("C", 19).splitlines() == [
+    assert ours.solve("C", 19).splitlines() == [
         "The digits of 19 are 1, 9.",
         "Digit 1, 1: 1^2 = 1.",
         "Digit 2, 9: 9^2 = 81.",
@@ -123,8 +135,64 @@ def test_a_solution_reads_like_this() -> None:
     ]
 
 
-@given(st.sampled_from("BCDEFGH"), st.integers(0, 99_999), st.data())
-def test_one_changed_number_anywhere_is_found(label: str, n: int, data: st.DataObject) -> None:
+@pytest.mark.parametrize(
+    ("label", "number", "solution"),
+    [
+        (
+            "B",
+            53,
+            "The digits of 53 are [5, 3].\nMin digit = 3\n(5 - 3)^2 = 4\n(3 - 3)^2 = 0\n"
+            "B(53) = 4 + 0 = 4\n\n\\boxed{4}",
+        ),
+        (
+            "C",
+            192,
+            "The digits of 192 are [1, 9, 2].\n"
+            "Alternating sum of squares = 1^2 - 9^2 + 2^2 = 1 - 81 + 4 = -76\n"
+            "C(192) = |-76| = 76\n\n\\boxed{76}",
+        ),
+        (
+            "D",
+            71,
+            "The digits of 71 are [7, 1].\n7 is prime: 7^2 = 49\n1 is not prime: 1\n"
+            "D(71) = 49 + 1 = 50\n\n\\boxed{50}",
+        ),
+        (
+            "E",
+            123,
+            "The digits of 123 are [1, 2, 3].\nReversed: [3, 2, 1]\n"
+            "1*3 + 2*2 + 3*1 = 3 + 4 + 3 = 10\nE(123) = 10\n\n\\boxed{10}",
+        ),
+        (
+            "F",
+            3142,
+            "The digits of 3142 are [3, 1, 4, 2].\nRunning max: 3, 3, 4, 4\n"
+            "F(3142) = 3 + 3 + 4 + 4 = 14\n\n\\boxed{14}",
+        ),
+        (
+            "G",
+            305,
+            "The digits of 305 are [3, 0, 5].\nT(3) = 3*4/2 = 6\nT(0) = 0*1/2 = 0\n"
+            "T(5) = 5*6/2 = 15\nG(305) = 6 + 0 + 15 = 21\n\n\\boxed{21}",
+        ),
+        (
+            "H",
+            402,
+            'The digit string of 402 is "402".\nRotations: 402, 24, 240\n'
+            "H(402) = min(402, 24, 240) = 24\n\n\\boxed{24}",
+        ),
+    ],
+)
+def test_a_solution_in_the_papers_wording_reads_like_this(
+    label: str, number: int, solution: str
+) -> None:
+    assert paper.solve(label, number) == solution
+
+
+@given(SOLVERS, st.sampled_from("BCDEFGH"), st.integers(0, 99_999), st.data())
+def test_one_changed_number_anywhere_is_found(
+    solve: Solver, label: str, n: int, data: st.DataObject
+) -> None:
     solution = solve(label, n)
     places = list(re.finditer(r"\d+", solution))
     place = data.draw(st.sampled_from(places))
@@ -133,23 +201,31 @@ def test_one_changed_number_anywhere_is_found(label: str, n: int, data: st.DataO
     assert check(label, n, planted)
 
 
-@given(st.sampled_from("BCDEFGH"), st.integers(0, 99_999), st.data())
+@given(SOLVERS, st.sampled_from("BCDEFGH"), st.integers(0, 99_999), st.data())
 def test_a_line_left_out_repeated_or_moved_is_found(
-    label: str, n: int, data: st.DataObject
+    solve: Solver, label: str, n: int, data: st.DataObject
 ) -> None:
     lines = solve(label, n).split("\n")
     index, other = (data.draw(st.integers(0, len(lines) - 1)) for _ in range(2))
     moved = [*lines]
     moved[index], moved[other] = lines[other], lines[index]
-    assert bool(check(label, n, "\n".join(moved))) == (index != other)
+    assert bool(check(label, n, "\n".join(moved))) == (moved != lines)
     assert check(label, n, "\n".join(lines[:index] + lines[index + 1 :]))
     assert check(label, n, "\n".join([*lines[:index], lines[index], *lines[index:]]))
 
 
-def test_a_right_line_of_another_operation_is_found() -> None:
+@pytest.mark.parametrize("solve", [ours.solve, paper.solve])
+def test_a_right_line_of_another_operation_is_found(solve: Solver) -> None:
     assert check("B", 34, solve("C", 34)) != []
     assert check("G", 34, solve("D", 34)) != []
     assert check("F", 34, solve("F", 43)) != []
+
+
+def test_a_right_line_in_the_other_wording_is_found() -> None:
+    mixed = paper.solve("D", 34).split("\n")
+    mixed[0] = ours.solve("D", 34).split("\n")[0]
+    assert check("D", 34, "\n".join(mixed)) == ["line 1 is wrong: The digits of 34 are 3, 4."]
+    assert check("D", 34, paper.solve("D", 34).replace("3 is prime", "03 is prime"))
 
 
 def test_a_wrong_answer_or_id_of_a_fact_is_named(corpus: KGFunc) -> None:
@@ -168,6 +244,28 @@ def test_evaluation_knows_arithmetic_and_nothing_else() -> None:
     assert evaluate("(8 - 2)^2") == 36
     for text in ("__import__('os')", "1 if 1 else 2", "f(1)", "1 / 0", "1 +", "'a' + 'b'"):
         assert evaluate(text) is None
+
+
+def test_both_wordings_ask_for_the_same_values_of_the_trained_operations() -> None:
+    one, other = build(3, 2, seed=4), build(3, 2, seed=4, wording="paper")
+    assert [(fact.id, fact.answer) for fact in one.facts] == [
+        (fact.id, fact.answer) for fact in other.facts
+    ]
+    for first, second in zip(one.test, other.test, strict=True):
+        assert (first.id, first.answer) == (second.id, second.answer)
+        shots = re.findall(r"\((\d+)\) = (\d+)", first.question)
+        assert re.findall(r"Input: (\d+)\nOutput: (\d+)", second.question) == shots
+
+
+def test_in_the_papers_wording_the_unseen_operations_have_its_letters_and_inputs() -> None:
+    unseen = build(1, 0, seed=4, wording="paper").unseen
+    assert len({item.id for item in unseen}) == 500
+    asked = [re.findall(r"What is the output of (\w)\((\d+)\)", item.question) for item in unseen]
+    letters = [letter for ((letter, _),) in asked]
+    assert letters == [letter for letter in "abcdefghijklmnopqrst" for _ in range(25)]
+    inputs = [number for ((_, number),) in asked]
+    assert inputs == inputs[:25] * 20
+    assert (inputs[0], inputs[9], inputs[24]) == ("15559", "2329", "73024")
 
 
 def test_a_seed_decides_examples_and_inputs() -> None:

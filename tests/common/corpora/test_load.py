@@ -80,6 +80,17 @@ def test_generated_corpora_bring_their_splits():
     assert {name: len(items) for name, items in corpus.splits.items()} == {"test": 7, "unseen": 500}
 
 
+def test_generated_corpora_can_have_the_papers_wording():
+    wording = {"wording": "paper"}
+    kgfact = load(parse_data({"kgfact": {"domains": 3, "entities": 2, **wording}}))
+    assert len(kgfact.splits["paraphrased"]) == 6
+    kgfunc = load(parse_data({"kgfunc": {"train_per_op": 1, "test_per_op": 1, **wording}}))
+    asked = [*kgfunc.facts, *kgfunc.splits["test"], *kgfunc.splits["unseen"]]
+    assert all(record.question.startswith("Based on the input\u2013output ") for record in asked)
+    with pytest.raises(UserError, match=r"data.kgfact.wording: input should be 'ours' or 'paper'"):
+        parse_data({"kgfact": {"wording": "theirs"}})
+
+
 def test_published_corpora_are_read_below_the_root(data_root):
     root = str(data_root)
     assert len(load(parse_data({"simpleqa": {}, "root": root, "limit": 9})).facts) == 9
