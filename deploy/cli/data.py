@@ -17,6 +17,13 @@ OUT = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder."
 )
 SEED = click.option("--seed", default=0, show_default=True, help="Seed of all random choices.")
+WORDING = click.option(
+    "--wording",
+    type=click.Choice(["ours", "paper"]),
+    default="ours",
+    show_default=True,
+    help="Texts; paper: as in the paper's released code.",
+)
 ROOT = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
@@ -43,15 +50,19 @@ def build() -> None:
 @click.option("--domains", default=5, show_default=True, help="Entity domains, 2..14.")
 @click.option("--entities", default=10, show_default=True, help="Trained entities per domain.")
 @click.option("--distractors", default=49, show_default=True, help="Maximum per context.")
+@WORDING
 @SEED
 @OUT
 @reported
-def kgfact(domains: int, entities: int, distractors: int, seed: int, out: Path) -> None:
+def kgfact(
+    domains: int, entities: int, distractors: int, wording: str, seed: int, out: Path
+) -> None:
     """Facts of made-up entities; 5 x 10 gives 100, 7 x 25 gives 525."""
     arguments = {
         "domains": domains,
         "entities": entities,
         "distractors": distractors,
+        "wording": wording,
         "seed": seed,
     }
     _build("kgfact", arguments, out)
@@ -60,12 +71,18 @@ def kgfact(domains: int, entities: int, distractors: int, seed: int, out: Path) 
 @build.command()
 @click.option("--train-per-op", default=1600, show_default=True, help="Facts per operation.")
 @click.option("--test-per-op", default=175, show_default=True, help="Test items of each; or 25.")
+@WORDING
 @SEED
 @OUT
 @reported
-def kgfunc(train_per_op: int, test_per_op: int, seed: int, out: Path) -> None:
+def kgfunc(train_per_op: int, test_per_op: int, wording: str, seed: int, out: Path) -> None:
     """Procedures on digits, with worked solutions; twenty unseen ones."""
-    arguments = {"train_per_op": train_per_op, "test_per_op": test_per_op, "seed": seed}
+    arguments = {
+        "train_per_op": train_per_op,
+        "test_per_op": test_per_op,
+        "wording": wording,
+        "seed": seed,
+    }
     _build("kgfunc", arguments, out)
 
 

@@ -47,6 +47,14 @@ def counts(folder: Path) -> dict[str, int]:
             ["kgfunc", "--train-per-op", 20, "--test-per-op", 25],
             {"train": 140, "test": 175, "unseen": 500},
         ),
+        (
+            ["kgfact", "--wording", "paper"],
+            {"train": 100, "recall": 100, "retrieval": 100, "paraphrased": 100, "two_hop": 100},
+        ),
+        (
+            ["kgfunc", "--train-per-op", 20, "--test-per-op", 25, "--wording", "paper"],
+            {"train": 140, "test": 175, "unseen": 500},
+        ),
     ],
 )
 def test_build_writes_every_split_and_check_finds_nothing(tmp_path, arguments, expected):
@@ -186,7 +194,10 @@ def test_check_of_a_built_corpus_that_was_changed_exits_with_1(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--prompts", "none"], "--prompts none: not one of short-sentence, kgfact, reasoned"),
+        (
+            ["--prompts", "none"],
+            "--prompts none: not one of short-sentence, kgfact, reasoned, paper-",
+        ),
         (["--context", 3], "--context 3: at least 32 is needed"),
         (["--max-tokens", 0], "--max-tokens 0: at least 1 is needed"),
         (["--ask"], "--ask: a model is needed; give --model or --config"),
