@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from common.config import run_config
 from common.config.sections import EngineSettings, RolloutSettings
+from common.corpora import canonical
 from common.corpora.inspection import Inspection, inspect
 from common.errors import UserError
 from common.models import Model
 from common.prompts import PRESETS, Preset, Prompts, preset, tokens_needed
 from common.records import Fact
-from common.verification.verifier import accepts
+from common.verification.verifier import Mode, accepts
 
 Say = Callable[[str], None]
 _SHOWN = 20
@@ -24,10 +26,11 @@ _ASKED_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class DataCheckSettings:
-    """``model`` None leaves out all that needs a tokenizer."""
+    """``model`` None leaves out all that needs a tokenizer; ``verify`` None: the preset's."""
 
     model: str | None
     preset: Preset
+    verify: Mode | None
     engine: EngineSettings
     max_tokens: int
     ask: bool
@@ -67,6 +70,7 @@ def settings(
     chosen = DataCheckSettings(
         model=model or (run.model if run is not None else None),
         preset=preset(prompts or (run.prompts if run is not None else "kgfact")),
+        verify=run.rollout.verify if run is not None else None,
         engine=engine,
         max_tokens=max_tokens or (run.rollout if run is not None else RolloutSettings()).max_tokens,
         ask=ask,
@@ -86,11 +90,13 @@ def run(spec: str, chosen: DataCheckSettings, say: Say) -> list[str]:
     problems = list(found.problems)
     _say_counts(found, say)
     facts = found.scan.facts
+    if facts:
+        problems += _canonical(facts, Prompts(_TextOnly(), chosen.preset, 0, chosen.verify), say)
     if chosen.model is not None and facts:
         from common import models
 
         model = models.load(models.resolve(chosen.model, say=say))
-        prompts = Prompts(model.tokenizer, chosen.preset, model.stop_token_ids[0])
+        prompts = Prompts(model.tokenizer, chosen.preset, model.stop_token_ids[0], chosen.verify)
         problems += _lengths(found, prompts, chosen, say)
         _say_prompts(facts[:_RENDERED], prompts, model, say)
         if chosen.ask:
@@ -110,6 +116,26 @@ def _say_counts(found: Inspection, say: Say) -> None:
         say(f"split {name}: {len(items)} questions")
     _say_list(f"duplicates: {len(found.duplicates)}", found.duplicates, say)
     _say_list(f"contradictory facts: {len(found.contradictions)}", found.contradictions, say)
+
+
+class _TextOnly:
+    """A tokenizer for checks of text: it has no tokens."""
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
+        raise NotImplementedError
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        raise NotImplementedError
+
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str:
+        raise NotImplementedError
+
+
+def _canonical(facts: Sequence[Fact], prompts: Prompts, say: Say) -> list[str]:
+    """Say how many canonical targets verify; returns the problem if they are too few."""
+    found = canonical.verify(prompts, facts)
+    say(found.summary)
+    return [found.problem] if found.problem else []
 
 
 def _lengths(found: Inspection, prompts: Prompts, chosen: DataCheckSettings, say: Say) -> list[str]:

@@ -150,6 +150,7 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     """Read facts and model and check that they fit; (the model's folder, their identity)."""
     from actors.evaluation.evaluator import check_retrieval
     from common import corpora, files, models
+    from common.corpora import canonical
     from common.prompts import check_answers, check_lengths, check_tokens, preset
 
     say("reading facts and model …")
@@ -167,6 +168,8 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     prompts = prompts_for(config, model)
     context = config.engine.max_model_len
     check_answers(prompts, corpus.facts)
+    for remark in canonical.check(prompts, corpus.facts):
+        say(f"note: {remark}")
     for remark in check_tokens(prompts, corpus.facts):
         say(f"note: {remark}")
     check_lengths(prompts, corpus.facts, config.rollout.max_tokens, context)

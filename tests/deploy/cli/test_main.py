@@ -89,6 +89,16 @@ def test_a_prompt_longer_than_the_context_is_refused(refuse, tmp_path):
     )
 
 
+@pytest.mark.slow
+def test_targets_that_the_verifier_does_not_accept_are_refused(refuse, tmp_path):
+    right = {"question": "Q?", "answer": "Tam"}
+    data = _facts(tmp_path, *[right] * 18, right | {"target": "It is Ivo."})
+    shown = refuse(data)
+    assert "the verifier 'contains' accepts 94.7 % of 19 canonical targets" in shown
+    assert "fact 'line-19': answer 'Tam', target 'It is Ivo.'" in shown
+    assert "accepts 0.0 % of 19" in refuse({**data, "rollout": {"verify": "exact"}})
+
+
 def test_a_model_folder_without_weights_is_refused(refuse, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
