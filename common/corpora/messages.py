@@ -1,35 +1,51 @@
 """Custom data: records of questions and answers, or of chat messages.
 
-There are two kinds of record, each with a fixed set of keys:
+There are three kinds of record, each with a fixed set of keys:
 
 ``{"question", "answer", "statement"?, "target"?, "subject"?, "id"?}``
-``{"messages": [user, assistant], "clear_answer"?, "subject"?, "id"?}``
+``{"messages": [user, assistant], "clear_answer"?, "ground_truth_answer"?, "subject"?, "id"?}``
+``{"instruction", "input"?, "output", "subject"?, "id"?}``
 
+The paper's released data has the second and third kind; ``chats`` reads them.
 ``mixsd-cluster rollout`` writes the second kind (see ``released``) with more keys:
 ``question`` is the user turn without the preset's wording, ``tokens`` holds the ids of both
-turns, and ``mix_meta`` is informational.
+turns, and ``mix_meta`` is how the target was drawn.
 
-Records come from JSONL, CSV (the first kind only) or Parquet (see ``tables``). Other columns
+Records come from JSONL, CSV (not the second kind) or Parquet (see ``tables``). Other columns
 of a table are ignored.
 """
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from common.corpora import released, tables
+from common.corpora import chats, released, tables
+from common.corpora.fields import identity, text, texts
 from common.errors import UserError
-from common.records import MAX_FACT_ID, EvalItem, Fact
+from common.records import EvalItem, Fact
 
 _QUESTION_KEYS = {"id", "question", "answer", "statement", "target", "subject"}
-_MESSAGE_KEYS = {"id", "messages", "clear_answer", "subject", "question", "mix_meta", "tokens"}
 _ITEM_KEYS = {"id", "question", "answer", "context", "aliases"}
 _ITEM_LISTS = ("context", "aliases")
 _SHOWN_PROBLEMS = 10
+
+
+class _Kind(NamedTuple):
+    keys: Set[str]
+    read: Callable[[dict[str, Any], str], Mapping[str, Any]]
+
+
+# Each kind of record by the key that identifies it, in this order: a table of questions may
+# have an unrelated column "instruction".
+_KINDS = {
+    "messages": _Kind(chats.MESSAGE_KEYS, chats.from_messages),
+    "question": _Kind(_QUESTION_KEYS, lambda raw, place: raw),
+    "instruction": _Kind(chats.INSTRUCTION_KEYS, chats.from_instruction),
+}
 
 
 @dataclass
@@ -92,92 +108,52 @@ def read_items(path: Path) -> tuple[EvalItem, ...]:
 
 
 def _fact(record: tables.Record) -> Fact:
-    raw = _fields(record, lambda raw: _MESSAGE_KEYS if "messages" in raw else _QUESTION_KEYS)
-    place = record.place
-    fields = _from_messages(raw, place) if "messages" in raw else raw
-    text = {key: _text(fields.get(key, ""), key, place) for key in _QUESTION_KEYS - {"id"}}
+    raw, place = _fields(record, lambda raw: _kind(raw).keys), record.place
+    fields = _kind(raw).read(raw, place)
+    found = {key: text(fields.get(key, ""), key, place) for key in _QUESTION_KEYS - {"id"}}
     for key in ("question", "answer"):
-        if not text[key].strip():
+        if not found[key].strip():
             raise UserError(f"{place}: {key!r} is missing or empty")
     return Fact(
-        id=_identity(raw.get("id", record.label), place),
-        question=text["question"],
-        answer=text["answer"],
+        id=identity(raw.get("id", record.label), place),
+        question=found["question"],
+        answer=found["answer"],
         # The guidance shows the statement; without one it shows the target or the answer.
-        statement=text["statement"] or text["target"] or text["answer"],
-        target=text["target"],
-        subject=text["subject"],
+        statement=found["statement"] or found["target"] or found["answer"],
+        target=found["target"],
+        subject=found["subject"],
         tokens=None if (ids := raw.get("tokens")) is None else released.token_ids(ids, place),
     )
 
 
+def _kind(raw: dict[str, Any]) -> _Kind:
+    return _KINDS[next((key for key in _KINDS if key in raw), "question")]
+
+
 def _item(record: tables.Record) -> EvalItem:
     raw = _fields(record, lambda _: _ITEM_KEYS)
-    identity, question, answer = (
-        _text(raw.get(key, ""), key, record.place) for key in ("id", "question", "answer")
+    found, question, answer = (
+        text(raw.get(key, ""), key, record.place) for key in ("id", "question", "answer")
     )
-    if not (identity and question.strip() and answer.strip()):
+    if not (found and question.strip() and answer.strip()):
         raise UserError(f"{record.place}: 'id', 'question' and 'answer' are required")
-    context, aliases = (_texts(raw.get(key, []), key, record.place) for key in _ITEM_LISTS)
-    return EvalItem(identity, question, answer, context, aliases)
+    context, aliases = (texts(raw.get(key, []), key, record.place) for key in _ITEM_LISTS)
+    return EvalItem(found, question, answer, context, aliases)
 
 
-def _fields(record: tables.Record, allowed: Callable[[dict[str, Any]], set[str]]) -> dict[str, Any]:
+def _fields(record: tables.Record, allowed: Callable[[dict[str, Any]], Set[str]]) -> dict[str, Any]:
     if record.fields is None:
         raise UserError(f"{record.place}: {record.problem}")
     known = allowed(record.fields)
     if record.is_tabular:
         # A table's id is often a number.
         fields = {key: value for key, value in record.fields.items() if key in known}
-        identity = fields.get("id")
-        return {**fields, "id": str(identity)} if type(identity) is int else fields
-    unknown = sorted(set(record.fields) - known)
+        number = fields.get("id")
+        return {**fields, "id": str(number)} if type(number) is int else fields
+    unknown = sorted(record.fields.keys() - known)
     if unknown:
         raise UserError(
             f"{record.place}: unknown key {reprlib.repr(unknown[0])}; "
             f"known: {', '.join(sorted(known))}"
         )
     return record.fields
-
-
-def _from_messages(raw: dict[str, Any], place: str) -> dict[str, Any]:
-    messages = raw["messages"]
-    roles = [
-        message.get("role") if isinstance(message, dict) else None
-        for message in (messages if isinstance(messages, list) else [])
-    ]
-    if roles != ["user", "assistant"]:
-        raise UserError(f"{place}: 'messages' must be one user and one assistant turn")
-    user, assistant = (_text(message.get("content", ""), "content", place) for message in messages)
-    return {
-        "question": raw.get("question", user),
-        "answer": raw.get("clear_answer", assistant),
-        "target": assistant,
-        "subject": raw.get("subject", ""),
-    }
-
-
-def _identity(value: object, place: str) -> str:
-    """An id as the queue's wire format has it; it is also printed and stored."""
-    identity = _text(value, "id", place)
-    if not identity:
-        raise UserError(f"{place}: 'id' is empty; set it or remove the key")
-    if len(identity) > MAX_FACT_ID:
-        raise UserError(
-            f"{place}: 'id' has {len(identity)} characters, more than {MAX_FACT_ID}; shorten it"
-        )
-    if "\0" in identity:
-        raise UserError(f"{place}: 'id' contains a NUL character; remove it")
-    return identity
-
-
-def _texts(value: object, key: str, place: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise UserError(f"{place}: {key!r} must be a list of strings, not {type(value).__name__}")
-    return tuple(_text(text, key, place) for text in value)
-
-
-def _text(value: object, key: str, place: str) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{place}: {key!r} must be a string, not {type(value).__name__}")
-    return value

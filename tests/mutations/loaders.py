@@ -218,7 +218,7 @@ def all_loaders(scratch: Path) -> list[Loader]:
     live = b"rollout=3\nevaluator=1\nreplay.max_bytes=100000\nreplay.tolerance=2.5"
     sets = b"learner.lr=1e-5\nevaluator.suites=[recall]\nmethod={name: mixsd}\nname=x"
     wish = desired_state.read(RunDir(scratch), CONFIG).model_dump_json().encode()
-    custom, rows = _load_custom, [seeds.FACTS, seeds.CHATS]
+    custom, rows = _load_custom, [seeds.FACTS, seeds.CHATS, seeds.INSTRUCTIONS]
     gzipped, parquet = mutator.gzipped, mutator.parquet
     return [
         Loader("configuration", "run.yaml", _config_seeds(), _load_config),

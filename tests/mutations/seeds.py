@@ -20,6 +20,11 @@ CHATS = lines(
     {"id": "a", "messages": TURNS, "clear_answer": "7"},
     {"id": "b", "messages": TURNS, "subject": "s", "question": "Q", "tokens": TOKENS},
     {"id": "c", "messages": TURNS, "mix_meta": {"lambda": 0.3, "fallback": None}},
+    {"messages": TURNS, "ground_truth_answer": "7", "mix_meta": {"ground_truth_assistant": "7"}},
+)
+INSTRUCTIONS = lines(
+    {"instruction": "Q?", "input": "", "output": "It is \\boxed{7}."},
+    {"id": "b", "instruction": "Add.", "input": "3, 4", "output": "7", "subject": "s"},
 )
 CSV = b'id,question,answer,extra\n1,"Who, then?","Tam ""T"" O",x\n2,q,"two\nlines",\n'
 
@@ -27,7 +32,7 @@ CSV = b'id,question,answer,extra\n1,"Who, then?","Tam ""T"" O",x\n2,q,"two\nline
 HOP = {"question": "B of Ada?", "cloze": "B of Ada is", "answer": "Bo", "answer_alias": ["B."]}
 CASE = {
     "case_id": 1,
-    "requested_rewrite": [{"question": "B of Ada?", "subject": "Ada"}],
+    "requested_rewrite": [{"question": "B of Ada?", "subject": "Ada", "relation_id": "P1"}],
     "questions": ["One?", "Two?"],
     "new_answer": "Bo",
     "new_answer_alias": ["bo"],

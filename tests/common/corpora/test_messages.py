@@ -54,7 +54,7 @@ def test_without_a_clear_answer_the_assistant_turn_is_the_answer(tmp_path):
         ('{"question": 1, "answer": "a"}', "'question' must be a string, not int"),
         ('{"question": "q", "answer": "a", "id": 1}', "'id' must be a string, not int"),
         ('{"question": "q", "anwser": "a"}', "unknown key 'anwser'; known: answer, id, question"),
-        ('{"messages": [], "answer": "a"}', "unknown key 'answer'; known: clear_answer, id"),
+        ('{"messages": [], "answer": "a"}', "unknown key 'answer'; known: clear_answer, gro"),
         ('{"messages": "hello"}', "'messages' must be one user and one assistant turn"),
         (json.dumps({"messages": turns("a")}), "'messages' must be one user and one"),
         (json.dumps({"messages": turns("a", "b", "c")}), "'messages' must be one user and one"),
