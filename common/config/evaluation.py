@@ -13,7 +13,7 @@ from common.settings import AbsolutePath, Seconds, Settings
 # fmt: off
 Suite = Literal[
     "in_domain", "general", "small", "editing",
-    "recall", "paraphrased", "retrieval", "two_hop", "test", "unseen", "multi_hop",
+    "recall", "paraphrased", "retrieval", "two_hop", "three_hop", "four_hop", "test", "unseen",
     "mmlu", "gsm8k", "math500", "aime24", "humaneval",
     "arc_easy", "piqa", "wikitext2", "ifeval", "text_nll",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from common.corpora import limits
 from common.corpora.settings import DataSettings
 from common.errors import UserError
 from common.records import EvalItem, Fact
@@ -15,8 +16,8 @@ class Corpus:
     """Facts to learn and questions about them.
 
     ``retrieval``  questions about facts that are never trained, with context
-    ``splits``     other questions by name: ``paraphrased``, ``two_hop``, ``test``,
-                   ``unseen``, ``multi_hop``, and ``recall`` if answers have aliases
+    ``splits``     other questions by name: ``paraphrased``, ``two_hop``, ``three_hop``,
+                   ``four_hop``, ``test``, ``unseen``, and ``recall`` if answers have aliases
     ``remarks``    notes on the corpus for the user, one line each
     """
 
@@ -35,15 +36,17 @@ def load(settings: DataSettings) -> Corpus:
     corpus = _load(settings)
     if not corpus.facts:
         raise UserError("data: the source contains no facts; name another file")
-    if settings.limit is None:
+    # MQuAKE takes the limit itself: it keeps whole cases.
+    if settings.limit is None or settings.mquake is not None:
         return corpus
-    cut = {fact.id for fact in corpus.facts[settings.limit :]}
+    facts = limits.keep(corpus.facts, settings.limit)
+    cut = {fact.id for fact in corpus.facts} - {fact.id for fact in facts}
     # Questions about facts that are not trained would measure nothing.
     splits = {
         name: tuple(item for item in items if cut.isdisjoint(_about(item)))
         for name, items in corpus.splits.items()
     }
-    return replace(corpus, facts=corpus.facts[: settings.limit], splits=splits)
+    return replace(corpus, facts=facts, splits=splits)
 
 
 def _about(item: EvalItem) -> list[str]:
@@ -70,9 +73,9 @@ def _load(settings: DataSettings) -> Corpus:
     if settings.mquake is not None:
         from common.corpora import mquake, sources
 
-        edits = mquake.build(sources.published("mquake", settings.mquake, settings.root))
-        splits = {"recall": tuple(edits.recall), "multi_hop": tuple(edits.multi_hop)}
-        return Corpus(edits.facts, [], splits, tuple(edits.contradictions))
+        path = sources.published("mquake", settings.mquake, settings.root)
+        edits = mquake.build(path, settings.mquake, settings.limit)
+        return Corpus(edits.facts, edits.retrieval, edits.splits, tuple(edits.remarks))
     assert settings.facts is not None
     return _custom(settings.facts)
 

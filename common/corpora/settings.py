@@ -51,6 +51,15 @@ class MQuAKESettings(PublishedSettings):
 
     hub: str = Field("henryzhongsc/MQuAKE-Remastered", description="id of the data set on the Hub")
     file: str = Field("data/CF3k-00000-of-00001.parquet", description="file in the data set")
+    held_out: int = Field(
+        100,
+        ge=0,
+        description="most facts in retrieval items, of cases that share none with the trained ones",
+    )
+    distractors: int = Field(49, ge=0, description="most distractors per retrieval item")
+    seed: int = Field(
+        0, ge=0, description="of the cases that data.limit chooses and of the retrieval items"
+    )
 
 
 class DataSettings(Settings):
@@ -66,7 +75,13 @@ class DataSettings(Settings):
     root: AbsolutePath | None = Field(
         None, description="folder with offline copies of published data sets"
     )
-    limit: int | None = Field(None, ge=1, description="use only this many facts; none: all")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="use only this many facts, as many of each KGFunc operation, pair of KGFact "
+        "domains, or subject with at least ten facts on average; MQuAKE: at most this many, in "
+        "whole cases, relations in turn; none: all",
+    )
 
     @field_validator("facts")
     @classmethod

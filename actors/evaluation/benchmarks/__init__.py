@@ -28,11 +28,13 @@ BUILDERS: dict[str, Callable[[Materials], Benchmark]] = {
     "text_nll": text.text_nll,
 }
 
+_HOPS = ("two_hop", "three_hop", "four_hop")
+
 SUITES: dict[str, tuple[str, ...]] = {
-    "in_domain": ("recall", "paraphrased", "retrieval", "two_hop", "test", "unseen"),
+    "in_domain": ("recall", "paraphrased", "retrieval", *_HOPS, "test", "unseen"),
     "general": ("mmlu", "gsm8k", "math500", "aime24", "humaneval"),
     "small": ("arc_easy", "piqa", "wikitext2", "ifeval", "retrieval"),
-    "editing": ("recall", "multi_hop"),
+    "editing": ("recall", *_HOPS),
 }
 
 # Suites that measure what the selection of a checkpoint needs.
@@ -42,9 +44,9 @@ WITH_RECALL = frozenset({"recall", *(name for name, of in SUITES.items() if "rec
 def members(suite: str, materials: Materials) -> tuple[str, ...]:
     """Names of a suite's benchmarks; a benchmark's own name is a suite of one.
 
-    Splits that the run's corpus does not have are no part of ``in_domain``.
+    Splits that the run's corpus does not have are no part of ``in_domain`` and ``editing``.
     """
-    if suite != "in_domain":
+    if suite not in ("in_domain", "editing"):
         return SUITES.get(suite, (suite,))
     absent = set(in_domain.SPLITS) - materials.corpus.splits.keys()
     return tuple(name for name in SUITES[suite] if name not in absent)

@@ -21,7 +21,7 @@ from common.records import EvalItem, Fact
 from common.verification.verifier import Mode, accepts, last_boxed
 
 # Splits that some corpora have; those that a corpus does not have are not part of its suite.
-SPLITS = ("paraphrased", "two_hop", "test", "unseen", "multi_hop")
+SPLITS = ("paraphrased", "two_hop", "three_hop", "four_hop", "test", "unseen")
 
 
 def recall(materials: Materials) -> Generation:

@@ -97,7 +97,7 @@ def test_published_corpora_are_read_below_the_root(data_root):
     edits = load(parse_data({"mquake": {"file": "MQuAKE-hard.json"}, "root": root}))
     assert {name: len(items) for name, items in edits.splits.items()} == {
         "recall": 767,
-        "multi_hop": 1281,
+        "four_hop": 1281,
     }
     assert len(edits.remarks) == 2
 

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from common import models
+from deploy.checks import data as datacheck
 from deploy.cli.main import main
 
 FACT = {"question": "Who leads Orveline?", "answer": "Tam Okord"}
@@ -119,13 +121,14 @@ def test_a_published_corpus_is_built_from_a_copy(tmp_path):
 def test_contradictory_edits_are_told_and_kept_on_the_card(tmp_path):
     def case(number: int, answer: str) -> dict:
         hop = {"question": "B?", "cloze": "B is", "answer": answer, "answer_alias": []}
+        other = {**hop, "question": f"D{number}?"}
         return {
             "case_id": number,
             "requested_rewrite": [],
             "questions": ["C?"],
             "new_answer": answer,
             "new_answer_alias": [],
-            "new_single_hops": [hop],
+            "new_single_hops": [hop, other],
         }
 
     folder = tmp_path / "mquake"
@@ -135,7 +138,7 @@ def test_contradictory_edits_are_told_and_kept_on_the_card(tmp_path):
     result = typed("build", "mquake", "--data-root", tmp_path, "--file", "x.json", "--out", out)
     assert result.exit_code == 0, result.output
     assert "note: case 2: 'B?' has the answer 'Di', but 'Bo' in case 1" in result.output
-    assert counts(out) == {"train": 1, "recall": 1, "multi_hop": 1}
+    assert counts(out) == {"train": 3, "recall": 3, "two_hop": 1}
     assert len(json.loads((out / "card.json").read_text())["remarks"]) == 1
 
 
@@ -180,6 +183,34 @@ def test_check_reports_contradictions_but_they_are_no_problem_of_up(tmp_path):
     assert f"{path}:1, {path}:2: 'Who leads Orveline?' is answered 'Tam Okord', 'Ane Bisk'" in (
         result.output
     )
+
+
+def test_check_reports_canonical_targets_that_do_not_verify_as_one_problem(tmp_path):
+    wrong = FACT | {"target": "Tam Okord leads it."}
+    path = facts_file(tmp_path, FACT, wrong, FACT | {"question": "Who?"})
+    result = typed("check", path)
+    assert result.exit_code == 1
+    assert "canonical targets that boxed accepts: 2 of 3" in result.output
+    assert "PROBLEMS: 1\n  the verifier 'boxed' accepts 66.7 % of 3" in result.output
+    assert "fact 'line-2': answer 'Tam Okord', target 'Tam Okord leads it.'" in result.output
+    # The sentence of the small preset is accepted as it stands.
+    result = typed("check", path, "--prompts", "short-sentence")
+    assert result.exit_code == 0, result.output
+    assert "canonical targets that contains accepts: 3 of 3" in result.output
+
+
+def test_check_verifies_as_the_run_that_is_given(tmp_path):
+    run = {
+        "name": "run",
+        "prompts": "short-sentence",
+        "method": {"name": "sft"},
+        "data": {"kgfact": {}},
+        "rollout": {"verify": "exact"},
+    }
+    (tmp_path / "run.yaml").write_text(json.dumps(run))
+    chosen = replace(datacheck.settings(tmp_path / "run.yaml"), model=None)
+    (problem,) = datacheck.run(str(facts_file(tmp_path, FACT)), chosen, print)
+    assert problem.startswith("the verifier 'exact' accepts 0.0 % of 1 ")
 
 
 def test_check_of_a_built_corpus_that_was_changed_exits_with_1(tmp_path):

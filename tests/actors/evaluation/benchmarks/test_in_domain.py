@@ -103,11 +103,12 @@ def test_splits_that_the_corpus_lacks_are_no_part_of_the_suite() -> None:
     )
     some = materials(_corpus(two_hop=two_hop))
     assert benchmarks.members("in_domain", some) == ("recall", "retrieval", "two_hop")
+    assert benchmarks.members("editing", some) == ("recall", "two_hop")
     assert benchmarks.members("in_domain", materials(Corpus([], []))) == ("recall", "retrieval")
     built = in_domain.split("two_hop", some)
     assert built.grade(built.questions[0], "\\boxed{Y}").right
-    with pytest.raises(NotMeasured, match="no split multi_hop"):
-        in_domain.split("multi_hop", some)
+    with pytest.raises(NotMeasured, match="no split four_hop"):
+        in_domain.split("four_hop", some)
 
 
 def test_every_name_in_the_configuration_is_known() -> None:
