@@ -38,6 +38,13 @@ class _Generation(BaseModel):
     eos_token_id: list[_TokenId] | _TokenId | None = None
 
 
+class _Family(BaseModel):
+    """What is used of a ``config.json``."""
+
+    model_type: str | None = None
+    architectures: list[str] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A resolved model. ``stop_token_ids`` end a generation; the first closes a turn."""
@@ -99,6 +106,21 @@ def load(folder: Path) -> Model:
             "names a stop token (eos_token_id)"
         )
     return Model(folder, tokenizer, stops)
+
+
+def is_llama(folder: Path) -> bool:
+    """Whether a model is of the Llama family, by its type or an architecture's name.
+
+    Raises:
+        UserError: ``config.json`` is unreadable or of another form.
+    """
+    path = folder / "config.json"
+    try:
+        family = _Family.model_validate(files.read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {invalid_value(error.errors()[0])}") from error
+    names = family.architectures or []
+    return family.model_type == "llama" or any("llama" in name.lower() for name in names)
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:

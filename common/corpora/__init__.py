@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from common.corpora import limits
 from common.corpora.settings import DataSettings
 from common.errors import UserError
 from common.records import EvalItem, Fact
+
+Comparison = Literal["loose", "strict", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,15 @@ class Corpus:
     ``splits``     other questions by name: ``paraphrased``, ``two_hop``, ``three_hop``,
                    ``four_hop``, ``test``, ``unseen``, and ``recall`` if answers have aliases
     ``remarks``    notes on the corpus for the user, one line each
+    ``comparison`` how the paper's grader compares answers, see
+                   ``actors.evaluation.benchmarks.released.in_domain``
     """
 
     facts: list[Fact]
     retrieval: list[EvalItem]
     splits: dict[str, tuple[EvalItem, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    comparison: Comparison = "loose"
 
 
 def load(settings: DataSettings) -> Corpus:
@@ -64,12 +70,12 @@ def _load(settings: DataSettings) -> Corpus:
             chosen.train_per_op, chosen.test_per_op, chosen.seed, chosen.wording
         )
         splits = {"test": tuple(functions.test), "unseen": tuple(functions.unseen)}
-        return Corpus(functions.facts, [], splits)
+        return Corpus(functions.facts, [], splits, comparison="strict")
     if settings.simpleqa is not None:
         from common.corpora import simpleqa, sources
 
         path = sources.published("simpleqa", settings.simpleqa, settings.root)
-        return Corpus(simpleqa.build(path), [])
+        return Corpus(simpleqa.build(path), [], comparison="exact")
     if settings.mquake is not None:
         from common.corpora import mquake, sources
 

@@ -37,11 +37,27 @@ def equal(response: str, answer: str) -> bool:
     Raises:
         RunError: the child did not start.
     """
+    return _compare(response[-_MAX_CHARS:], answer, boxes=False)
+
+
+def equal_boxes(found: str, answer: str) -> bool:
+    """Whether the content of two boxes is equal, as the paper's released code asks.
+
+    math-verify is not symmetric: here ``found`` is in the place of the gold answer, so a
+    relation may equal an interval, but an interval no relation.
+
+    Raises:
+        RunError: the child did not start.
+    """
+    return _compare(found[-_MAX_CHARS:], answer, boxes=True)
+
+
+def _compare(response: str, answer: str, *, boxes: bool) -> bool:
     global _child
     with _lock:
         if _child is None or _child.poll() is not None:
             _child = _start()
-        question = json.dumps([response[-_MAX_CHARS:], answer])
+        question = json.dumps([response, answer, boxes])
         reply = _ask(_child, question, _DEADLINE_S)
         if reply is None:
             _child.kill()
@@ -60,11 +76,15 @@ def serve(questions: IO[str], replies: IO[str]) -> None:
     logging.disable(logging.CRITICAL)
     print("ready", file=replies, flush=True)
     for line in questions:
-        response, answer = json.loads(line)
-        found = parse(response, parsing_timeout=_STEP_S)
-        # math-verify parses bare LaTeX only between dollar signs.
-        wanted = parse(f"${answer}$", parsing_timeout=_STEP_S) or parse(answer)
-        is_equal = bool(wanted) and verify(wanted, found, timeout_seconds=_STEP_S)
+        response, answer, boxes = json.loads(line)
+        if boxes:
+            pair = (f"\\boxed{{{text}}}" for text in (response, answer))
+            gold, target = (parse(text, parsing_timeout=_STEP_S) for text in pair)
+        else:
+            target = parse(response, parsing_timeout=_STEP_S)
+            # math-verify parses bare LaTeX only between dollar signs.
+            gold = parse(f"${answer}$", parsing_timeout=_STEP_S) or parse(answer)
+        is_equal = bool(gold) and verify(gold, target, timeout_seconds=_STEP_S)
         print(int(is_equal), file=replies, flush=True)
 
 

@@ -49,3 +49,24 @@ def test_a_damaged_generation_config_is_named(tmp_path, content):
 def test_the_home_of_nobody_is_no_folder_of_a_model():
     with pytest.raises(UserError, match="no such folder"):
         resolve("~nobody_of_that_name/model")
+
+
+@pytest.mark.parametrize(
+    ("config", "is_llama"),
+    [
+        ({"model_type": "llama"}, True),
+        ({"model_type": "mllama", "architectures": ["MllamaForConditionalGeneration"]}, True),
+        ({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}, False),
+        ({}, False),
+    ],
+)
+def test_a_llama_is_known_by_its_type_or_architecture(tmp_path, config, is_llama):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert models.is_llama(tmp_path) is is_llama
+
+
+@pytest.mark.parametrize("content", ["[]", '{"architectures": "Llama"}', "{"])
+def test_a_damaged_config_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json: "):
+        models.is_llama(tmp_path)
