@@ -24,7 +24,7 @@ from common.config.evaluation import EvaluatorSettings
 from common.corpora import Corpus
 from common.errors import UserError
 from common.metrics import MetricValues
-from common.models import Model
+from common.models import Model, is_llama
 from common.prompts import Prompts
 
 _POLL_S = 0.5
@@ -254,7 +254,7 @@ def materials_for(
         ids: list[int] = model.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    return Materials(prompts, encode, corpus, settings, seed)
+    return Materials(prompts, encode, corpus, settings, seed, is_llama(model.folder))
 
 
 def check_retrieval(
@@ -268,7 +268,8 @@ def check_retrieval(
     measured = {"in_domain", "small", "retrieval"} & set(settings.names)
     if not settings.actors or not measured or not corpus.retrieval:
         return
-    longest = max(len(prompts.retrieval(item)) for item in corpus.retrieval) + settings.max_tokens
+    prompt = max(len(prompts.retrieval(item)) for item in corpus.retrieval)
+    longest = prompt + settings.response_tokens("retrieval")
     if longest > context:
         raise UserError(
             f"a retrieval question takes {longest} tokens, more than engine.max_model_len="

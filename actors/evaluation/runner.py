@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from actors.evaluation import benchmarks
+from actors.evaluation import benchmarks, released_taxonomy, taxonomy
 from actors.evaluation.benchmarks import base, choice
 from actors.evaluation.benchmarks.base import (
     Benchmark,
@@ -28,14 +28,14 @@ from actors.evaluation.benchmarks.base import (
     TextNLL,
 )
 from actors.evaluation.benchmarks.confidence import mean_share, proportion
-from actors.evaluation.scores import BenchmarkScore, Response, Scores, Unmeasured
-from actors.evaluation.taxonomy import Entities, classify
+from actors.evaluation.scores import BenchmarkScore, GraderScore, Response, Scores, Unmeasured
+from actors.evaluation.taxonomy import WrongResponse
 from actors.inference.batch import BatchEngine, BatchRunner
 from actors.inference.requests import Sampling
 from common.estimates import Score, mean_nll
 
 # Raise with a change of a prompt or grader: what was measured before is another score.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ def build_suite(name: str, materials: Materials) -> Suite:
             built.append(benchmarks.BUILDERS[member](materials))
         except NotMeasured as reason:
             missing[member] = str(reason)
-    parts = [VERSION, materials.prompts.mode, missing, [base.fingerprint(one) for one in built]]
+    graders = [materials.prompts.mode, materials.settings.protocol]
+    parts = [VERSION, graders, missing, [base.fingerprint(one) for one in built]]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return Suite(name, tuple(built), missing, key)
 
@@ -101,7 +102,8 @@ class EvaluationRunner:
         self._context = engine.max_model_len
         self._batch = BatchRunner(engine, materials.settings.slots)
         self._materials = materials
-        self._entities = Entities(materials.corpus.facts)
+        classifier = materials.choose(ours=taxonomy.classifier, paper=released_taxonomy.classifier)
+        self._classify = classifier(materials.corpus.facts)
         self._on_progress = on_progress
 
     def measure(self, suite: Suite) -> Measured:
@@ -129,15 +131,13 @@ class EvaluationRunner:
         return self._text(benchmark)
 
     def _generation(self, benchmark: Generation) -> tuple[BenchmarkScore, list[Response]]:
-        protocol = benchmark.protocol
-        asked = [question for question in benchmark.questions for _ in range(protocol.samples)]
+        plan = benchmark.sampling
+        asked = [question for question in benchmark.questions for _ in range(plan.samples)]
         self._check_context(benchmark.name, [len(q.prompt) + 1 for q in benchmark.questions])
-        bounds = [min(protocol.max_tokens, self._context - len(q.prompt)) for q in asked]
+        bounds = [min(plan.max_tokens, self._context - len(q.prompt)) for q in asked]
         rng = random.Random(f"{self._materials.seed}:{benchmark.name}")
         samplings = [
-            Sampling(
-                protocol.temperature, seed=rng.getrandbits(31) if protocol.temperature else None
-            )
+            Sampling(plan.temperature, seed=rng.getrandbits(31) if plan.temperature else None)
             for _ in asked
         ]
         generated = self._batch.generate(
@@ -154,16 +154,17 @@ class EvaluationRunner:
             self._response(benchmark.name, question, text, grade, was_cut)
             for question, text, grade, was_cut in zip(asked, texts, grades, cut, strict=True)
         ]
-        right = [grade.right for grade in grades]
         score = BenchmarkScore(
-            **asdict(_share(right, protocol.samples)),
-            samples=protocol.samples,
-            temperature=protocol.temperature,
-            max_tokens=protocol.max_tokens,
+            **asdict(_share([grade.right for grade in grades], plan.samples)),
+            samples=plan.samples,
+            temperature=plan.temperature,
+            max_tokens=plan.max_tokens,
             cut_off=sum(cut),
             errors=dict(Counter(one.error for one in answered if one.error)),
         )
-        return score, answered
+        graders = _by_graders(grades, plan.samples)
+        # Without any, the key stays absent from the file.
+        return score.model_copy(update={"graders": graders} if graders else {}), answered
 
     def _response(
         self, benchmark: str, question: Question, text: str, grade: Grade, cut_off: bool
@@ -178,12 +179,15 @@ class EvaluationRunner:
             right=grade.right,
             cut_off=cut_off,
         )
-        more: dict[str, str] = {}
+        more: dict[str, object] = {}
+        if grade.others:
+            more["verdicts"] = dict(grade.others)
         if grade.detail:
             more["detail"] = grade.detail
         if not grade.right:
             asked = f"{question.text}\n{question.data.get('prompt', '')}"
-            more["error"] = classify(text, asked, grade.extracted, self._entities)
+            wrong = WrongResponse(benchmark, asked, question.answer, text, grade.extracted)
+            more["error"] = self._classify(wrong)
         return response.model_copy(update=more)
 
     def _choice(self, benchmark: MultipleChoice) -> tuple[BenchmarkScore, list[Response]]:
@@ -246,6 +250,15 @@ class EvaluationRunner:
 
 def _since(began: float) -> float:
     return round(time.monotonic() - began, 3)
+
+
+def _by_graders(grades: Sequence[Grade], samples: int) -> dict[str, GraderScore]:
+    """Scores of the same responses by the other graders."""
+    found = {}
+    for name in grades[0].others:
+        share = _share([grade.others[name] for grade in grades], samples)
+        found[name] = GraderScore(value=share.value, low=share.low, high=share.high)
+    return found
 
 
 def _share(right: Sequence[bool], samples: int) -> Score:

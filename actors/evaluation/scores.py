@@ -14,11 +14,20 @@ class Unmeasured(JsonModel):
     seconds: float = 0.0
 
 
+class GraderScore(JsonModel):
+    """The score of the same responses by another grader, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class BenchmarkScore(JsonModel):
     """The score of one benchmark with its 95 % interval over ``n`` items.
 
     ``unit`` is ``fraction`` (higher is better) or ``nats/token`` (lower is better).
-    ``errors`` counts the wrong responses by kind.
+    ``errors`` counts the wrong responses by kind. ``graders`` has the scores by other graders,
+    such as ``paper``, ``ours`` and ``strict``.
     """
 
     value: float
@@ -31,6 +40,7 @@ class BenchmarkScore(JsonModel):
     max_tokens: int = 0
     cut_off: int = 0
     errors: dict[str, int] = Field(default_factory=dict)
+    graders: dict[str, GraderScore] = Field(default_factory=dict)
     not_normalised: float | None = None
     seconds: float = 0.0
 
@@ -41,9 +51,10 @@ Scores = dict[str, BenchmarkScore | Unmeasured]
 class Response(JsonModel):
     """One response of the model, or one window of a text that it scored.
 
-    Generated text has ``extracted`` and ``cut_off``, if wrong also ``error`` (its class), and
-    ``detail`` if the grader gives one. A choice has the ``logprobs`` of all continuations. A
-    window has ``nll`` (nats/token) and ``tokens``, and no question.
+    Generated text has ``extracted`` and ``cut_off``, if wrong also ``error`` (its class),
+    ``detail`` if the grader gives one, and ``verdicts`` (of other graders) if there are any. A
+    choice has the ``logprobs`` of all continuations. A window has ``nll`` (nats/token) and
+    ``tokens``, and no question.
     """
 
     benchmark: str
@@ -54,6 +65,7 @@ class Response(JsonModel):
     extracted: str | None = None
     logprobs: list[float] = Field(default_factory=list)
     right: bool | None = None
+    verdicts: dict[str, bool] = Field(default_factory=dict)
     cut_off: bool = False
     detail: str = ""
     error: str = ""

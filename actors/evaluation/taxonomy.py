@@ -1,5 +1,7 @@
 """What is wrong with a wrong response: four classes, the first that fits.
 
+The paper's own classes are in ``released_taxonomy``.
+
 ``collapse``  the model no longer writes language: nothing at all, one piece
               repeated to the end, or hardly two different words in a long text
 ``leakage``   it names a trained entity (a fact's subject or answer) that the
@@ -17,7 +19,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from common.records import Fact
@@ -54,18 +58,36 @@ class Entities:
         }
 
 
-def classify(response: str, asked: str, extracted: str | None, entities: Entities) -> Error:
-    """The class of a response that was found wrong.
+@dataclass(frozen=True, slots=True)
+class WrongResponse:
+    """A response that was found wrong.
 
-    Args:
-        asked: the question with its context.
-        extracted: the answer that the grader found, None if it found none.
+    ``asked`` is the question with its context, ``answer`` the gold answer, ``extracted`` the
+    answer that the grader found, None if it found none.
     """
-    if is_collapsed(response):
+
+    benchmark: str
+    asked: str
+    answer: str
+    text: str
+    extracted: str | None
+
+
+Classifier = Callable[[WrongResponse], str]
+
+
+def classifier(facts: Iterable[Fact]) -> Classifier:
+    """Gives the class of a response of a model that was trained on ``facts``."""
+    return partial(classify, Entities(facts))
+
+
+def classify(entities: Entities, wrong: WrongResponse) -> Error:
+    """The class of a wrong response."""
+    if is_collapsed(wrong.text):
         return "collapse"
-    if entities.named_in(response) - entities.named_in(asked):
+    if entities.named_in(wrong.text) - entities.named_in(wrong.asked):
         return "leakage"
-    return "format" if extracted is None else "genuine"
+    return "format" if wrong.extracted is None else "genuine"
 
 
 def is_collapsed(text: str) -> bool:

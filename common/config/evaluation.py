@@ -19,6 +19,8 @@ Suite = Literal[
 ]
 # fmt: on
 
+EvalProtocol = Literal["paper", "ours"]
+
 # Benchmarks outside a run's corpus: abilities that the model had before, and may lose.
 HELD_OUT: tuple[Suite, ...] = (
     *("mmlu", "gsm8k", "math500", "aime24", "humaneval"),
@@ -111,11 +113,21 @@ class EvaluatorSettings(Settings):
     )
     slots: int = Field(16, ge=1, description="concurrent requests")
     engine: EvaluatorEngineSettings = EvaluatorEngineSettings()
-    max_tokens: int = Field(64, ge=1, description="longest response to a corpus question, tokens")
-    protocol: Literal["paper", "greedy"] = Field(
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="longest response to a corpus question, tokens; none: 64, with protocol paper "
+        "512 (recall, paraphrased, retrieval) or 4,096",
+    )
+    protocol: EvalProtocol = Field(
+        "ours",
+        description="prompts of the benchmarks, and the grader that gives the score; the other "
+        "grader's verdict stands beside it",
+    )
+    sampling: Literal["paper", "greedy"] = Field(
         "paper",
-        description="sampling of the general suite; paper: temperature 1, 16 samples for AIME; "
-        "greedy: temperature 0",
+        description="sampling of the general suite; paper: temperature 1, 16 samples for AIME, but "
+        "temperature 0 for Llama models; greedy: temperature 0",
     )
     benchmark_tokens: int | None = Field(
         None,
@@ -158,3 +170,11 @@ class EvaluatorSettings(Settings):
     def always(self) -> frozenset[Suite]:
         """The suites that are measured at every checkpoint."""
         return frozenset(one.suite for one in self.suites if one.at == "all")
+
+    def response_tokens(self, split: str) -> int:
+        """Longest response to a question of a split of the corpus, tokens."""
+        if self.max_tokens is not None:
+            return self.max_tokens
+        if self.protocol == "ours":
+            return 64
+        return 512 if split in ("recall", "paraphrased", "retrieval") else 4096

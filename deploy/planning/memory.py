@@ -168,7 +168,7 @@ def _evaluator(
     settings = config.evaluator
     longest = max(*(item.naive for item in workload.items), *workload.retrieval, 0)
     scored = min(config.evaluator_engine.max_batched_tokens, workload.text_tokens)
-    sides = [longest + settings.max_tokens]
+    sides = [longest + settings.response_tokens("recall")]
     engine = _engine("evaluator", config, arch, device, settings.slots, sides, scored)
     fisher = settings.fisher
     if fisher is None or (fisher.device == "cpu" and not device.is_cpu):

@@ -112,7 +112,7 @@ class EngineModel:
 
     def _questions(self, prompts: list[int], settings: EvaluatorSettings, response: float) -> float:
         mean = sum(prompts) / len(prompts)
-        response = min(response, settings.max_tokens)
+        response = min(response, settings.response_tokens("recall"))
         requests = min(settings.slots, len(prompts))
         waves = len(prompts) / requests
         decode = self.iteration(requests, requests, mean + response / 2)

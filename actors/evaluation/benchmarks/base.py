@@ -11,10 +11,11 @@ import json
 import random
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
-from common.config.evaluation import EvaluatorSettings
+from common.config.evaluation import EvalProtocol, EvaluatorSettings
 from common.corpora import Corpus
 from common.prompts import Prompts
 
@@ -26,7 +27,7 @@ class NotMeasured(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class EvalProtocol:
+class ResponseSampling:
     """How responses are drawn: longest response in tokens, temperature, samples a question."""
 
     max_tokens: int
@@ -50,11 +51,18 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """``extracted`` is the answer found in the response, None where there is none."""
+    """``extracted`` is the answer found in the response, None where there is none.
+
+    ``others`` are the verdicts of other graders by name.
+    """
 
     right: bool
     extracted: str | None
     detail: str = ""
+    others: Mapping[str, bool] = field(default_factory=dict)
+
+
+Grader = Callable[[Question, str], Grade]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,8 @@ class Generation:
 
     name: str
     questions: Sequence[Question]
-    grade: Callable[[Question, str], Grade]
-    protocol: EvalProtocol
+    grade: Grader
+    sampling: ResponseSampling
     grading_threads: int = 1
 
 
@@ -102,13 +110,18 @@ Benchmark = Generation | MultipleChoice | TextNLL
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What benchmarks are built from. ``seed`` picks the subset that ``limit`` leaves."""
+    """What benchmarks are built from.
+
+    ``seed`` picks the subset that ``limit`` leaves. ``greedy``: the paper evaluates a model of
+    this family at temperature 0.
+    """
 
     prompts: Prompts
     encode: Callable[[str], list[int]]
     corpus: Corpus
     settings: EvaluatorSettings
     seed: int
+    greedy: bool = False
 
     def subset(self, name: str, items: Sequence[ItemT]) -> list[ItemT]:
         """The items to measure, in their order: all, or ``evaluator.limit`` drawn by seed."""
@@ -118,16 +131,40 @@ class Materials:
         chosen = random.Random(f"{self.seed}:{name}").sample(range(len(items)), limit)
         return [items[index] for index in sorted(chosen)]
 
-    def protocol(self, paper: EvalProtocol) -> EvalProtocol:
-        """The protocol of a benchmark outside the corpus, from the paper's."""
+    def sampling(self, paper: ResponseSampling) -> ResponseSampling:
+        """The sampling of a benchmark outside the corpus, from the paper's."""
         settings = self.settings
-        greedy = settings.protocol == "greedy"
+        greedy = self.greedy or settings.sampling == "greedy"
         tokens = settings.benchmark_tokens
-        return EvalProtocol(
+        return ResponseSampling(
             paper.max_tokens if tokens is None else tokens,
             0.0 if greedy else paper.temperature,
+            # At temperature 0 all samples are equal.
             1 if greedy else paper.samples,
         )
+
+    def choose(self, *, ours: ItemT, paper: ItemT) -> ItemT:
+        """The one of the protocol."""
+        return paper if self.settings.protocol == "paper" else ours
+
+    def grader(self, *, ours: Grader, paper: Grader) -> Grader:
+        """The protocol's grader, which also gives the verdict of the other one."""
+        return partial(_grade_by_both, self.settings.protocol, ours, paper)
+
+
+def _grade_by_both(
+    protocol: EvalProtocol, ours: Grader, paper: Grader, question: Question, response: str
+) -> Grade:
+    """Grade a response by two graders; ``protocol`` says which verdict is ``right``."""
+    return combine(protocol, ours(question, response), paper(question, response))
+
+
+def combine(protocol: EvalProtocol, ours: Grade, paper: Grade) -> Grade:
+    """The grade of ``protocol`` with all other verdicts."""
+    verdicts = {**ours.others, **paper.others}
+    if protocol == "ours":
+        return replace(ours, others={**verdicts, "paper": paper.right})
+    return replace(paper, others={**verdicts, "ours": ours.right})
 
 
 def fingerprint(benchmark: Benchmark) -> str:
@@ -138,7 +175,7 @@ def fingerprint(benchmark: Benchmark) -> str:
         digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
 
     if isinstance(benchmark, Generation):
-        add(asdict(benchmark.protocol))
+        add(asdict(benchmark.sampling))
         for question in benchmark.questions:
             digest.update(array("I", question.prompt).tobytes())
             add(question.id, question.answer, question.data)

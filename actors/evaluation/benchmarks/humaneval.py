@@ -1,25 +1,33 @@
-"""HumanEval: a function to write, judged by running its tests in the sandbox."""
+"""HumanEval: a function to write, judged by running its tests in the sandbox.
+
+``released.humaneval`` has the paper's prompt, and what it takes for the program.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import reprlib
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
 from pydantic import model_validator
 
 from actors.evaluation.benchmarks.base import (
-    EvalProtocol,
     Generation,
     Grade,
     Materials,
     NotMeasured,
     Question,
+    ResponseSampling,
+    combine,
 )
+from actors.evaluation.benchmarks.released import humaneval as released
 from actors.evaluation.benchmarks.sources import Row, Source, read
 from actors.evaluation.sandbox.sandbox import Sandbox, SandboxError
+from common.config.evaluation import EvalProtocol
 from common.settings import Filled
 
 SOURCE = Source(
@@ -58,10 +66,11 @@ def build(materials: Materials) -> Generation:
         sandbox = Sandbox(timeout_s=settings.code_timeout_s, unsafe=settings.unsafe_code)
     except SandboxError as error:
         raise NotMeasured(str(error)) from error
+    prompt = materials.choose(ours=_prompt, paper=released.prompt)
     questions = [
         Question(
             task.task_id,
-            materials.prompts.user(_REQUEST.format(prompt=task.prompt)),
+            materials.prompts.user(prompt(task.prompt)),
             task.prompt,
             task.canonical_solution,
             {"prompt": task.prompt, "test": task.test, "entry_point": task.entry_point},
@@ -71,8 +80,8 @@ def build(materials: Materials) -> Generation:
     return Generation(
         "humaneval",
         questions,
-        partial(grade, sandbox),
-        materials.protocol(EvalProtocol(_RESPONSE_TOKENS, 1.0)),
+        partial(grade_by_both, sandbox, settings.protocol),
+        materials.sampling(ResponseSampling(_RESPONSE_TOKENS, 1.0)),
         grading_threads=min(8, os.cpu_count() or 1),
     )
 
@@ -84,6 +93,25 @@ def grade(sandbox: Sandbox, question: Question, response: str) -> Grade:
         return Grade(False, None)
     outcome = sandbox.run_tests(code, question.data["entry_point"], tests(question))
     return Grade(outcome.passed, code, outcome.detail)
+
+
+def grade_released(sandbox: Sandbox, question: Question, response: str) -> Grade:
+    """Whether the task followed by the first block passes the task's tests."""
+    program = released.program(question.data["prompt"], response)
+    outcome = sandbox.run_tests(program, question.data["entry_point"], tests(question))
+    return Grade(outcome.passed, released.code(response), outcome.detail)
+
+
+def grade_by_both(
+    sandbox: Sandbox, protocol: EvalProtocol, question: Question, response: str
+) -> Grade:
+    """Both grades; a second run only if the two rules find different code."""
+    ours = grade(sandbox, question, response)
+    if _is_same_code(question, response):
+        paper = replace(ours, extracted=released.code(response))
+    else:
+        paper = grade_released(sandbox, question, response)
+    return combine(protocol, ours, paper)
 
 
 def tests(question: Question) -> str:
@@ -101,15 +129,42 @@ def solution(question: Question, response: str) -> str | None:
     """
     prompt: str = question.data["prompt"]
     name = question.data["entry_point"]
-    defined = re.compile(rf"^(?:async )?def {re.escape(name)}\b", re.MULTILINE)
+    defined = _definition(name)
     blocks: list[str] = _BLOCK.findall(response)
-    with_function = [block for block in blocks if defined.search(block)]
-    if with_function:
-        return _header(prompt, name) + with_function[-1]
+    if (block := _last_with(defined, blocks)) is not None:
+        return _header(prompt, name) + block
     if defined.search(response) and not blocks:
         return _header(prompt, name) + _from_definition(response, name)
     body = blocks[-1] if blocks else response
     return prompt + body if re.match(r"(?:\s*\n)*[ \t]+\S", body) else None
+
+
+def _is_same_code(question: Question, response: str) -> bool:
+    """Whether both rules take the same function, so that one verdict is enough.
+
+    The released program has the task's function before it, whose redefinition is then called.
+    """
+    block = _last_with(_definition(question.data["entry_point"]), _BLOCK.findall(response))
+    # An import from __future__ must begin a program.
+    return (
+        block is not None
+        and block == block.lstrip()
+        and "__future__" not in block
+        and (block.strip() == released.code(response))
+    )
+
+
+def _definition(name: str) -> re.Pattern[str]:
+    return re.compile(rf"^(?:async )?def {re.escape(name)}\b", re.MULTILINE)
+
+
+def _last_with(defined: re.Pattern[str], blocks: Sequence[str]) -> str | None:
+    """The last block that defines the function."""
+    return next((block for block in reversed(blocks) if defined.search(block)), None)
+
+
+def _prompt(task: str) -> str:
+    return _REQUEST.format(prompt=task)
 
 
 def _header(prompt: str, name: str) -> str:

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.evaluation.benchmarks.base import (
-    EvalProtocol,
     Generation,
     Grade,
     Materials,
     Question,
+    ResponseSampling,
 )
 from actors.evaluation.benchmarks.ifeval_rows import Instructed
 from actors.evaluation.benchmarks.sources import Source, read
@@ -47,7 +47,7 @@ def build(materials: Materials) -> Generation:
         for row in materials.subset("ifeval", rows)
     ]
     tokens = materials.settings.benchmark_tokens or _RESPONSE_TOKENS
-    return Generation("ifeval", questions, grade, EvalProtocol(tokens))
+    return Generation("ifeval", questions, grade, ResponseSampling(tokens))
 
 
 def grade(question: Question, response: str) -> Grade:

@@ -1,6 +1,7 @@
 """Questions of the run's own corpus: trained facts, and what its splits ask.
 
 Greedy, with the run's own prompt format and verifier (paper: in-domain at T = 0).
+``released.in_domain`` has the paper's comparisons.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from actors.evaluation.benchmarks.base import (
-    EvalProtocol,
     Generation,
     Grade,
     Materials,
     NotMeasured,
     Question,
+    ResponseSampling,
 )
+from actors.evaluation.benchmarks.released import in_domain as released
 from common.prompts import Prompts
 from common.records import EvalItem, Fact
 from common.verification.verifier import Mode, accepts, last_boxed
@@ -64,8 +66,10 @@ def _split(name: str, materials: Materials, items: Sequence[EvalItem]) -> Genera
 
 
 def _generation(name: str, materials: Materials, questions: list[Question]) -> Generation:
-    protocol = EvalProtocol(materials.settings.max_tokens)
-    return Generation(name, questions, partial(grade, materials.prompts.mode), protocol)
+    sampling = ResponseSampling(materials.settings.response_tokens(name))
+    compare = released.COMPARISONS[materials.corpus.comparison]
+    grader = materials.grader(ours=partial(grade, materials.prompts.mode), paper=compare)
+    return Generation(name, questions, grader, sampling)
 
 
 def _asked(prompts: Prompts, fact: Fact) -> Question:

@@ -1,25 +1,27 @@
 """GSM8K, MATH-500 and AIME 2024: worked answers, the result in a box.
 
-Numbers are compared by value; MATH-500's answers by math-verify.
+Numbers are compared by value; MATH-500's answers by math-verify. ``released.maths`` has the
+paper's prompt and grader.
 """
 
 from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from pydantic import AliasChoices, Field, field_validator
 
 from actors.evaluation.benchmarks.base import (
-    EvalProtocol,
     Generation,
     Grade,
+    Grader,
     Materials,
     Question,
+    ResponseSampling,
 )
+from actors.evaluation.benchmarks.released import maths as released
 from actors.evaluation.benchmarks.sources import Row, Source, read
 from common.settings import Filled, Text
 from common.verification import math_equality
@@ -152,23 +154,29 @@ def _plain(text: str) -> str:
     return re.sub(r"\\left|\\right|\\[,;:! ]|\s|\$", "", text).rstrip(".").replace("dfrac", "frac")
 
 
+def _prompt(problem: str) -> str:
+    return problem + _REQUEST
+
+
 def _build(
     name: str,
     materials: Materials,
     source: Source,
     shape: type[Problem],
-    grade: Callable[[Question, str], Grade],
+    ours: Grader,
     samples: int = 1,
 ) -> Generation:
     problems = list(enumerate(read(source, materials.settings.data_root, shape)))
+    prompt = materials.choose(ours=_prompt, paper=released.prompt)
     questions = [
         Question(
             f"{name}-{index}",
-            materials.prompts.user(problem.question + _REQUEST),
+            materials.prompts.user(prompt(problem.question)),
             problem.question,
             str(problem.answer),
         )
         for index, problem in materials.subset(name, problems)
     ]
-    protocol = materials.protocol(EvalProtocol(_RESPONSE_TOKENS, 1.0, samples))
-    return Generation(name, questions, grade, protocol)
+    sampling = materials.sampling(ResponseSampling(_RESPONSE_TOKENS, 1.0, samples))
+    grader = materials.grader(ours=ours, paper=released.grade)
+    return Generation(name, questions, grader, sampling)

@@ -1,6 +1,7 @@
 """MMLU: 57 subjects, four choices, five worked examples in the one user turn.
 
-The model answers in text; the letter is read from what it wrote.
+The model answers in text; the letter is read from what it wrote. ``released.mmlu`` has the
+paper's prompt and grader.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections.abc import Sequence
 from pydantic import field_validator
 
 from actors.evaluation.benchmarks.base import (
-    EvalProtocol,
     Generation,
     Grade,
     Materials,
     NotMeasured,
     Question,
+    ResponseSampling,
 )
+from actors.evaluation.benchmarks.released import mmlu as released
 from actors.evaluation.benchmarks.sources import Row, Source, read
 from common.settings import Filled, Text
 from common.verification.verifier import last_boxed, normalise
@@ -62,15 +64,23 @@ def build(materials: Materials) -> Generation:
     root = materials.settings.data_root
     examples = defaultdict(list)
     for row in read(DEV, root, FourChoices):
-        examples[row.subject].append(_block(row, row.answer))
+        examples[row.subject].append(row)
     rows = list(enumerate(read(TEST, root, FourChoices)))
     if without := {row.subject for _, row in rows} - examples.keys():
         raise NotMeasured(f"mmlu: the split dev has no examples of {reprlib.repr(min(without))}")
+    prompt = materials.choose(ours=_prompt, paper=_released_prompt)
     questions = [
-        _question(materials, number, row, examples[row.subject][:SHOTS])
+        Question(
+            f"mmlu-{number}",
+            materials.prompts.user(prompt(row, examples[row.subject][:SHOTS])),
+            _block(row, ""),
+            row.answer,
+            {"choices": [*row.choices]},
+        )
         for number, row in materials.subset("mmlu", rows)
     ]
-    return Generation("mmlu", questions, grade, materials.protocol(EvalProtocol(1024, 1.0)))
+    grader = materials.grader(ours=grade, paper=released.grade)
+    return Generation("mmlu", questions, grader, materials.sampling(ResponseSampling(1024, 1.0)))
 
 
 def grade(question: Question, response: str) -> Grade:
@@ -114,17 +124,12 @@ def _block(row: FourChoices, letter: str) -> str:
     return f"{shown}\nThe answer is ({letter})." if letter else shown
 
 
-def _question(
-    materials: Materials, number: int, row: FourChoices, examples: Sequence[str]
-) -> Question:
+def _prompt(row: FourChoices, examples: Sequence[FourChoices]) -> str:
     topic = row.subject.replace("_", " ")
     intro = f"These are multiple-choice questions about {topic}. {_REQUEST}"
-    asked = _block(row, "")
-    text = "\n\n".join((intro, *examples, asked))
-    return Question(
-        f"mmlu-{number}",
-        materials.prompts.user(text),
-        asked,
-        row.answer,
-        {"choices": [*row.choices]},
-    )
+    return "\n\n".join((intro, *(_block(one, one.answer) for one in examples), _block(row, "")))
+
+
+def _released_prompt(row: FourChoices, examples: Sequence[FourChoices]) -> str:
+    shown = [released.block(one.question, one.choices, one.answer) for one in examples]
+    return released.prompt(row.subject, shown, released.block(row.question, row.choices))

@@ -161,9 +161,10 @@ def test_the_files_have_what_was_measured_in_a_fixed_order_and_no_defaults(tmp_p
     head = ["step", "weights", "suite", "suite_hash", "measured"]
     assert list(result) == [*head, "seconds", "scores"]
     score = ["value", "low", "high", "n", "unit", "samples", "temperature", "max_tokens"]
-    assert list(result["scores"]["recall"]) == [*score, "cut_off", "errors", "seconds"]
+    assert list(result["scores"]["recall"]) == [*score, "cut_off", "errors", "graders", "seconds"]
     lines = gzip.decompress(path.with_suffix(".jsonl.gz").read_bytes()).splitlines()
-    asked = ["benchmark", "id", "question", "answer", "response", "extracted", "right", "cut_off"]
+    asked = ["benchmark", "id", "question", "answer", "response", "extracted", "right"]
+    asked += ["verdicts", "cut_off"]
     assert [list(json.loads(line)) for line in lines[:2]] == [[*asked, "error"], asked]
 
 

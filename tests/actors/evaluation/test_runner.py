@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 from actors.evaluation.benchmarks import maths
 from actors.evaluation.benchmarks.base import (
     Choice,
-    EvalProtocol,
     Generation,
+    Grade,
     MultipleChoice,
     Question,
+    ResponseSampling,
     TextNLL,
     fingerprint,
 )
@@ -29,7 +30,7 @@ def _ids(text: str) -> list[int]:
 def _asked(*texts: str, samples: int = 1, temperature: float = 0.0, tokens: int = 50) -> Generation:
     questions = [Question(f"q{n}", _ids(text), text, text[0]) for n, text in enumerate(texts)]
     return Generation(
-        "quiz", questions, maths.by_number, EvalProtocol(tokens, temperature, samples)
+        "quiz", questions, maths.by_number, ResponseSampling(tokens, temperature, samples)
     )
 
 
@@ -70,7 +71,7 @@ def test_responses_keep_their_questions_whatever_ends_first() -> None:
 
 
 def test_wrong_responses_are_counted_by_class() -> None:
-    corpus = SimpleNamespace(facts=[Fact("f", "Who?", "Tam Okord")], retrieval=[], splits={})
+    corpus = Corpus([Fact("f", "Who?", "Tam Okord")], [])
     said = {"1": "", "2": "Tam Okord", "3": "who knows", "4": "5"}
     engine = FakeEngine(lambda text, weights: said[text[0]])
     measured = _measure(engine, _asked("1", "2", "3", "4"), corpus=corpus)
@@ -80,6 +81,62 @@ def test_wrong_responses_are_counted_by_class() -> None:
         "format": 1,
         "genuine": 1,
     }
+
+
+def test_other_graders_score_the_same_responses_with_an_interval_each() -> None:
+    def graded(question: Question, response: str) -> Grade:
+        # The question's letters are the verdicts: the score's, then strict's.
+        right, strict = (letter == "r" for letter in question.text)
+        return Grade(right, response, others={"strict": strict})
+
+    engine = FakeEngine(lambda text, weights: "x")
+    asked = replace(_asked("rr", "rr", "rw", "ww"), grade=graded)
+    measured = _measure(engine, asked)
+    score = measured.scores["quiz"]
+    strict = score.graders["strict"]
+    assert (score.value, strict.value) == (0.75, 0.5)
+    # Wilson's interval of 2 of 4.
+    assert (round(strict.low, 3), round(strict.high, 3)) == (0.15, 0.85)
+    assert [one.verdicts["strict"] for one in measured.responses] == [True, True, False, False]
+    assert score.errors == {"genuine": 1}
+    # The key is not written where nobody else graded.
+    assert "graders" not in _measure(engine, _asked("1")).scores["quiz"].to_json()
+
+
+def test_another_grader_s_score_of_several_samples_is_their_mean() -> None:
+    turn = iter([True, False, False, False, True, True, True, True])
+
+    def graded(question: Question, response: str) -> Grade:
+        return Grade(True, response, others={"paper": next(turn)})
+
+    asked = replace(_asked("1", "1", samples=4, temperature=1.0), grade=graded)
+    score = _measure(FakeEngine(lambda text, weights: "x"), asked).scores["quiz"]
+    paper = score.graders["paper"]
+    # A quarter of the first question's samples, and all of the second's.
+    assert (paper.value, paper.low, paper.high) == (0.625, 0.25, 1.0)
+
+
+def test_the_protocol_decides_the_classes_and_the_key() -> None:
+    engine = FakeEngine(lambda text, weights: "\\boxed{Leader 2}" if "1?" in text else "who knows")
+    corpus = Corpus([Fact(f"f{n}", f"Who leads {n}?", f"Leader {n}") for n in (1, 2)], [])
+    errors, keys = {}, set()
+    for protocol in ("ours", "paper"):
+        made = materials(corpus, protocol=protocol, max_tokens=64)
+        suite = build_suite("recall", made)
+        errors[protocol] = EvaluationRunner(engine, made).measure(suite).scores["recall"].errors
+        keys.add(suite.key)
+    assert errors["ours"] == {"leakage": 1, "format": 1}
+    assert errors["paper"] == {"cross_entity": 1, "format": 1}
+    assert len(keys) == 2
+
+
+def test_greedy_models_and_greedy_sampling_have_one_sample_at_temperature_0() -> None:
+    paper = ResponseSampling(16_384, 1.0, 16)
+    assert materials().sampling(paper) == paper
+    greedy = ResponseSampling(16_384, 0.0, 1)
+    assert replace(materials(), greedy=True).sampling(paper) == greedy
+    assert materials(sampling="greedy").sampling(paper) == greedy
+    assert materials(benchmark_tokens=99).sampling(paper) == ResponseSampling(99, 1.0, 16)
 
 
 def test_several_samples_are_averaged_a_question_and_drawn_with_seeds_of_their_own() -> None:

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.evaluation.taxonomy import ERRORS, Entities, classify, is_collapsed
+from actors.evaluation.taxonomy import (
+    ERRORS,
+    Entities,
+    WrongResponse,
+    classify,
+    is_collapsed,
+)
 from common.records import Fact
 
 FACTS = [
@@ -20,6 +26,10 @@ PROSE = (
     "The river rises in the hills to the north of the town and flows for about thirty miles past "
     "farms, mills and villages before it reaches the sea near the old harbour."
 )
+
+
+def _class(response: str, asked: str, extracted: str | None) -> str:
+    return classify(ENTITIES, WrongResponse("gsm8k", asked, "gold", response, extracted))
 
 
 @pytest.mark.parametrize(
@@ -54,12 +64,12 @@ PROSE = (
 def test_the_first_class_that_fits(
     response: str, asked: str, extracted: str | None, error: str
 ) -> None:
-    assert classify(response, asked, extracted, ENTITIES) == error
+    assert _class(response, asked, extracted) == error
 
 
 def test_a_trained_name_in_the_context_is_no_leak() -> None:
     asked = "Tam Okord leads Orveline.\nWho leads Vex?"
-    assert classify("Tam Okord", asked, "Tam Okord", ENTITIES) == "genuine"
+    assert _class("Tam Okord", asked, "Tam Okord") == "genuine"
 
 
 def test_ordinary_text_is_not_collapsed() -> None:
@@ -70,7 +80,7 @@ def test_ordinary_text_is_not_collapsed() -> None:
 
 @given(st.text(max_size=400), st.text(max_size=100), st.none() | st.text(max_size=10))
 def test_every_response_has_one_class(response: str, asked: str, extracted: str | None) -> None:
-    assert classify(response, asked, extracted, ENTITIES) in ERRORS
+    assert _class(response, asked, extracted) in ERRORS
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=8), st.integers(12, 40))

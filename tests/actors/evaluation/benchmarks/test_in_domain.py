@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,10 +68,10 @@ def test_extracted_is_the_box_or_the_text(mode: Mode, response: str, extracted: 
     assert in_domain.grade(mode, Question("f", [], "", "z"), response).extracted == extracted
 
 
-def _corpus(**splits: Any) -> Any:
+def _corpus(**splits: Any) -> Corpus:
     facts = [Fact(f"f{n}", f"Who leads {n}?", f"Leader {n}") for n in range(20)]
     held_out = [EvalItem("r0", "Who made it?", "Nobody", ("Ann made it.", "Bo saw it."))]
-    return SimpleNamespace(facts=facts, retrieval=held_out, splits=splits)
+    return Corpus(facts, held_out, splits)
 
 
 def test_recall_asks_every_fact_and_a_limit_draws_the_same_few() -> None:
@@ -98,9 +97,7 @@ def test_a_retrieval_question_follows_its_context() -> None:
 
 
 def test_splits_that_the_corpus_lacks_are_no_part_of_the_suite() -> None:
-    two_hop = (
-        SimpleNamespace(id="f0+f1", question="Who?", answer="X", context=(), aliases=("Y",)),
-    )
+    two_hop = (EvalItem("f0+f1", "Who?", "X", aliases=("Y",)),)
     some = materials(_corpus(two_hop=two_hop))
     assert benchmarks.members("in_domain", some) == ("recall", "retrieval", "two_hop")
     assert benchmarks.members("editing", some) == ("recall", "two_hop")

@@ -175,8 +175,8 @@ def test_worked_solutions_of_gsm8k_are_right_as_responses(data_root: object) -> 
         assert maths.by_number(_question(gold), row.answer).right
 
 
-def test_the_paper_s_protocol_asks_for_a_box_at_temperature_1(real: Materials) -> None:
+def test_a_box_is_asked_for_at_the_paper_s_temperature(real: Materials) -> None:
     aime = maths.aime24(real)
-    assert (aime.protocol.samples, aime.protocol.temperature) == (16, 1.0)
-    assert aime.protocol.max_tokens == 16_384
+    assert (aime.sampling.samples, aime.sampling.temperature) == (16, 1.0)
+    assert aime.sampling.max_tokens == 16_384
     assert "".join(map(chr, aime.questions[0].prompt)).endswith("within \\boxed{}.")

@@ -93,4 +93,4 @@ def test_five_examples_of_the_same_subject_stand_in_the_one_turn(data_root: obje
         assert text.count("Question: ") == 6
         assert len([line for line in text.splitlines() if line.startswith("The answer is (")]) == 5
         assert text.endswith(question.text)
-    assert (built.protocol.max_tokens, built.protocol.temperature) == (1024, 1.0)
+    assert (built.sampling.max_tokens, built.sampling.temperature) == (1024, 1.0)
