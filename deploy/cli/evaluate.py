@@ -258,12 +258,13 @@ def _print_scores(result: EvalResult) -> None:
 
     from actors.evaluation.scores import Unmeasured
     from common.printable import printable
+    from deploy.report.graders import expand
 
     def row(*cells: str) -> None:
         table.add_row(*(Text(printable(cell)) for cell in cells))
 
     table = Table("benchmark", "score", "95 % interval", "n", "seconds", "wrong: class and count")
-    for name, score in result.scores.items():
+    for name, score in expand(result.scores).items():
         if isinstance(score, Unmeasured):
             row(name, "not measured", score.not_measured)
             continue
@@ -274,7 +275,8 @@ def _print_scores(result: EvalResult) -> None:
             f"{score.value:.3f}{unit}",
             f"{score.low:.3f} to {score.high:.3f}",
             str(score.n),
-            f"{score.seconds:.1f}",
+            # Another grader's score is of the same responses.
+            f"{score.seconds:.1f}" if name in result.scores else "",
             errors,
         )
     echo(
@@ -290,6 +292,9 @@ def _response_text(one: Response) -> str:
     lines += [f"expected  {one.answer}", f"response  {one.response}"]
     if one.extracted not in (None, one.response.strip()):
         lines.append(f"extracted {one.extracted}")
+    if one.verdicts:
+        graded = (f"{name} {'right' if right else 'wrong'}" for name, right in one.verdicts.items())
+        lines.append(f"graders   {', '.join(graded)}")
     if one.detail:
         lines.append(f"detail    {one.detail}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from actors.evaluation.scores import BenchmarkScore, Scores, Unmeasured
 from common.rundir import RunDir, finite, write_atomic
+from deploy.report.graders import expand, rows
 from deploy.report.summary import (
     CheckpointSummary,
     OpenLedger,
@@ -50,7 +51,10 @@ def write_report(
         runs=figures,
         title=", ".join(run.name for run in runs),
         bases=bases(figures),
-        suites=measured(figures),
+        suites=rows(
+            measured(figures), [scores for run in figures for scores in (run.base, run.final)]
+        ),
+        expand=expand,
         missing=unmeasured(figures),
         pictures=pictures(figures),
         configs={run.name: run.config.read_text(encoding="utf-8") for run in runs},
@@ -129,7 +133,7 @@ def _table(runs: Sequence[RunSummary]) -> str:
 
 
 def _rows(checkpoint: CheckpointSummary) -> Iterator[list[str | float]]:
-    for name, score in checkpoint.scores.items():
+    for name, score in expand(checkpoint.scores).items():
         if isinstance(score, BenchmarkScore):
             yield _row(name, score)
             for kind, count in score.errors.items():

@@ -207,7 +207,7 @@ def _errors(runs: Sequence[RunSummary]) -> Picture | None:
         "Wrong responses by kind",
         "Of the selected checkpoint. format: no answer in the requested form; leakage: a trained "
         "name that the question does not mention; collapse: repetition, or nothing; genuine: any "
-        "other wrong answer.",
+        "other wrong answer. With evaluator.protocol paper: the classes of the paper.",
         figure,
         bool(counts),
     )

@@ -8,6 +8,7 @@ from actors.evaluation.scores import BenchmarkScore, FisherAlignment, Scores
 from common.printable import printable
 from common.rundir import RunDir
 from deploy.report.files import bases, measured, unmeasured
+from deploy.report.graders import expand, rows
 from deploy.report.summary import (
     OpenLedger,
     RunSummary,
@@ -30,13 +31,13 @@ def compare(runs: Sequence[RunDir], open_ledger: OpenLedger = ledger_file) -> No
 
     summaries = [summary(run, open_ledger) for run in runs]
     columns: list[tuple[str, Scores, RunSummary | None]] = [
-        (name, scores, None) for name, scores in bases(summaries)
+        (name, expand(scores), None) for name, scores in bases(summaries)
     ]
-    columns += [(item.run, item.final, item) for item in summaries]
+    columns += [(item.run, expand(item.final), item) for item in summaries]
     table = Table()
     for heading in ("", *(name for name, _, _ in columns)):
         table.add_column(Text(printable(heading)), overflow="fold")
-    for suite in measured(summaries):
+    for suite in rows(measured(summaries), [scores for _, scores, _ in columns]):
         found = [scores.get(suite) for _, scores, _ in columns]
         sizes = sorted({score.n for score in found if isinstance(score, BenchmarkScore)})
         label = f"{suite} (n={'/'.join(map(str, sizes))})"

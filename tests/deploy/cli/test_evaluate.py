@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from actors.evaluation.results import EvaluatedModel, Results
-from actors.evaluation.scores import BenchmarkScore, Response, Scores, Unmeasured
+from actors.evaluation.scores import BenchmarkScore, GraderScore, Response, Scores, Unmeasured
 from common.config.run_config import RunConfig
 from common.errors import UserError
 from common.weights import folder_hash, weights_hash
@@ -50,6 +50,7 @@ def _store(checkpoint: Path) -> None:
             unit="fraction",
             seconds=1.0,
             errors={"format": 1},
+            graders={"paper": GraderScore(value=0.25, low=0.05, high=0.75)},
         ),
         "piqa": Unmeasured(not_measured="no data"),
     }
@@ -71,6 +72,7 @@ def _store(checkpoint: Path) -> None:
             response="hm",
             extracted=None,
             right=False,
+            verdicts={"paper": True, "strict": False},
             error="format",
         ),
     ]
@@ -92,6 +94,9 @@ def test_show_prints_scores_and_wrong_responses_with_their_class(checkpoint: Pat
     assert "0.500" in shown.output
     assert "format 1" in shown.output
     assert "not measured" in shown.output
+    (paper,) = [line for line in shown.output.splitlines() if "gsm8k (paper)" in line]
+    assert "0.250" in paper
+    assert "graders   paper right, strict wrong" in shown.output
     assert "gsm8k g1: wrong (format)" in shown.output
     assert "g0" not in shown.output
     assert "1 of 1 responses" in shown.output

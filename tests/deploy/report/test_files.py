@@ -25,6 +25,7 @@ from common.records import pack_rollout
 from common.rundir import RunDir, append_jsonl
 from deploy.report.files import compare_scores, unmeasured, write_report
 from deploy.report.summary import retention, summary
+from deploy.report.table import compare
 from tests.deploy.report.test_summary import PLAIN
 
 CHROMIUM = shutil.which("chromium")
@@ -34,9 +35,17 @@ def _score(value: float, unit: str = "fraction", **more: object) -> dict:
     return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40, "unit": unit, **more}
 
 
+def _interval(value: float) -> dict:
+    return {"value": value, "low": value, "high": value}
+
+
 def _scores(recall: float, kept: float) -> dict:
     return {
-        "recall": _score(recall, errors={"leakage": 3, "genuine": 2}),
+        "recall": _score(
+            recall,
+            errors={"leakage": 3, "genuine": 2},
+            graders={"strict": _interval(recall / 2), "paper": _interval(recall)},
+        ),
         "retrieval": _score(0.6 * kept, errors={"format": 4}),
         "arc_easy": _score(0.4 * kept),
         "wikitext2": _score(3.6 + 0.3 * (1 - kept), "nats/token"),
@@ -149,9 +158,23 @@ def test_numbers_are_written_beside_the_page_as_json_and_csv(runs, tmp_path):
     assert found["facts-sft", "48", "recall: leakage"] == "3"
     assert float(found["facts-mixsd", "24", "fisher_alignment"]) == pytest.approx(1.6)
     assert float(found["facts-sft", "48", "retention"]) == pytest.approx(0.3)
+    assert found["facts-sft", "48", "recall (strict)"] == "0.45"
+    assert found["facts-sft", "48", "recall (paper)"] == "0.9"
+    graders = numbers["runs"][0]["final"]["recall"]["graders"]
+    assert graders["strict"]["value"] == 0.45
     html = page.read_text()
+    assert "<th>recall (strict)</th>" in html
+    assert "<th>recall (paper)</th>" not in html
     assert "piqa is not measured: the Hub did not give baber/piqa" in html
     assert "difference +0.0010" in html
+
+
+def test_the_table_has_a_row_for_the_strict_score(runs, capsys):
+    compare(runs)
+    printed = capsys.readouterr().out
+    (strict,) = [line for line in printed.splitlines() if "recall (strict)" in line]
+    assert "0.45" in strict
+    assert "recall (paper)" not in printed
 
 
 def test_the_page_is_self_contained(runs, tmp_path):
