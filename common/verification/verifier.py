@@ -1,46 +1,64 @@
 """Verifiers: whether a response contains the answer. Pure functions of text.
 
 A number is compared by value, so ``1,000`` equals ``1000`` and ``42.0`` equals ``42``. Any
-other answer is compared after folding case, width and white space.
+other answer is compared after folding case, width and white space. Where an answer has several
+spellings, one of them suffices.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Literal
+
+from common.verification.denial import REACH, is_denied
+from common.verification.words import FUNCTION_WORDS, UNSPACED, continues, is_continued, is_whole
 
 Mode = Literal["boxed", "boxed_or_last_number", "last_number", "contains", "exact", "math"]
 # Modes under which a text can fail before it ends, see :func:`can_still_accept`.
 SETTLED_EARLY: frozenset[Mode] = frozenset({"exact"})
 
-_BOX = "\\boxed{"
+BOX = "\\boxed{"
 # A number does not begin inside a word or another number ("x5", "3.5", "1,5") and does not end
-# before further digits, raised ones included. A sign counts where it is no hyphen ("1999-2005").
+# before further digits, raised ones and words for powers of ten ("5万") included. A sign counts
+# where it is no hyphen ("1999-2005").
 _NUMBER = re.compile(
-    r"(?<![\w.,])(?:(?<!\d )[-+\u2212])?"
+    rf"(?<![^\W{UNSPACED}])(?<![.,])(?:(?<!\d )[-+\u2212])?"
     r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?"
-    r"(?!\d|[.,]\d|[\u00b2\u00b3\u00b9\u2070-\u2079])"
+    r"(?!\d|[.,]\d|[\u00b2\u00b3\u00b9\u2070-\u2079十百千万萬億亿兆십백천만억조])"
 )
+# Words of nearly every text when case is folded, and what follows the apostrophe of some.
+_OTHER_WORDS = "if or nor not no but up us me per s t m d ll re ve"
+_SMALL_WORDS = FUNCTION_WORDS.union(_OTHER_WORDS.split())
+# White space and what a sentence ends with. Not ASCII's "!", which is a factorial too.
+_ENDS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + ".。｡！？"
 _LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])|\\[,;:!]|\$")
 _LATEX_WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\{([^{}]*)\}")
 
 
-def accepts(mode: Mode, response: str, answer: str) -> bool:
-    """Whether ``response`` gives ``answer`` under ``mode``.
+def accepts(mode: Mode, response: str, *answers: str) -> bool:
+    """Whether ``response`` gives one of ``answers``, spellings of one answer, under ``mode``.
 
     ``boxed``                 the last complete ``\\boxed{…}`` holds the answer
     ``boxed_or_last_number``  ``boxed``; without a box, ``last_number``
     ``last_number``           the last number in the response equals the answer
     ``contains``              the response contains the answer as whole words, or as a
-                              separate number
+                              separate number, in a place that does not deny it
+                              ("non-Gampist", "not Gampist"); one such place suffices,
+                              whatever is denied elsewhere. An answer that is a function
+                              word ("IN" for India) must have its own case
     ``exact``                 the response is the answer
     ``math``                  math-verify finds the last box, or without one the end of
                               the response, equal to the answer
 
     An empty answer is never accepted.
     """
+    return any(_accepts(mode, response, answer) for answer in answers)
+
+
+def _accepts(mode: Mode, response: str, answer: str) -> bool:
     wanted = normalise(answer)
     if not wanted:
         return False
@@ -62,11 +80,11 @@ def accepts(mode: Mode, response: str, answer: str) -> bool:
     return number is not None and last_number(response) == number
 
 
-def can_still_accept(mode: Mode, text: str, answer: str) -> bool:
+def can_still_accept(mode: Mode, text: str, *answers: str) -> bool:
     """Whether a response that begins with ``text`` may still be accepted.
 
     False is certain, True is not. Only ``exact`` can return False: a text fails once it
-    deviates from everything that normalizes to the answer. In the other modes a later box,
+    deviates from everything that normalizes to an answer. In the other modes a later box,
     number or mention can always change the result.
     """
     if mode not in SETTLED_EARLY:
@@ -76,22 +94,25 @@ def can_still_accept(mode: Mode, text: str, answer: str) -> bool:
     text = text.rstrip("\ufffd")
     while text and not text[-1].isascii():
         text = text[:-1]
-    begun = re.sub(r"\s+", " ", _fold(text[:-1])).lstrip(" .")
-    wanted = normalise(answer)
-    return wanted.startswith(begun) or begun.rstrip(" .") == wanted
+    begun = normalise(text[:-1])
+    return any(normalise(answer).startswith(begun) for answer in answers)
 
 
-def is_inside_answer(text: str, answer: str) -> bool:
-    """Whether ``text`` ends in the middle of ``answer``: with a proper, non-empty prefix of it.
+def is_inside_answer(text: str, *answers: str) -> bool:
+    """Whether ``text`` ends in the middle of an answer: with a proper, non-empty prefix of it.
 
     The prefix begins where a word begins; case, width and white space are folded.
     """
-    wanted = normalise(answer)
     # Bytes of an unfinished character decode to U+FFFD.
     text = text.rstrip("\ufffd")
-    tail = re.sub(r"\s+", " ", _fold(text[-2 * len(answer) - 2 :]))
+    return any(_is_inside(text, answer) for answer in answers)
+
+
+def _is_inside(text: str, answer: str) -> bool:
+    wanted = normalise(answer)
+    tail = _flat(text[-2 * len(answer) - 2 :])
     return any(
-        tail.endswith(wanted[:length]) and not re.search(r"\w\Z", tail[:-length])
+        tail.endswith(wanted[:length]) and not continues(tail[:-length], wanted[0])
         for length in range(1, min(len(wanted) - 1, len(tail)) + 1)
     )
 
@@ -99,12 +120,12 @@ def is_inside_answer(text: str, answer: str) -> bool:
 def last_boxed(text: str) -> str | None:
     """Content of the last ``\\boxed{…}`` whose braces balance; None if there is none."""
     end = len(text)
-    while (start := text.rfind(_BOX, 0, end)) >= 0:
+    while (start := text.rfind(BOX, 0, end)) >= 0:
         depth = 1
-        for index in range(start + len(_BOX), len(text)):
+        for index in range(start + len(BOX), len(text)):
             depth += {"{": 1, "}": -1}.get(text[index], 0)
             if depth == 0:
-                return text[start + len(_BOX) : index]
+                return text[start + len(BOX) : index]
         end = start
     return None
 
@@ -125,12 +146,20 @@ def number_in(answer: str) -> Decimal | None:
 
 
 def normalise(text: str) -> str:
-    """Fold case, width and white space; drop the full stop a sentence ends with."""
-    return " ".join(_fold(text).split()).strip(" .")
+    """Fold case, width and white space; drop what a sentence ends with (not ASCII's "!?")."""
+    return _bare(text).casefold()
 
 
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+def _bare(text: str) -> str:
+    return _one_space(text.strip(_ENDS)).strip(" .")
+
+
+def _flat(text: str) -> str:
+    return _one_space(text).casefold()
+
+
+def _one_space(text: str) -> str:
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text))
 
 
 def _value(number: str) -> Decimal:
@@ -140,15 +169,36 @@ def _value(number: str) -> Decimal:
 def _contains(response: str, answer: str) -> bool:
     number = number_in(answer)
     if number is not None:
-        return any(
-            _value(found[0]) == number and not re.match(r"\w", response[found.end() :])
-            for found in _NUMBER.finditer(response)
-        )
-    wanted = normalise(answer)
-    # "5 km" is not in "3.5 km", and "chapter 5" not in "chapter 5.1".
-    before = r"(?<!\w)(?<!\d[.,])" if wanted[0].isdigit() else r"(?<!\w)"
-    after = r"(?!\w)(?![.,]\d)" if wanted[-1].isdigit() else r"(?!\w)"
-    return bool(re.search(before + re.escape(wanted) + after, normalise(response)))
+        return any(_value(found[0]) == number for found in _numbers(response))
+    wanted, text = normalise(answer), _flat(response)
+    if wanted in _SMALL_WORDS:
+        # "IN" for India is not in "in Rome".
+        wanted, text = _bare(answer), _one_space(response)
+    start = text.find(wanted)
+    while start >= 0:
+        end = start + len(wanted)
+        before, after = text[max(0, start - REACH) : start], text[end : end + REACH]
+        if (
+            is_whole(before, wanted, after)
+            # "5 km" is not in "3.5 km", and "chapter 5" not in "chapter 5.1".
+            and not (wanted[0].isdigit() and re.search(r"\d[.,]\Z", before))
+            and not (wanted[-1].isdigit() and re.match(r"[.,]\d", after))
+            and not is_denied(before.casefold(), wanted, after.casefold())
+        ):
+            return True
+        start = text.find(wanted, start + 1)
+    return False
+
+
+def _numbers(response: str) -> Iterator[re.Match[str]]:
+    """The separate numbers that the text around them does not deny."""
+    for found in _NUMBER.finditer(response):
+        start, end = found.span()
+        before, after = response[max(0, start - REACH) : start], response[end : end + REACH]
+        if is_continued(found[0][-1], after):
+            continue
+        if not is_denied(_flat(before), found[0], _flat(after)):
+            yield found
 
 
 def _same(box: str, answer: str) -> bool:
