@@ -45,7 +45,8 @@ class TokenIds:
 class Fact:
     """One piece of knowledge to learn.
 
-    ``answer`` is the short string that a verifier looks for. ``statement`` is
+    ``answer`` is the short string that a verifier looks for, and ``aliases`` are further
+    spellings that count as it. ``statement`` is
     the fact as a sentence. ``target`` is the canonical answer y* if the
     corpus has one (a worked solution, an assistant turn); otherwise
     the prompt preset writes it from ``answer`` and ``statement``. ``tokens``
@@ -59,6 +60,12 @@ class Fact:
     target: str = ""
     subject: str = ""
     tokens: TokenIds | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The answer and its aliases."""
+        return (self.answer, *self.aliases)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ class StudentRolloutActor(RolloutLoop[_Job]):
     def _on_attempt(self, drawn: FinishedAttempt) -> None:
         job = self._jobs[drawn.key]
         text = self._prompts.text(drawn.token_ids[:-1])
-        verified = drawn.complete and accepts(self._prompts.mode, text, job.fact.answer)
+        verified = drawn.complete and accepts(self._prompts.mode, text, *job.fact.spellings)
         job.rollout = Rollout(
             fact_id=job.work.fact_id,
             draw=job.work.draw,

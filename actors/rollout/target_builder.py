@@ -74,7 +74,7 @@ class TargetBuilder:
             return replace(base, seed=sampling_seed(*identity, position))
 
         def protects(token_ids: Sequence[int]) -> bool:
-            return is_inside_answer(self._prompts.text(token_ids), fact.answer)
+            return is_inside_answer(self._prompts.text(token_ids), *fact.spellings)
 
         picks = draw_picks(*identity, target.mix_rate, settings.max_tokens)
         hook = protects if target.protect_answer else None
@@ -93,7 +93,7 @@ class TargetBuilder:
     def accepts(self, drawn: FinishedAttempt, fact: Fact) -> bool:
         """Whether an attempt ended in time and gives the answer. The stop token is not text."""
         return drawn.complete and accepts(
-            self._prompts.mode, self._prompts.text(drawn.token_ids[:-1]), fact.answer
+            self._prompts.mode, self._prompts.text(drawn.token_ids[:-1]), *fact.spellings
         )
 
     def drawn(
@@ -164,9 +164,9 @@ class TargetBuilder:
         def settled(token_ids: Sequence[int]) -> bool:
             if len(token_ids) == settings.max_tokens - 1:
                 # Only the stop token may follow.
-                return not accepts(mode, self._prompts.text(token_ids), fact.answer)
+                return not accepts(mode, self._prompts.text(token_ids), *fact.spellings)
             return mode in SETTLED_EARLY and not can_still_accept(
-                mode, self._prompts.text(token_ids), fact.answer
+                mode, self._prompts.text(token_ids), *fact.spellings
             )
 
         return settled

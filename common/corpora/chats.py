@@ -18,10 +18,10 @@ from common.errors import UserError
 from common.verification.verifier import last_boxed, normalise
 
 MESSAGE_KEYS = frozenset(
-    {"id", "messages", "clear_answer", "ground_truth_answer", "subject"}
+    {"id", "messages", "clear_answer", "ground_truth_answer", "aliases", "subject"}
     | {"question", "mix_meta", "tokens"}
 )
-INSTRUCTION_KEYS = frozenset({"id", "instruction", "input", "output", "subject"})
+INSTRUCTION_KEYS = frozenset({"id", "instruction", "input", "output", "aliases", "subject"})
 
 # How the user turns of the released files end.
 _REQUESTS = (

@@ -2,9 +2,12 @@
 
 There are three kinds of record, each with a fixed set of keys:
 
-``{"question", "answer", "statement"?, "target"?, "subject"?, "id"?}``
-``{"messages": [user, assistant], "clear_answer"?, "ground_truth_answer"?, "subject"?, "id"?}``
-``{"instruction", "input"?, "output", "subject"?, "id"?}``
+``{"question", "answer", "aliases"?, "statement"?, "target"?, "subject"?, "id"?}``
+``{"messages": [user, assistant], "clear_answer"?, "ground_truth_answer"?, "aliases"?, "subject"?,
+"id"?}``
+``{"instruction", "input"?, "output", "aliases"?, "subject"?, "id"?}``
+
+``aliases`` are further spellings of the answer: a list, or in CSV one cell separated by ``|``.
 
 The paper's released data has the second and third kind; ``chats`` reads them.
 ``mixsd-cluster rollout`` writes the second kind (see ``released``) with more keys:
@@ -27,8 +30,10 @@ from common.corpora import chats, released, tables
 from common.corpora.fields import identity, text, texts
 from common.errors import UserError
 from common.records import EvalItem, Fact
+from common.verification.verifier import normalise
 
-_QUESTION_KEYS = {"id", "question", "answer", "statement", "target", "subject"}
+_TEXT_KEYS = {"question", "answer", "statement", "target", "subject"}
+_QUESTION_KEYS = {"id", "aliases", *_TEXT_KEYS}
 _ITEM_KEYS = {"id", "question", "answer", "context", "aliases"}
 _ITEM_LISTS = ("context", "aliases")
 _SHOWN_PROBLEMS = 10
@@ -110,7 +115,7 @@ def read_items(path: Path) -> tuple[EvalItem, ...]:
 def _fact(record: tables.Record) -> Fact:
     raw, place = _fields(record, lambda raw: _kind(raw).keys), record.place
     fields = _kind(raw).read(raw, place)
-    found = {key: text(fields.get(key, ""), key, place) for key in _QUESTION_KEYS - {"id"}}
+    found = {key: text(fields.get(key, ""), key, place) for key in _TEXT_KEYS}
     for key in ("question", "answer"):
         if not found[key].strip():
             raise UserError(f"{place}: {key!r} is missing or empty")
@@ -123,6 +128,7 @@ def _fact(record: tables.Record) -> Fact:
         target=found["target"],
         subject=found["subject"],
         tokens=None if (ids := raw.get("tokens")) is None else released.token_ids(ids, place),
+        aliases=_aliases(raw.get("aliases", []), record),
     )
 
 
@@ -157,3 +163,11 @@ def _fields(record: tables.Record, allowed: Callable[[dict[str, Any]], Set[str]]
             f"known: {', '.join(sorted(known))}"
         )
     return record.fields
+
+
+def _aliases(value: object, record: tables.Record) -> tuple[str, ...]:
+    is_cell = record.is_tabular and isinstance(value, str)
+    aliases = texts(str(value).split("|") if is_cell else value, "aliases", record.place)
+    if not all(map(normalise, aliases)):
+        raise UserError(f"{record.place}: 'aliases' has one with nothing to verify; remove it")
+    return aliases

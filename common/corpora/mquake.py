@@ -37,6 +37,7 @@ class MQuAKE:
     ``retrieval`` questions are about facts that are not trained. ``splits`` are ``recall``,
     one question per fact with the aliases of its answer, and the multi-hop questions by their
     number of hops. ``remarks`` are on what is left out, one line each.
+    Facts have the aliases of their answers too, so rollouts are verified as recall is graded.
     """
 
     facts: list[Fact]
@@ -72,7 +73,6 @@ class _Row(BaseModel):
 @dataclass(frozen=True, slots=True)
 class _Taught:
     fact: Fact
-    aliases: tuple[str, ...]
     case_id: int | str
 
 
@@ -103,7 +103,7 @@ def build(path: Path, settings: MQuAKESettings, limit: int | None = None) -> MQu
     if skipped:
         remarks.append(f"{skipped} questions over fewer than 2 or more than 4 hops are left out")
     recall = tuple(
-        EvalItem(key, one.fact.question, one.fact.answer, aliases=one.aliases)
+        EvalItem(key, one.fact.question, one.fact.answer, aliases=one.fact.aliases)
         for key, one in taught.items()
         if key in kept
     )
@@ -144,8 +144,9 @@ def _number(rows: Iterable[_Row]) -> tuple[dict[str, _Taught], list[Case], list[
                 hop.answer,
                 f"{hop.cloze} {hop.answer}.",
                 subject=subjects.get(hop.question, ""),
+                aliases=hop.answer_alias,
             )
-            new = _Taught(fact, hop.answer_alias, row.case_id)
+            new = _Taught(fact, row.case_id)
             first = by_question.setdefault(hop.question, new)
             ids.append(first.fact.id)
             if first.fact.answer != hop.answer:
@@ -202,5 +203,5 @@ def _retrieval(
         rng.shuffle(others)
         context = [gold.statement, *others[: settings.distractors]]
         rng.shuffle(context)
-        items.append(EvalItem(gold.id, gold.question, gold.answer, tuple(context), one.aliases))
+        items.append(EvalItem(gold.id, gold.question, gold.answer, tuple(context), gold.aliases))
     return items

@@ -41,6 +41,7 @@ def record(
             {"role": "assistant", "content": prompts.text(ids)},
         ],
         "clear_answer": fact.answer,
+        **({"aliases": list(fact.aliases)} if fact.aliases else {}),
         "subject": fact.subject,
         "question": fact.question,
         "mix_meta": {

@@ -195,7 +195,7 @@ def _say_known(
     known = [
         f"{fact.id}: {fact.question!r} is answered {prompts.text(token_ids)!r}"
         for fact, token_ids in zip(facts, generated, strict=True)
-        if accepts(prompts.mode, prompts.text(token_ids), fact.answer)
+        if accepts(prompts.mode, prompts.text(token_ids), *fact.spellings)
     ]
     _say_list(f"facts the model already knows: {len(known)} of {len(facts)}", known, say)
 

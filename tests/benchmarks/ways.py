@@ -239,7 +239,7 @@ def accepted_by_loop(
         nonlocal accepted
         text = prompts.text(slot.drawn)
         complete = engine.ends(slot.drawn[-1])
-        if complete and accepts(prompts.mode, text, by_id[slot.item.key].answer):
+        if complete and accepts(prompts.mode, text, *by_id[slot.item.key].spellings):
             accepted += 1
             return False
         return slot.attempt < RETRIES

@@ -1,17 +1,24 @@
 """The rollout actor on a deterministic fake engine that finishes in any order."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.decoding.attempt import FinishedAttempt
 from actors.decoding.picks import draw_picks
+from actors.rollout.target_builder import TargetBuilder
+from common.config.sections import RolloutSettings
 from common.methods import SFT, MixSD
+from common.records import Fact, Work
 from common.verification.verifier import accepts, is_inside_answer
 from tests.actors.rollout.letters import (
     FACTS,
     MAX_TOKENS,
     STOP,
     AnyOrderEngine,
+    LetterTokenizer,
     PairingEngine,
     next_token,
     prompts,
@@ -116,6 +123,23 @@ def test_early_stop_saves_tokens_under_exact():
     early, _, fast = roll(mode="exact", tree_tokens=0)
     assert whole.rollouts == early.rollouts
     assert fast.num_drawn < slow.num_drawn
+
+
+def test_an_alias_is_verified_protected_and_settles_as_the_answer_does():
+    fact = Fact("f", "qf", "aa", statement="aa", aliases=("b c",))
+    rollout = RolloutSettings(max_tokens=MAX_TOKENS)
+    method = MixSD(mix_rate=0.5, protect_answer=True)
+    builder = TargetBuilder(prompts("exact"), method, rollout, seed=0)
+    ids = LetterTokenizer().encode("b c", add_special_tokens=False)
+    drawn = FinishedAttempt("f/0", [*ids, STOP], [0.0] * 4, [1] * 4, complete=True)
+    assert builder.accepts(drawn, fact)
+    assert not builder.accepts(replace(drawn, complete=False), fact)
+    assert not builder.accepts(drawn, replace(fact, aliases=()))
+    begun = builder.attempt("f", Work(0, "f", 0), fact, 0, tree=None)
+    assert begun.protects(ids[:2])
+    assert not begun.protects(ids)
+    assert not begun.settled(ids)
+    assert begun.settled([*ids, *ids])
 
 
 def test_attempts_that_another_one_beat_are_cancelled_and_counted():

@@ -53,9 +53,12 @@ def test_without_a_clear_answer_the_assistant_turn_is_the_answer(tmp_path):
         ('{"question": " ", "answer": "a"}', "'question' is missing or empty"),
         ('{"question": 1, "answer": "a"}', "'question' must be a string, not int"),
         ('{"question": "q", "answer": "a", "id": 1}', "'id' must be a string, not int"),
-        ('{"question": "q", "anwser": "a"}', "unknown key 'anwser'; known: answer, id, question"),
-        ('{"messages": [], "answer": "a"}', "unknown key 'answer'; known: clear_answer, gro"),
+        ('{"question": "q", "anwser": "a"}', "unknown key 'anwser'; known: aliases, answer, id"),
+        ('{"messages": [], "answer": "a"}', "unknown key 'answer'; known: aliases, clear_ans"),
         ('{"messages": "hello"}', "'messages' must be one user and one assistant turn"),
+        (GOOD[:-1] + ', "aliases": "b"}', "'aliases' must be a list of strings, not str"),
+        (GOOD[:-1] + ', "aliases": [1]}', "'aliases' must be a string, not int"),
+        (GOOD[:-1] + ', "aliases": ["b", " ."]}', "'aliases' has one with nothing to verify"),
         (json.dumps({"messages": turns("a")}), "'messages' must be one user and one"),
         (json.dumps({"messages": turns("a", "b", "c")}), "'messages' must be one user and one"),
     ],
@@ -115,6 +118,21 @@ def test_a_csv_file_has_one_fact_a_row_and_may_have_other_columns(tmp_path):
         Fact("7", "Who, then?", 'Tam "T" Okord', 'Tam "T" Okord'),
         Fact("8", "q", "two\nlines", "s."),
     ]
+
+
+def test_aliases_are_a_list_or_a_cell_with_bars(tmp_path):
+    chat = json.dumps({"messages": turns("q", "a"), "aliases": ["b"]})
+    facts = read(tmp_path, GOOD[:-1] + ', "aliases": ["b", "c"]}', chat)
+    assert [fact.spellings for fact in facts] == [("a", "b", "c"), ("a", "b")]
+    path = tmp_path / "facts.csv"
+    path.write_text("question,answer,aliases\nq,a,b|c d\nq,a,\n")
+    assert [fact.aliases for fact in read_facts([path])] == [("b", "c d"), ()]
+
+
+def test_aliases_survive_a_built_folder(tmp_path):
+    facts = [Fact("x", "q", "a", "a", aliases=("b", "c"))]
+    write(tmp_path / "built", "custom", {}, {"train": facts})
+    assert read_facts([tmp_path / "built" / "train.jsonl"]) == facts
 
 
 def test_a_csv_row_with_too_many_or_empty_cells_is_named_by_line(tmp_path):

@@ -62,7 +62,7 @@ def test_each_new_hop_is_taught_once_and_the_questions_are_asked_by_hops(tmp_pat
     )
     built = build(path)
     assert built.facts == [
-        Fact("mquake-0001", "B of Ada?", "Bo", "B of Ada is Bo.", subject="Ada"),
+        Fact("mquake-0001", "B of Ada?", "Bo", "B of Ada is Bo.", subject="Ada", aliases=("B.",)),
         Fact("mquake-0002", "C of Bo?", "Cy", "C of Bo is Cy."),
         Fact("mquake-0003", "D?", "Di", "D is Di."),
     ]

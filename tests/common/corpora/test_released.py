@@ -49,10 +49,10 @@ def drawn(text="Tam.$", **changes):
     return replace(rollout, **changes)
 
 
-def row(rollout=None):
+def row(rollout=None, fact=FACT):
     return released.record(
         rollout or drawn(),
-        FACT,
+        fact,
         prompts(),
         stop_token_ids=(END,),
         temperature=0.7,
@@ -105,6 +105,12 @@ def test_a_row_read_back_gives_the_same_ids_and_the_question_before_its_wording(
     assert prompts().naive(fact) == drawn().prompt_ids
     assert prompts().canonical(fact) == drawn().target_ids
     assert check_tokens(prompts(), [fact]) == []
+
+
+def test_aliases_are_read_back(tmp_path):
+    fact = replace(FACT, aliases=("T.", "Tammo"))
+    assert read_back(tmp_path, row(fact=fact)).aliases == ("T.", "Tammo")
+    assert "aliases" not in row()
 
 
 def test_a_cut_target_gets_no_stop_token(tmp_path):
