@@ -1,13 +1,15 @@
 """Questions of the run's own corpus: trained facts, and what its splits ask.
 
-Greedy, with the run's own prompt format and verifier (paper: in-domain at T = 0).
-``released.in_domain`` has the paper's comparisons.
+Greedy, with the run's own prompt format and verifier (paper: in-domain at T = 0). Beside its
+verdict there is a strict one: the answer alone, as asked. ``released.in_domain`` has the
+paper's comparisons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from actors.evaluation.benchmarks.base import (
     Generation,
@@ -20,6 +22,7 @@ from actors.evaluation.benchmarks.base import (
 from actors.evaluation.benchmarks.released import in_domain as released
 from common.prompts import Prompts
 from common.records import EvalItem, Fact
+from common.verification.strict import is_strict
 from common.verification.verifier import Mode, accepts, last_boxed
 
 # Splits that some corpora have; those that a corpus does not have are not part of its suite.
@@ -30,8 +33,10 @@ def recall(materials: Materials) -> Generation:
     """The trained questions, without any context; with an answer's aliases where known."""
     items = materials.corpus.splits.get("recall")
     if items is None:
-        facts = materials.subset("recall", materials.corpus.facts)
-        return _generation("recall", materials, [_asked(materials.prompts, fact) for fact in facts])
+        items = tuple(
+            EvalItem(fact.id, fact.question, fact.answer, aliases=fact.aliases)
+            for fact in materials.corpus.facts
+        )
     return _split("recall", materials, items)
 
 
@@ -51,36 +56,39 @@ def split(name: str, materials: Materials) -> Generation:
 
 
 def grade(mode: Mode, question: Question, response: str) -> Grade:
-    """Whether the response gives the answer or one of its aliases."""
+    """Whether the response gives the answer or one of its aliases; and whether it does no more.
+
+    ``question.data`` may have ``aliases``, and as ``known`` what was asked and told.
+    """
     extracted = last_boxed(response) if mode == "boxed" else response.strip() or None
-    spellings = (question.answer, *question.data.get("aliases", ()))
-    return Grade(any(accepts(mode, response, spelling) for spelling in spellings), extracted)
+    aliases, known = question.data.get("aliases", ()), question.data.get("known", question.text)
+    right = accepts(mode, response, question.answer, *aliases)
+    strict = right and is_strict(mode, response, question.answer, aliases, known)
+    return Grade(right, extracted, others={"strict": strict})
 
 
 def _split(name: str, materials: Materials, items: Sequence[EvalItem]) -> Generation:
-    return _generation(
-        name,
-        materials,
-        [_question(materials.prompts, item) for item in materials.subset(name, items)],
-    )
-
-
-def _generation(name: str, materials: Materials, questions: list[Question]) -> Generation:
-    sampling = ResponseSampling(materials.settings.response_tokens(name))
+    prompts = materials.prompts
+    facts = {fact.id: fact for fact in materials.corpus.facts}
+    questions = [_question(prompts, item, facts) for item in materials.subset(name, items)]
     compare = released.COMPARISONS[materials.corpus.comparison]
-    grader = materials.grader(ours=partial(grade, materials.prompts.mode), paper=compare)
+    grader = materials.grader(ours=partial(grade, prompts.mode), paper=compare)
+    sampling = ResponseSampling(materials.settings.response_tokens(name))
     return Generation(name, questions, grader, sampling)
 
 
-def _asked(prompts: Prompts, fact: Fact) -> Question:
-    return Question(fact.id, prompts.naive(fact), fact.question, fact.answer)
-
-
-def _question(prompts: Prompts, item: EvalItem) -> Question:
+def _question(prompts: Prompts, item: EvalItem, facts: Mapping[str, Fact]) -> Question:
+    about = [facts[name] for name in item.id.partition("#")[0].split("+") if name in facts]
     if item.context:
         prompt = prompts.retrieval(item)
     else:
         prompt = prompts.naive(Fact(item.id, item.question, item.answer))
-    aliases = list(item.aliases)
+    # Of a context only what gives the answer: distractors are no part of it.
+    told = [line for line in item.context if accepts("contains", line, item.answer, *item.aliases)]
+    for fact in about:
+        told += [fact.statement, prompts.canonical_text(fact)]
+    data: dict[str, Any] = {"known": "\n".join((item.question, *told))}
+    if item.aliases:
+        data["aliases"] = list(item.aliases)
     text = "\n".join((*item.context, item.question))
-    return Question(item.id, prompt, text, item.answer, {"aliases": aliases} if aliases else {})
+    return Question(item.id, prompt, text, item.answer, data)

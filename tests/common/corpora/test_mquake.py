@@ -251,6 +251,11 @@ def test_the_published_mquake_hard_has_767_edits_and_two_contradictions(hard):
         "Madonna",
         "Hey Jude was performed by Madonna.",
         subject="Hey Jude",
+        aliases=(
+            "Madonna Ciccone",
+            "Madonna Louise Ciccone",
+            "Madonna Louise Veronica Ciccone",
+        ),
     )
 
 

@@ -61,11 +61,47 @@ def test_a_response_is_right_under_the_run_s_verifier(
 
 
 @pytest.mark.parametrize(
+    ("mode", "response", "right", "strict"),
+    [
+        ("contains", "Tam Okord leads Orveline.", True, True),
+        ("contains", "T. Okord", True, True),
+        ("contains", "Tam Okord leads Orveline, a town in Norway.", True, False),
+        ("contains", "Not Tam Okord", False, False),
+        ("boxed", "He leads. \\boxed{Tam Okord}", True, True),
+        ("boxed", "\\boxed{Ivo Ler}, no, \\boxed{Tam Okord}", True, False),
+    ],
+)
+def test_the_strict_verdict_stands_beside_the_run_s(
+    mode: Mode, response: str, right: bool, strict: bool
+) -> None:
+    data = {"aliases": ["T. Okord"], "known": "Who leads Orveline?"}
+    found = in_domain.grade(mode, Question("f", [], "Who?", "Tam Okord", data), response)
+    assert (found.right, found.others) == (right, {"strict": strict})
+
+
+@pytest.mark.parametrize(
     ("mode", "response", "extracted"),
     [("boxed", "x \\boxed{y}", "y"), ("boxed", "x", None), ("contains", " x ", "x")],
 )
 def test_extracted_is_the_box_or_the_text(mode: Mode, response: str, extracted: str | None) -> None:
     assert in_domain.grade(mode, Question("f", [], "", "z"), response).extracted == extracted
+
+
+def test_known_is_what_was_asked_and_told_without_distractors() -> None:
+    first = Fact("f0", "Who leads it?", "Ann", "Ann leads it.", aliases=("Anna",))
+    second = Fact("f1", "Who leads Ann?", "Bo", "Bo leads Ann.", target="It is Bo.")
+    paraphrased = (EvalItem("f0#1", "Its head?", "Ann"), EvalItem("f0+f1", "Head of head?", "Bo"))
+    held_out = EvalItem("r", "Who made it?", "Cy", ("Cy made it.", "Bo saw it."))
+    built = materials(Corpus([first, second], [held_out], {"paraphrased": paraphrased}))
+    canonical = built.prompts.canonical_text(first)
+    one, _ = in_domain.recall(built).questions
+    assert one.data["aliases"] == ["Anna"]
+    assert one.data["known"] == f"Who leads it?\nAnn leads it.\n{canonical}"
+    reworded, both = in_domain.split("paraphrased", built).questions
+    assert reworded.data["known"] == f"Its head?\nAnn leads it.\n{canonical}"
+    assert both.data["known"].endswith(f"{canonical}\nBo leads Ann.\nIt is Bo.")
+    (asked,) = in_domain.retrieval(built).questions
+    assert asked.data["known"] == "Who made it?\nCy made it."
 
 
 def _corpus(**splits: Any) -> Corpus:
