@@ -94,6 +94,11 @@ class Work:
     draw: int
 
 
+def draw_name(fact_id: str, draw: int) -> str:
+    """The name of a (fact, draw) in files and reports: the fact's, unless it is a further draw."""
+    return fact_id if draw == 0 else f"{fact_id}#draw-{draw}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """A target for one (fact, draw).

@@ -16,7 +16,8 @@ counts as inserted, so that many actors do not overshoot. In the first epoch a r
 sampled once, so values above 1 make actors wait for the learner as far as rule 3 allows.
 
 With a bound on policy lag, a version of the weights draws no more rollouts than the steps
-that still accept it can train; further ones would be wasted.
+that still accept it can train; further ones would be wasted. Where the frozen reference draws
+anew for every epoch, actors draw no further than the epoch after the learner's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Literal
 from common.config.sections import ReplaySettings
 
 Side = Literal["insert", "sample"]
-Reason = Literal["max_bytes", "ratio", "min_size", "batch", "lag"]
+Reason = Literal["max_bytes", "ratio", "min_size", "batch", "lag", "epoch"]
 
 UNBOUNDED = 2**31
 
@@ -91,7 +92,8 @@ def max_new_work(
     """How many more work items actors may lease: at least one, or the reason for none.
 
     Args:
-        useful: rollouts of the actor's weights that some step can still accept; None: any number.
+        useful: rollouts that are wanted now: with ``max_lag`` those of the actor's weights that
+            some step can still accept, else :func:`wanted_by_next_epoch`; None: any number.
     """
     coming = replace(
         level,
@@ -107,11 +109,7 @@ def max_new_work(
             f"(replay.max_bytes={settings.max_bytes})",
         )
     if useful is not None and useful < 1 and not starved:
-        return Wait(
-            "lag",
-            f"{coming.ready} rollouts, with those on lease, are as many as the learner can train "
-            f"before they are older than replay.max_lag={settings.max_lag}",
-        )
+        return _too_early(settings, coming)
     # A learner that waits for a batch gets one, even if some of it becomes too old.
     most = UNBOUNDED if useful is None else max(useful, batch - coming.ready, 1)
     ratio = settings.samples_per_insert
@@ -128,6 +126,27 @@ def max_new_work(
         "ratio",
         f"{level.sampled} samples of {coming.inserted} rollouts (with those on lease) are fewer "
         f"than replay.samples_per_insert={ratio:g} requires",
+    )
+
+
+def wanted_by_next_epoch(per_epoch: int, begun: int, passed: int) -> int:
+    """Work items left until all of the epoch after the learner's are drawn or in progress.
+
+    Args:
+        per_epoch: work items of an epoch.
+        begun: work items that are settled or on lease.
+        passed: of these, those that the learner has trained or will not get.
+    """
+    return (passed // per_epoch + 2) * per_epoch - begun
+
+
+def _too_early(settings: ReplaySettings, coming: Level) -> Wait:
+    if settings.max_lag is None:
+        return Wait("epoch", "all targets of the next epoch are drawn or in progress")
+    return Wait(
+        "lag",
+        f"{coming.ready} rollouts, with those on lease, are as many as the learner can train "
+        f"before they are older than replay.max_lag={settings.max_lag}",
     )
 
 

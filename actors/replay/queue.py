@@ -20,6 +20,7 @@ from actors.replay.limiter import (
     Wait,
     max_new_work,
     may_sample,
+    wanted_by_next_epoch,
 )
 from actors.replay.replies import Grant, Sampled
 from actors.replay.status import BlockedSide, QueueStatus
@@ -87,7 +88,7 @@ class ReplayQueue:
             self._ended = True
 
     def add_facts(self, fact_ids: Sequence[str]) -> None:
-        """Register the work of these facts: one draw each, or the student's of every epoch."""
+        """Register the work of these facts: their draws, of every epoch if each has its own."""
         self.add_work(work_items(self._config, fact_ids))
 
     def add_work(self, items: Iterable[tuple[str, int]]) -> None:
@@ -166,8 +167,9 @@ class ReplayQueue:
                     wait = Wait("batch", "the rollouts that are ready grew too old")
             self._note("sample", wait)
             total = None
-            if counts.settled or self._config.student is not None:
-                # The student's rollouts are trained whatever they are, so their number is known.
+            if counts.settled or self._config.method.draws_every_epoch:
+                # In a run that draws to its end, the number of rollouts that may come is the best
+                # that is known; the student's are trained whatever they are.
                 total = counts.exposures(self._epochs)
             if exposures is None:
                 return Sampled(False, [], total, None)
@@ -231,7 +233,7 @@ class ReplayQueue:
             holding = self._ledger.holding(_MOST_HELD)
         expected = counts.exposures(self._epochs)
         return QueueStatus(
-            facts=counts.work,
+            work=counts.work,
             accepted=counts.accepted,
             exhausted=counts.exhausted,
             quarantined=counts.quarantined,
@@ -297,11 +299,14 @@ class ReplayQueue:
         return None if lag is None else step - 1 - lag
 
     def _max_new_work(self, counts: Counts, version: int | None) -> int | Wait:
-        if not self._config.train:
+        config = self._config
+        if not config.train or config.cluster.placement == "phases":
+            # No learner makes space.
             return UNBOUNDED
-        level, lag = self._level(counts), self._config.replay.max_lag
+        level, lag = self._level(counts), config.replay.max_lag
         if version is None or lag is None:
-            return max_new_work(self._config.replay, level, self._batch_size)
+            useful = self._wanted(counts) if config.method.draws_every_epoch else None
+            return max_new_work(config.replay, level, self._batch_size, useful)
         # The last step that takes these weights, and how many are left until then.
         steps = version + lag + 1 - counts.last_step
         if steps < 1:
@@ -311,7 +316,13 @@ class ReplayQueue:
                 f"(replay.max_lag={lag})",
             )
         useful = steps * self._batch_size - counts.waiting - counts.leased
-        return max_new_work(self._config.replay, level, self._batch_size, useful)
+        return max_new_work(config.replay, level, self._batch_size, useful)
+
+    def _wanted(self, counts: Counts) -> int:
+        per_epoch = max(1, counts.work // self._config.learner.epochs)
+        begun = counts.accepted + counts.lost + counts.leased
+        passed = counts.sampled + counts.skipped + counts.lost
+        return wanted_by_next_epoch(per_epoch, begun, passed)
 
     def _level(self, counts: Counts) -> Level:
         return Level(

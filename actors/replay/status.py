@@ -17,6 +17,7 @@ class BlockedSide(JsonModel):
 class QueueStatus(JsonModel):
     """Counts of the replay queue, and what each side waits for.
 
+    ``work``            work items; all counts below are of these, not of facts
     ``waiting``         why each side that waits does so, as text
     ``blocked``         the same for programs
     ``blocked_seconds`` total by ``side,reason``
@@ -26,7 +27,7 @@ class QueueStatus(JsonModel):
     ``suspects``        exposures among which such a one is being searched
     """
 
-    facts: int = 0
+    work: int = 0
     accepted: int = 0
     exhausted: int = 0
     quarantined: int = 0
@@ -54,5 +55,5 @@ class QueueStatus(JsonModel):
 
     @property
     def dropped(self) -> int:
-        """Facts that get no target."""
+        """Work items that get no target."""
         return self.exhausted + self.quarantined + self.poisoned

@@ -85,15 +85,16 @@ class RunConfig(Settings):
 
     @property
     def exposures_per_rollout(self) -> int:
-        """Times each rollout is trained; 1 for the student's, which are new in every epoch."""
+        """Times each rollout is trained; 1 if every epoch has new ones."""
         if not self.train:
             return 0
-        return 1 if self.student is not None else self.learner.epochs
+        return 1 if self.method.draws_every_epoch else self.learner.epochs
 
     @property
     def rollouts_per_fact(self) -> int:
-        """Work items per fact: one, or as many as the student draws over all epochs."""
-        return 1 if self.student is None else self.student.samples * self.learner.epochs
+        """Work items per fact: the draws of one epoch, or of all if every epoch has new ones."""
+        epochs = self.learner.epochs if self.method.draws_every_epoch else 1
+        return self.method.draws_per_epoch * epochs
 
     @property
     def evaluator_engine(self) -> EngineSettings:
@@ -167,11 +168,24 @@ class RunConfig(Settings):
         return max(phases) if placement == "phases" else sum(phases)
 
     @model_validator(mode="after")
-    def _lag_needs_one_exposure(self) -> RunConfig:
-        if self.replay.max_lag is not None and self.exposures_per_rollout > 1:
+    def _only_the_student_ages(self) -> RunConfig:
+        if self.replay.max_lag is not None and self.student is None:
             raise ValueError(
-                "replay.max_lag bounds the age of trained rollouts, so learner.epochs must be 1, "
-                f"not {self.learner.epochs}; set it to 1, or remove replay.max_lag"
+                f"replay.max_lag is {self.replay.max_lag} and bounds the age of the weights that "
+                f"draw rollouts, but method {self.method.name} draws with the frozen reference; "
+                "remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _draws_differ(self) -> RunConfig:
+        if self.student is not None or self.rollouts_per_fact == 1:
+            return self
+        if not self.method.can_retry(0, self.rollout.temperature):
+            raise ValueError(
+                f"method.draws and method.redraw ask for {self.rollouts_per_fact} targets of each "
+                "fact, but at rollout.temperature 0 and method.mix_rate 0 or 1 all are the same; "
+                "raise the temperature, change mix_rate, or set draws to 1 and redraw to once"
             )
         return self
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.prompts import Prompts
-from common.records import MAX_COUNT, Fact, Rollout, TokenIds
+from common.records import MAX_COUNT, Fact, Rollout, TokenIds, draw_name
 
 
 def record(
@@ -35,7 +35,7 @@ def record(
     naive, ids = rollout.naive, rollout.target_ids
     ended = ids[-1] in stop_token_ids
     return {
-        "id": fact.id if rollout.draw == 0 else f"{fact.id}#draw-{rollout.draw}",
+        "id": draw_name(fact.id, rollout.draw),
         "messages": [
             {"role": "user", "content": prompts.user_turn(fact)},
             {"role": "assistant", "content": prompts.text(ids)},

@@ -14,6 +14,7 @@ from typing import Literal
 
 from common.ledger.order import EpochSequence, Place
 from common.ledger.schema import open_for_reading
+from common.records import draw_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,9 @@ class LedgerReader(ABC):
 
     @abstractmethod
     def lost(self, most: int = -1) -> list[tuple[str, str, str]]:
-        """(fact id, outcome, reason) of the work items that are not trained, or not to the end.
+        """(name, outcome, reason) of the work items that are not trained, or not to the end.
 
-        With ``most`` only so many, the first.
+        The name is that of :func:`common.records.draw_name`. With ``most`` only so many, the first.
         """
 
     @abstractmethod
@@ -189,15 +190,16 @@ class LedgerView(LedgerReader):
         ).fetchall()
 
     def lost(self, most: int = -1) -> list[tuple[str, str, str]]:
-        """(fact id, outcome, reason) of the work items that are not trained, or not to the end."""
-        return self._db.execute(
-            "SELECT fact_id, outcome, reason FROM ("
-            "SELECT id, fact_id, outcome, reason FROM work"
+        """See :meth:`LedgerReader.lost`."""
+        rows = self._db.execute(
+            "SELECT fact_id, draw, outcome, reason FROM ("
+            "SELECT id, fact_id, draw, outcome, reason FROM work"
             " WHERE outcome IN ('exhausted', 'quarantined')"
-            " UNION ALL SELECT id, fact_id, 'quarantined', poison.reason"
+            " UNION ALL SELECT id, fact_id, draw, 'quarantined', poison.reason"
             " FROM poison JOIN work ON id = work_id) ORDER BY id LIMIT ?",
             (most,),
-        ).fetchall()
+        )
+        return [(draw_name(fact, draw), outcome, reason) for fact, draw, outcome, reason in rows]
 
     def ready(self, counts: Counts, most: int) -> int:
         """Number of first exposures that the next step can have, at most ``most``."""

@@ -81,6 +81,16 @@ class Method(Settings):
         """The loss at the target tokens, and the teacher that it needs."""
         return NLL()
 
+    @property
+    def draws_per_epoch(self) -> int:
+        """Rollouts of each fact that are trained in one epoch."""
+        return 1
+
+    @property
+    def draws_every_epoch(self) -> bool:
+        """Whether each epoch has rollouts of its own; if not, all train those of the first."""
+        return False
+
     def target(self, attempt: int) -> Target:
         """The kind of target that the given attempt (from 0) draws."""
         raise NotImplementedError

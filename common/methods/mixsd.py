@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.methods.base import Method, Mixed, Target
+from common.methods.base import Mixed, Target
+from common.methods.draws import MixedDraws
 from common.settings import Settings
 
 
@@ -17,7 +18,7 @@ class LambdaBackoff(Settings):
     factor: float = Field(ge=0, lt=1, description="multiplies λ at every further attempt")
 
 
-class MixSD(Method):
+class MixSD(MixedDraws):
     """Targets are mixed rollouts of the reference; the loss is their NLL."""
 
     name: Literal["mixsd"] = "mixsd"

@@ -18,6 +18,16 @@ class OPSD(Distillation):
     temperature: float = Field(1.0, gt=0, le=10, description="of the student's sampling")
     top_p: float = Field(1.0, gt=0, le=1, description="of the student's sampling")
 
+    @property
+    def draws_per_epoch(self) -> int:
+        """``samples``."""
+        return self.samples
+
+    @property
+    def draws_every_epoch(self) -> bool:
+        """Always: the student has changed."""
+        return True
+
     def target(self, attempt: int) -> Target:
         """A sample of the student."""
         return StudentSampled(self.samples, self.temperature, self.top_p)

@@ -102,7 +102,7 @@ def plain_line(status: RunView) -> str:
     parts = [status.state]
     if queue is not None:
         parts += [
-            f"rollouts {queue.accepted}/{queue.facts}",
+            f"rollouts {queue.accepted}/{queue.work}",
             f"attempts {queue.attempts}",
             f"dropped {queue.dropped}",
             f"depth {queue.depth}",
@@ -204,10 +204,10 @@ def _never_started(run: RunDir) -> RunStatus:
 
 def _rollout_lines(status: RunView, queue: QueueStatus) -> list[str]:
     settled = queue.accepted + queue.dropped
-    drawing = status.live and settled < queue.facts
+    drawing = status.live and settled < queue.work
     rate = _rate(status.speed.rollout_tokens) if drawing else ""
     return [
-        f"rollouts   {_bar(settled, queue.facts)} {queue.accepted}/{queue.facts} accepted{rate}",
+        f"rollouts   {_bar(settled, queue.work)} {queue.accepted}/{queue.work} accepted{rate}",
         f"           {queue.attempts} attempts, {queue.dropped} dropped, queue depth {queue.depth}",
     ]
 

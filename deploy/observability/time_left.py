@@ -35,7 +35,7 @@ def time_left(
     step = int(status.learner.step)
     if step >= queue.total_steps > 0:
         return None
-    only_epoch = queue.exposures_expected <= queue.facts
+    only_epoch = queue.exposures_expected <= queue.work
     pace = speed.step_seconds if only_epoch else speed.repeat_seconds
     plan = read_json(run.plan)
     if pace is not None:

@@ -48,6 +48,7 @@ class RunPlan:
     """The predictions. Times are seconds from the controller's start.
 
     ``queue_capacity``: rollout actors that the queue serves.
+    ``rollouts``: those to draw, accepted or not.
     ``disk``: GiB of all checkpoints at the end.
     ``scaling``: change -> total seconds with it.
     ``nearest``: settings to change so that it fits; None: none was found.
@@ -62,6 +63,7 @@ class RunPlan:
     roles: list[RolePlan]
     queue_capacity: int
     facts: int
+    rollouts: int
     exposures: int
     steps: int
     generated_s: float
@@ -143,6 +145,7 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
         roles=_roles(system),
         queue_capacity=queue_capacity(system),
         facts=len(work.items),
+        rollouts=system.facts,
         exposures=outcome.accepted * config.exposures_per_rollout,
         steps=outcome.steps,
         generated_s=outcome.generated_s,

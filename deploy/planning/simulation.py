@@ -13,6 +13,7 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from actors.replay.limiter import wanted_by_next_epoch
 from common.config.run_config import RunConfig
 from deploy.planning.devices import Device
 from deploy.planning.events import Call, Compute, Loop, Process, Server, Sleep
@@ -206,10 +207,13 @@ class _Run:
 
     def _lease(self, count: int) -> list[tuple[Item, float]]:
         """Facts with the probability that an attempt verifies; unverifiable ones spread evenly."""
-        if self._config.train and self._out.accepted - self._sampled >= self._max_waiting:
+        makes_space = self._config.train and not self._in_phases
+        if makes_space and self._out.accepted - self._sampled >= self._max_waiting:
             return []
         lag, first = self._config.replay.max_lag, self._next_fact
-        if lag is not None:
+        if lag is None:
+            count = min(count, self._wanted())
+        else:
             steps = self._version + lag + 1 - self._steps
             held = self._out.accepted - self._sampled + first - self._settled
             count = max(0, min(count, steps * self._config.learner.batch_size - held))
@@ -224,6 +228,18 @@ class _Run:
             )
             for index in range(first, self._next_fact)
         ]
+
+    def _wanted(self) -> int:
+        """Work items that may be leased, where every epoch has its own; see the queue's limiter."""
+        config = self._config
+        if not config.train or self._in_phases or not config.method.draws_every_epoch:
+            return self._system.facts
+        per_epoch = max(1, self._system.facts // config.learner.epochs)
+        passed = self._sampled + self._out.exhausted
+        wanted = wanted_by_next_epoch(per_epoch, self._next_fact, passed)
+        # A learner that waits for a batch gets one.
+        coming = self._next_fact - passed
+        return max(0, wanted, config.learner.batch_size - coming)
 
     def _settle(self, accepted: bool) -> None:
         self._settled += 1

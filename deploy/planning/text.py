@@ -26,8 +26,9 @@ def plan_lines(plan: RunPlan) -> Iterator[str]:
         parts = [f"{name} {size:.2g}" for name, size in role.memory.items() if size >= 0.05]
         yield from _item(f"{role.role.split()[-1]} GiB", ", ".join(parts))
     yield ""
+    draws = f", {plan.rollouts:,} rollouts" if plan.rollouts != plan.facts else ""
     yield from _item(
-        "work", f"{plan.facts:,} facts, {plan.exposures:,} exposures, {plan.steps:,} steps"
+        "work", f"{plan.facts:,} facts{draws}, {plan.exposures:,} exposures, {plan.steps:,} steps"
     )
     trained = f"trained after {duration(plan.trained_s)}, " if plan.steps else ""
     yield from _item(

@@ -152,7 +152,7 @@ def estimate(
         has_student=has_student,
         is_taught=scored_top(config.method) > 0,
         reads_teacher=isinstance(loss, Divergence) and loss.teacher == "learner",
-        draws=target.samples if isinstance(target, StudentSampled) else 1,
+        draws=config.method.draws_per_epoch if config.method.draws_every_epoch else 1,
         common_naive=_common_prefix(naive),
         common_expert=_common_prefix(expert),
         max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,

@@ -218,17 +218,17 @@ def _attempts(runs: Sequence[RunSummary]) -> Picture | None:
     shown = [run for run in runs if run.accepted_by_attempt]
     for number, run in enumerate(runs):
         accepted = run.accepted_by_attempt
-        total, so_far, reached = run.facts, 0, []
+        total, so_far, reached = run.work, 0, []
         for attempt in range(1, max(accepted, default=0) + 1):
             so_far += accepted.get(attempt, 0)
             reached.append(so_far / total)
         if reached:
             axes.plot(range(1, len(reached) + 1), reached, "o-", color=f"C{number}", label=run.run)
-    axes.set(xlabel="attempts", ylabel="share of facts", ylim=(0, 1.05))
+    axes.set(xlabel="attempts", ylabel="share of targets", ylim=(0, 1.05))
     axes.xaxis.get_major_locator().set_params(integer=True)
     return _picture(
         "Facts with a verified target",
-        "Share of all facts that had one after this many attempts.",
+        "Share of all targets that were found after this many attempts.",
         figure,
         bool(shown),
     )

@@ -58,9 +58,10 @@ class StepFigures(JsonModel):
 class RunSummary(JsonModel):
     """The figures that tables, plots and comparisons show; also the run's report as JSON.
 
-    ``lost`` facts have no target, or one that is not trained to the end; ``exhausted`` lists
-    the first ``MOST_EXHAUSTED``, each with the reason. ``step`` is the last committed step,
-    ``chosen`` that of the selected checkpoint; ``final`` and ``fisher`` are that checkpoint's.
+    ``work`` counts the (fact, draw) pairs to roll out; ``accepted`` of them have a target, and
+    ``lost`` ones have none, or one that is not trained to the end; ``exhausted`` lists the first
+    ``MOST_EXHAUSTED``, each with the reason. ``step`` is the last committed step, ``chosen`` that
+    of the selected checkpoint; ``final`` and ``fisher`` are that checkpoint's.
     ``steps`` has one step of every ``steps_every``, without the ``skipped_steps``, whose
     gradient was not finite.
     """
@@ -69,6 +70,7 @@ class RunSummary(JsonModel):
     method: str
     by_student: bool
     facts: int
+    work: int
     accepted: int
     lost: int
     exhausted: list[tuple[str, str]]
@@ -131,7 +133,8 @@ def summary(run: RunDir, open_ledger: OpenLedger = ledger_file) -> RunSummary:
         run=run.name,
         method=config.method.name,
         by_student=config.student is not None,
-        facts=counts.work,
+        facts=counts.work // config.rollouts_per_fact,
+        work=counts.work,
         accepted=counts.accepted,
         lost=counts.lost + counts.poisoned,
         exhausted=[(fact, f"{outcome}: {reason}") for fact, outcome, reason in lost],

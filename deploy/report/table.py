@@ -69,7 +69,7 @@ def _retention(item: RunSummary) -> str:
 
 
 def _targets(item: RunSummary) -> str:
-    return f"{item.accepted} {'rollouts' if item.by_student else f'of {item.facts}'}"
+    return f"{item.accepted} {'rollouts' if item.by_student else f'of {item.work}'}"
 
 
 def _exposures(item: RunSummary) -> str:

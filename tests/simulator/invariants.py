@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.replay.work import work_items
 from common.ledger import open_view
+from common.records import draw_name
 from learner.checkpoint import existing
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def check(cluster: Cluster) -> None:
     cluster.kill_queue()
     epochs = cluster.config.exposures_per_rollout
     with_ledger = open_view(cluster.run.ledger)
-    trained, lost = with_ledger.trained(), {fact for fact, _, _ in with_ledger.lost()}
+    trained, lost = with_ledger.trained(), {name for name, _, _ in with_ledger.lost()}
     counts, recount = with_ledger.counts(), with_ledger.recount()
     with_ledger.close()
     assert counts == recount
@@ -29,9 +30,10 @@ def check(cluster: Cluster) -> None:
     assert told is not None
     assert (told.exposures_trained, told.committed_step) == (counts.trained, counts.committed_step)
     if cluster.deaths < cluster.config.replay.poison_after:
-        assert lost <= {str(fact) for fact in cluster.poison}, f"left out without a cause: {lost}"
+        facts = {name.partition("#")[0] for name in lost}
+        assert facts <= {str(fact) for fact in cluster.poison}, f"left out without a cause: {lost}"
     items = work_items(cluster.config, cluster.facts)
-    wanted = {(f, d, e) for f, d in items for e in range(epochs) if f not in lost}
+    wanted = {(f, d, e) for f, d in items for e in range(epochs) if draw_name(f, d) not in lost}
     assert len(trained) == len(set(trained)), "an exposure is committed twice"
     assert wanted <= set(trained), f"not trained: {wanted - set(trained)}"
     newest = existing(cluster.run.checkpoints)[0]

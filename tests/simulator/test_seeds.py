@@ -32,6 +32,7 @@ def scene(seed: int, root: Path, patch: Any) -> Cluster:
     chance = random.Random(f"scene {seed}")
     batch_size = chance.choice([1, 2, 3])
     config = config_of(
+        method=_method(seed),
         learner={
             "ranks": chance.choice([1, 1, min(2, batch_size)]),
             "zero_stage": 1,
@@ -47,6 +48,9 @@ def scene(seed: int, root: Path, patch: Any) -> Cluster:
     )
     num_facts = chance.choice([4, 8, 12])
     poison = frozenset({chance.randrange(num_facts)} if chance.random() < 0.1 else ())
+    if config.rollouts_per_fact > 1:
+        # Poison is a fact here: two draws of it in a row look like a machine that kills learners.
+        poison = frozenset()
     cluster = Cluster(World(seed), root, config, num_facts, poison, patch)
     network = cluster.network
     network.lost_requests = chance.choice([0.0, 0.02, 0.1])
@@ -57,6 +61,14 @@ def scene(seed: int, root: Path, patch: Any) -> Cluster:
     cluster.world.at(FAULTS_S, lambda: _heal(cluster))
     cluster.up()
     return cluster
+
+
+def _method(seed: int) -> dict[str, Any]:
+    """Every third run has two draws of each fact, and every sixth new ones in each epoch."""
+    if seed % 3:
+        return {"name": "sft"}
+    redraw = "once" if seed % 2 else "epoch"
+    return {"name": "mixsd", "mix_rate": 0.5, "draws": 2, "redraw": redraw}
 
 
 def _fault(cluster: Cluster, chance: random.Random) -> None:

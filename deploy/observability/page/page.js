@@ -146,7 +146,7 @@ function drawHead(status) {
   $("cause").hidden = !status.cause;
   const parts = [];
   if (status.began) parts.push(`${duration(status.updated - status.began)} since start`);
-  if (queue.facts) parts.push(`${queue.accepted} of ${queue.facts} rollouts`);
+  if (queue.work) parts.push(`${queue.accepted} of ${queue.work} rollouts`);
   if (learner.step !== undefined && queue.total_steps) {
     parts.push(`step ${learner.step} of ${queue.total_steps}`);
   }

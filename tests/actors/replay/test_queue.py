@@ -15,11 +15,14 @@ LEARNER = 1
 
 
 def make(path, facts=8, *, epochs=2, batch=4, train=True, **replay):
+    method = {"name": "mixsd"}
+    if replay.get("max_lag") is not None:
+        method = {"name": "opsd", "samples": 1}
     config = parse(
         {
             "name": "q",
             "train": train,
-            "method": {"name": "mixsd"},
+            "method": method,
             "data": {"kgfact": {}},
             "replay": {"tolerance": 0, **replay},
             "learner": {"epochs": epochs, "batch_size": batch},

@@ -75,3 +75,12 @@ def test_the_first_of_the_lost_are_given_where_no_more_are_wanted(tmp_path):
     assert [fact for fact, _, _ in ledger.lost(2)] == NAMES[:2]
     assert [fact for fact, _, _ in ledger.lost()] == NAMES[:3]
     ledger.close()
+
+
+def test_a_further_draw_that_is_lost_is_named_with_its_number(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db", epochs=1, seed=0)
+    ledger.add_work([("a", 0), ("a", 1), ("b", 12)])
+    for fact, draw in (("a", 1), ("b", 12)):
+        ledger.exhaust(fact, draw, "wrong", attempts=1)
+    assert [name for name, _, _ in ledger.lost()] == ["a#draw-1", "b#draw-12"]
+    ledger.close()

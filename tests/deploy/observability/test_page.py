@@ -47,7 +47,7 @@ def run(tmp_path):
         "began": now - 120,
         "updated": now,
         "roles": {"rollout-0": {"state": "up", "restarts": 1}},
-        "queue": {"facts": 40, "accepted": 31, "total_steps": 150},
+        "queue": {"work": 40, "accepted": 31, "total_steps": 150},
         "learner": {"step": 119.0, "loss": 0.2, "grad_norm": math.inf},
         "events": [{"time": now - 30, "text": "rollout-0 failed: <b>killed</b>; restart 1 of 3"}],
     }

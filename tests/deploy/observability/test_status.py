@@ -23,7 +23,7 @@ def _file(**changes):
             "evaluator-0": {"state": "up", "since": 110.0, "restarts": 0},
         },
         "queue": {
-            "facts": 40,
+            "work": 40,
             "accepted": 18,
             "exhausted": 2,
             "quarantined": 0,
@@ -169,7 +169,7 @@ def test_time_left_is_that_of_the_current_benchmark_at_its_rate(tmp_path):
 
 def test_a_status_of_another_version_keeps_its_keys(tmp_path):
     run = RunDir(tmp_path)
-    older = {"state": "running", "roles": {"learner": {"state": "up"}}, "queue": {"facts": 4}}
+    older = {"state": "running", "roles": {"learner": {"state": "up"}}, "queue": {"work": 4}}
     newer = {**_file(), "unknown": {"x": [1]}, "queue": {**_file()["queue"], "unknown": 2}}
     for written in (older, newer):
         run.status.write_text(json.dumps(written))

@@ -22,7 +22,7 @@ def status(step=8, expected=480, state="running", seconds=60.0):
             "state": state,
             "began": 1000.0,
             "updated": 1000.0 + seconds,
-            "queue": {"facts": 40, "total_steps": 48, "exposures_expected": expected},
+            "queue": {"work": 40, "total_steps": 48, "exposures_expected": expected},
             "learner": {"step": float(step)},
         }
     )

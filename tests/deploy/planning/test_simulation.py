@@ -52,6 +52,32 @@ def test_every_fact_is_settled_and_trained_each_epoch(system):
     assert outcome.steps == -(-outcome.accepted * 12 // 10)
 
 
+def test_draws_once_are_trained_in_every_epoch_and_redrawn_ones_in_theirs(system):
+    # 40 facts, 12 epochs, batches of 10.
+    outcomes = [
+        simulate(system("smoke", *overrides, acceptance=1.0))
+        for overrides in (
+            (),
+            ("method.draws=2",),
+            ("method.redraw=epoch",),
+            ("method.draws=2", "method.redraw=epoch"),
+        )
+    ]
+    assert [outcome.accepted for outcome in outcomes] == [40, 80, 480, 960]
+    assert [outcome.steps for outcome in outcomes] == [48, 96, 48, 96]
+
+
+@pytest.mark.parametrize("batch_size", [10, 200])
+def test_redrawing_actors_keep_one_epoch_ahead_unless_the_learner_comes_later(system, batch_size):
+    overrides = ("method.redraw=epoch", f"learner.batch_size={batch_size}", "evaluator.actors=0")
+    streamed = simulate(system("smoke", *overrides, acceptance=1.0, cores=8))
+    # When the last rollout comes, the learner has at most two epochs, or a batch, to go.
+    assert streamed.backlog <= max(80, batch_size)
+    in_phases = (*overrides, "cluster.placement=phases")
+    drawn = simulate(system("smoke", *in_phases, acceptance=1.0, cores=8))
+    assert (drawn.backlog, drawn.steps) == (480, streamed.steps)
+
+
 def test_no_attempt_is_drawn_for_canonical_targets(system):
     outcome = simulate(system("sft-smoke"))
     assert (outcome.attempts, outcome.accepted) == (0, 40)

@@ -160,6 +160,32 @@ def test_of_many_facts_without_a_target_the_page_lists_the_first(run, monkeypatc
     assert "… and 2 more" in run.report.read_text()
 
 
+def test_facts_are_counted_apart_from_their_draws(tmp_path, capsys):
+    run = RunDir(tmp_path / "drawn")
+    run.create()
+    method = {"name": "mixsd", "draws": 2, "redraw": "epoch"}
+    config = parse(
+        {"name": "drawn", "method": method, "data": {"kgfact": {}}, "learner": {"epochs": 3}}, "x"
+    )
+    run.config.write_text(dump(config))
+    ledger = Ledger(run.ledger, epochs=config.exposures_per_rollout, seed=0)
+    ledger.add_work([(fact, draw) for fact in "ab" for draw in range(6)])
+    for draw in range(5):
+        rollout = replace(PLAIN, draw=draw)
+        ledger.insert("a", draw, pack_rollout(rollout), attempts=1)
+    ledger.exhaust("a", 5, "never right", attempts=9)
+    ledger.close()
+    figures = summary(run)
+    # 2 facts of 6 draws each; what is accepted is trained once.
+    assert (figures.facts, figures.work, figures.accepted, figures.lost) == (2, 12, 5, 1)
+    assert figures.exposures_expected == 5
+    assert figures.exhausted == [("a#draw-5", "exhausted: never right")]
+    write_report([run])
+    assert "5 of 12 targets of 2 facts were found" in run.report.read_text()
+    compare([run])
+    assert "5 of 12" in capsys.readouterr().out
+
+
 def test_a_few_rollouts_are_in_memory_at_a_time(run):
     big = replace(PLAIN, teacher_scores=bytes(2 * 8 * 2**14))
     ledger = Ledger(run.ledger, epochs=1, seed=0)
