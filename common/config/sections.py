@@ -208,6 +208,11 @@ class ClusterSettings(Settings):
     dedicated: bool = Field(
         False, description="place a role only on nodes with the Ray resource mixsd_ROLE"
     )
+    hand_on: bool = Field(
+        True,
+        description="once all targets are drawn, start evaluators on the GPUs of rollout actors; "
+        "only with placement exclusive and without dedicated nodes",
+    )
     object_store_mib: int = Field(
         256, ge=80, description="object store of a cluster started here, MiB"
     )

@@ -21,10 +21,14 @@ from deploy.cluster.run_lock import DESIRED, RunLock
 
 
 class Desired(Settings):
-    """Counts of actors, live settings of the queue, and whether the run is to stop."""
+    """Counts of actors, live settings of the queue, and whether the run is to stop.
+
+    ``hand_on``: as in the cluster section, until a command sets the number of evaluators.
+    """
 
     rollout: int = Field(ge=0, le=4096)
     evaluator: int = Field(ge=0, le=4096)
+    hand_on: bool = False
     replay: ReplaySettings
     stopped: bool = False
 
@@ -58,6 +62,7 @@ def change(run: RunDir, config: RunConfig, changes: dict[str, Any]) -> Desired:
         raw = read(run, config).model_dump(mode="json")
         live = [name for name in raw if name not in ("replay", "stopped")]
         live += [f"replay.{name}" for name in raw["replay"]]
+        raw["hand_on"] &= "evaluator" not in changes
         for key, value in changes.items():
             if key not in (*live, "stopped"):
                 raise UserError(
@@ -99,5 +104,8 @@ def _check_gpu(config: RunConfig, desired: Desired) -> None:
 
 def _of_config(config: RunConfig) -> Desired:
     return Desired(
-        rollout=config.rollout.actors, evaluator=config.evaluator.actors, replay=config.replay
+        rollout=config.rollout.actors,
+        evaluator=config.evaluator.actors,
+        hand_on=config.cluster.hand_on,
+        replay=config.replay,
     )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from actors.replay.status import QueueStatus
 from common.config.run_config import RunConfig
 from common.rundir import LOW_BYTES, RunDir, is_full
-from deploy.control import desired_state, phases
+from deploy.control import desired_state, hand_on, phases
 from deploy.control.autoscaler import RolloutScaling
 from deploy.control.desired_state import Desired
 from deploy.control.early_stop import EarlyStop
@@ -109,7 +109,7 @@ class Supervisor:
             return State("stopped", has_ended=True)
         now = self._clock()
         desired = self._scale(desired, now)
-        self._sync(desired)
+        extra = self._sync(desired)
         for group in self.groups.values():
             if group.done or group.draining_since is not None or now < group.retry_at:
                 continue
@@ -126,8 +126,7 @@ class Supervisor:
         self._drain()
         obstacle = next((group.obstacle for group in self.groups.values() if group.obstacle), "")
         trained = self._is_trained()
-        evaluators = [g for g in self.groups.values() if g.kind.drains_after_training]
-        has_ended = trained and all(group.done for group in evaluators)
+        has_ended = trained and hand_on.all_measured(self.groups, extra)
         # The last report of the queue becomes that of the run.
         if has_ended and self._queue_knows_of(self.groups.values()):
             return State("finished", has_ended=True)
@@ -151,13 +150,17 @@ class Supervisor:
 
     # -- desired groups ------------------------------------------------------
 
-    def _sync(self, desired: Desired) -> None:
-        """Make a group for each desired one; drain the others."""
-        specs = group_specs(self._config, desired, str(self._run.root), self._model_dir)
-        for spec in specs:
-            if spec.name not in self.groups:
-                self.groups[spec.name] = self._group(spec)
-        wanted = {spec.name for spec in specs}
+    def _sync(self, desired: Desired) -> set[str]:
+        """Make a group for each desired one; drain the others.
+
+        Returns:
+            Names of the evaluators beyond the desired number, on GPUs of rollout actors.
+        """
+        specs = self._specs(desired)
+        self._add(specs)
+        extra = self._handed_on(desired)
+        self._add(extra)
+        wanted = {spec.name for spec in (*specs, *extra)}
         for name, group in list(self.groups.items()):
             if name in wanted:
                 group.draining_since = None
@@ -166,6 +169,31 @@ class Supervisor:
                 self._journal.event(f"{name} is drained")
             elif not group.exists:
                 del self.groups[name]
+        return {spec.name for spec in extra}
+
+    def _specs(self, desired: Desired) -> list[GroupSpec]:
+        return group_specs(self._config, desired, str(self._run.root), self._model_dir)
+
+    def _add(self, specs: Iterable[GroupSpec]) -> None:
+        for spec in specs:
+            if spec.name not in self.groups:
+                self.groups[spec.name] = self._group(spec)
+
+    def _handed_on(self, desired: Desired) -> list[GroupSpec]:
+        """Evaluators on GPUs of rollout actors that are done; after training no new ones."""
+        count = hand_on.num_evaluators(self._config, desired, self.groups)
+        if count == 0:
+            return []
+        most = desired.model_copy(update={"evaluator": desired.evaluator + count})
+        # Evaluators are the last of a run's groups.
+        extra = self._specs(most)[-count:]
+        known = self.groups.keys() | self._before.keys()
+        if self._is_trained():
+            gone = {name for name, g in self.groups.items() if not g.exists and not g.done}
+            return [spec for spec in extra if spec.name in known - gone]
+        if new := sum(spec.name not in known for spec in extra):
+            self._journal.event(hand_on.announcement(new, self.groups))
+        return extra
 
     def _group(self, spec: GroupSpec) -> ActorGroup:
         before = self._before.pop(spec.name, None)

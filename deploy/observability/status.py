@@ -80,6 +80,10 @@ def lines(status: RunView) -> list[str]:
             out += _learner_lines(status, status.queue)
     roles = [_role(name, role, status) for name, role in status.roles.items()]
     out += [f"{'roles' if i == 0 else '':10} {role}" for i, role in enumerate(roles)]
+    if status.live:
+        for event in status.events[-1:]:
+            at = time.strftime("%H:%M:%S", time.localtime(event.time))
+            out += textwrap.wrap(f"{'event':10} {at} {event.text}", 80, subsequent_indent=20 * " ")
     for step, scores in list(status.scores.items())[-1:]:
         wrapped = textwrap.wrap(f"{step}: {', '.join(_values(scores, '.3f'))}", 69)
         out += [f"{'scores' if i == 0 else '':10} {line}" for i, line in enumerate(wrapped)]

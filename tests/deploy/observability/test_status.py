@@ -1,4 +1,5 @@
 import json
+import re
 
 from common.rundir import RunDir
 from deploy.observability import status as view
@@ -61,6 +62,17 @@ def test_the_lines_show_progress_speed_and_what_each_side_waits_for():
     assert "           evaluator-0 up, 12 of 40 items measured, 1 min 1 s left" in lines
     assert "scores     step_0: recall 0.250" in lines
     assert max(map(len, lines)) <= 80
+
+
+def test_a_live_run_shows_its_last_event():
+    events = [{"time": 100.0, "text": "older"}, {"time": 160.0, "text": " ".join(12 * ["long"])}]
+    shown = [line for line in view.lines(_status(events=events)) if "long" in line]
+    assert re.fullmatch(r"event      \d\d:\d\d:\d\d( long){12}", shown[0])
+    events[1]["text"] = " ".join(20 * ["long"])
+    shown = [line for line in view.lines(_status(events=events)) if "long" in line]
+    assert len(shown) == 2
+    assert max(map(len, shown)) <= 80
+    assert not [line for line in view.lines(_status(state="finished")) if line.startswith("event")]
 
 
 def test_the_newest_fisher_alignment_has_a_line():
