@@ -148,7 +148,9 @@ class Evaluator:
         if held_elsewhere or all(one.at == "all" for one in settings.suites):
             return False, held_elsewhere
         selected = self._selected(models, final)
-        for name in settings.names if selected is not None else ():
+        if selected is None:
+            return False, False
+        for name in settings.names:
             worked, held = self._measure_unless_known(selected, self._suites[name])
             held_elsewhere |= held
             if worked:

@@ -30,7 +30,7 @@ from actors.evaluation.taxonomy import Classifier, WrongResponse
 from common.records import Fact
 
 Error = Literal["format", "leakage", "collapse", "cross_entity", "genuine"]
-TRAINED = ("recall", "paraphrased", "two_hop", "multi_hop")
+TRAINED = ("recall", "paraphrased", "two_hop", "three_hop", "four_hop")
 
 _MIN_ENTITY_CHARS = 4
 _MAX_STUB_CHARS = 80

@@ -83,7 +83,7 @@ TRAINED = [
 
 
 @pytest.mark.parametrize(("response", "error"), TRAINED)
-@pytest.mark.parametrize("benchmark", ["recall", "paraphrased", "two_hop", "multi_hop"])
+@pytest.mark.parametrize("benchmark", ["recall", "paraphrased", "two_hop", "four_hop"])
 def test_trained_questions(benchmark: str, response: str, error: str) -> None:
     assert _class(benchmark, response, "Who leads Orveline?", "Tam Okord") == error
 
