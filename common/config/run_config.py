@@ -1,7 +1,7 @@
 """The configuration of one run: its settings, their ranges, and what follows from them.
 
-The file is YAML. An unknown key is an error that suggests the nearest known one. This module
-imports nothing heavy, so a bad file fails at once.
+The file is YAML, and may extend others (``layers``). An unknown key is an error that suggests the
+nearest known one. This module imports nothing heavy, so a bad file fails at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from common.config import yaml_file
+from common.config import layers, yaml_file
 from common.config.evaluation import EvaluatorSettings
 from common.config.learner import LearnerSettings, LoraSettings, PublishSettings
 from common.config.sections import (
@@ -26,7 +26,7 @@ from common.config.sections import (
     ReplaySettings,
     RolloutSettings,
 )
-from common.config.validation import explain
+from common.config.validation import explain, explain_keys
 from common.corpora.settings import DataSettings
 from common.errors import UserError, shown
 from common.methods import MethodSettings, Mixed, StudentSampled
@@ -284,30 +284,33 @@ class RunConfig(Settings):
         return self
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML file and apply ``a.b=c`` overrides.
+def load(path: Path, overrides: Sequence[str] = (), overlays: Sequence[Path] = ()) -> RunConfig:
+    """Read a YAML file, then ``overlays``, which win, and apply ``a.b=c`` overrides.
 
-    Relative paths in the file are relative to the working directory, as on a command line.
+    Any of the files may extend others, and overlays add to the run's name (see ``layers``). Other
+    relative paths are relative to the working directory, as on a command line.
 
     Raises:
-        UserError: the file is unreadable or not YAML, a key is unknown, or a value is out of
-            range.
+        UserError: a file is unreadable or not YAML, a key is unknown, or a value is out of range;
+            the message names the file of the key.
     """
-    raw = yaml_file.read(path)
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a mapping of settings, not {type(raw).__name__}")
+    raw, origins = layers.read(path, overlays)
     for override in overrides:
         apply(raw, override)
-    return parse(raw, str(path))
+        layers.note(origins, tuple(override.partition("=")[0].split(".")), path)
+    return parse(raw, str(path), origins)
 
 
-def parse(raw: dict[str, Any], source: str) -> RunConfig:
-    """Validate a mapping; ``source`` names it in errors."""
+def parse(raw: dict[str, Any], source: str, origins: layers.Origins | None = None) -> RunConfig:
+    """Validate a mapping; ``source`` names it in errors, or the file in ``origins`` of a key."""
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        lines = explain(error, RunConfig)
-        raise UserError("\n".join(f"{source}: {line}" for line in lines)) from error
+        lines = [
+            f"{layers.origin(origins or {}, key) or source}: {line}"
+            for key, line in explain_keys(error, RunConfig)
+        ]
+        raise UserError("\n".join(lines)) from error
 
 
 def live_change(config: RunConfig, replay: ReplaySettings) -> RunConfig:

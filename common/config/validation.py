@@ -22,15 +22,28 @@ _VARIANTS: dict[object, Sequence[str]] = {
 
 def explain(error: ValidationError, root: type[BaseModel], within: Sequence[str] = ()) -> list[str]:
     """One line per error; ``within`` is where the validated part is in the model ``root``."""
-    return [_line({**item, "loc": (*within, *item["loc"])}, root) for item in error.errors()]
+    return [line for _, line in explain_keys(error, root, within)]
+
+
+def explain_keys(
+    error: ValidationError, root: type[BaseModel], within: Sequence[str] = ()
+) -> list[tuple[list[object], str]]:
+    """The key of each error, from the top, and its line; see :func:`explain`."""
+    found = [{**item, "loc": (*within, *item["loc"])} for item in error.errors()]
+    return [(_key(item["loc"]), _line(item, root)) for item in found]
+
+
+def _key(location: Sequence[Any]) -> list[object]:
+    """Where the file has it."""
+    return [
+        part
+        for index, part in enumerate(location)
+        if not (index == 1 and part in _VARIANTS.get(location[0], ()))
+    ]
 
 
 def _line(error: dict[str, Any], root: type[BaseModel]) -> str:
-    location = [
-        part
-        for index, part in enumerate(error["loc"])
-        if not (index == 1 and part in _VARIANTS.get(error["loc"][0], ()))
-    ]
+    location = _key(error["loc"])
     key = shown(".".join(str(part) for part in location))
     if error["type"] == "extra_forbidden":
         known = _known_keys(root, location[:-1], error["loc"][1:2])

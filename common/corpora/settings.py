@@ -11,6 +11,8 @@ from common.settings import AbsolutePath, Settings
 
 # The project's own texts, or those of the paper's released code.
 Wording = Literal["ours", "paper"]
+# Keys of the data section of which exactly one is set.
+SOURCES = ("kgfact", "kgfunc", "simpleqa", "mquake", "facts")
 
 
 class KGFactSettings(Settings):
@@ -93,11 +95,10 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
-        sources = ("kgfact", "kgfunc", "simpleqa", "mquake", "facts")
-        chosen = [name for name in sources if getattr(self, name) is not None]
+        chosen = [name for name in SOURCES if getattr(self, name) is not None]
         if len(chosen) != 1:
             raise ValueError(
-                f"set exactly one of {', '.join(f'data.{name}' for name in sources)}"
+                f"set exactly one of {', '.join(f'data.{name}' for name in SOURCES)}"
                 f"; currently set: {', '.join(chosen) or 'none'}"
             )
         if self.root is not None and chosen[0] not in ("simpleqa", "mquake"):

@@ -19,6 +19,15 @@ RUNS = click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of all runs."
 )
 
+WITH = click.option(
+    "--with",
+    "overlays",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Settings over those of CONFIG; later files win. Extends the run's name by FILE's.",
+)
+
 # As in deploy.planning.devices, which is not imported to parse a command line.
 DEVICES = (
     *("b200", "h200", "h100", "a100", "a100-40gb", "l40s"),

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import DEVICES, echo, reported
+from deploy.cli.options import DEVICES, WITH, echo, reported
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@WITH
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--device", type=click.Choice(DEVICES), help="Default: the device in CONFIG.")
 @click.option("--gpus", type=click.IntRange(1), help="Available GPUs; default: as many as needed.")
@@ -28,6 +29,7 @@ from deploy.cli.options import DEVICES, echo, reported
 @reported
 def plan(
     config: Path,
+    overlays: tuple[Path, ...],
     overrides: tuple[str, ...],
     device: str | None,
     gpus: int | None,
@@ -46,7 +48,7 @@ def plan(
     from common.config import run_config
     from deploy.planning import planner, text
 
-    settings = run_config.load(config, overrides)
+    settings = run_config.load(config, overrides, overlays)
     found = planner.find_device(settings, device, cores)
     system = planner.system_of(settings, found, acceptance, target_tokens)
     result = planner.make_plan(system, gpus)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import echo, reported
+from deploy.cli.options import WITH, echo, reported
 
 
 @click.group()
@@ -16,6 +16,7 @@ def render() -> None:
 
 @render.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@WITH
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder to write; k8s/NAME if not given."
@@ -33,6 +34,7 @@ def render() -> None:
 @reported
 def k8s(
     config: Path,
+    overlays: tuple[Path, ...],
     overrides: tuple[str, ...],
     out: Path | None,
     image: str,
@@ -46,7 +48,7 @@ def k8s(
     from deploy.kuberay import folder
     from deploy.kuberay.sizing import Site, num_gpus
 
-    settings = run_config.load(config, overrides)
+    settings = run_config.load(config, overrides, overlays)
     site = Site(image, gpus_per_node, cpus_per_gpu, memory_per_gpu, max_rollout)
     out = out or Path("k8s") / settings.name
     folder.write(settings, site, out)

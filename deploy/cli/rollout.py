@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import RUNS, echo, reported
+from deploy.cli.options import RUNS, WITH, echo, reported
 
 if TYPE_CHECKING:
     from common.config.run_config import RunConfig
@@ -21,6 +21,7 @@ _SHOWN_LOST = 5
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSONL to write.")
 @click.option("--so-far", is_flag=True, help="Write the targets drawn so far; start nothing.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@WITH
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--address", help="Join this Ray cluster instead of starting one.")
 @RUNS
@@ -30,6 +31,7 @@ def rollout(
     out: Path,
     so_far: bool,
     force: bool,
+    overlays: tuple[Path, ...],
     overrides: tuple[str, ...],
     address: str | None,
     runs: Path,
@@ -49,9 +51,9 @@ def rollout(
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
-    name = run_config.load(config, overrides).name
+    name = run_config.load(config, overrides, overlays).name
     only = ("train=false", "evaluator.actors=0", f"name={name}-targets")
-    written = run_config.load(config, (*overrides, *only))
+    written = run_config.load(config, (*overrides, *only), overlays)
     run = RunDir(runs / written.name)
     settings = launch.settled(written, run)
     export.check_out(out, force=force)

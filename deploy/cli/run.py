@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from deploy.cli.options import RUNS, echo, find_run, reported
+from deploy.cli.options import RUNS, WITH, echo, find_run, reported
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@WITH
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--detach", is_flag=True, help="Return once the run has started.")
 @click.option("--address", help="Join this Ray cluster instead of starting one.")
@@ -24,6 +26,7 @@ from deploy.cli.options import RUNS, echo, find_run, reported
 @reported
 def up(
     config: Path,
+    overlays: tuple[Path, ...],
     overrides: tuple[str, ...],
     detach: bool,
     address: str | None,
@@ -39,7 +42,7 @@ def up(
 
     if address is not None:
         overrides = (*overrides, f"cluster.address={address}")
-    written = run_config.load(config, overrides)
+    written = run_config.load(config, overrides, overlays)
     run = RunDir(runs / written.name)
     settings = launch.settled(written, run)
     state = launch.check_folder(settings, run)
@@ -50,10 +53,15 @@ def up(
     with Stages() as say:
         launch.start(settings, run, say, accept_older_ledger=accept_older_ledger)
     if not detach:
-        attend(settings, run, lambda: _start_again(run.name, config, overrides, runs))
+        given = (
+            *(str(config), f"--runs={runs}"),
+            *(f"--with={overlay}" for overlay in overlays),
+            *(f"--set={override}" for override in overrides),
+        )
+        attend(settings, run, lambda: _start_again(run.name, given))
 
 
-def _start_again(name: str, config: Path, overrides: tuple[str, ...], runs: Path) -> None:
+def _start_again(name: str, given: Sequence[str]) -> None:
     """Start a run whose Ray head has died, by the same command.
 
     Raises:
@@ -65,8 +73,7 @@ def _start_again(name: str, config: Path, overrides: tuple[str, ...], runs: Path
     from common.errors import RunError
 
     echo(f"the Ray head of run {name} has died; the run is started again")
-    command = [sys.executable, "-m", "deploy.cli.main", "up", str(config), "--detach"]
-    command += [f"--runs={runs}", *(f"--set={override}" for override in overrides)]
+    command = [sys.executable, "-m", "deploy.cli.main", "up", *given, "--detach"]
     if subprocess.run(command, check=False).returncode != 0:
         raise RunError(f"run {name} lost its Ray head and could not be started again")
 

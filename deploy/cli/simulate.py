@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import DEVICES, echo, reported
+from deploy.cli.options import DEVICES, WITH, echo, reported
 
 _POWERS = ",".join(str(2**exponent) for exponent in range(11))
 
@@ -23,6 +23,7 @@ def _counts(_context: click.Context, _parameter: click.Parameter, value: str) ->
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@WITH
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--actors", default=_POWERS, callback=_counts, help="Numbers of rollout actors.")
 @click.option("--device", type=click.Choice(DEVICES), help="Default: the device in CONFIG.")
@@ -32,6 +33,7 @@ def _counts(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @reported
 def simulate(
     config: Path,
+    overlays: tuple[Path, ...],
     overrides: tuple[str, ...],
     actors: list[int],
     device: str | None,
@@ -50,7 +52,7 @@ def simulate(
     from common.errors import UserError
     from deploy.planning import planner, scaling, text
 
-    settings = run_config.load(config, overrides)
+    settings = run_config.load(config, overrides, overlays)
     if image is not None:
         if not image.parent.is_dir() or not run_config.is_writable(image.parent):
             raise UserError(f"--plot {image}: its folder does not exist or cannot be written")
