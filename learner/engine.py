@@ -313,7 +313,7 @@ def _create_backend(student: StudentModel, settings: LearnerSettings) -> Backend
     Raises:
         UserError: offload without a GPU.
     """
-    groups = student.decay_groups(settings.weight_decay)
+    groups = student.decay_groups(settings)
     if settings.offload != "none" and settings.resolved_device == "cpu":
         raise UserError(
             f"learner.offload is {settings.offload}, but this machine has no GPU to offload from; "

@@ -104,12 +104,13 @@ class StudentModel(nn.Module):
         """Content by relative path: the files beside exported weights in a Hugging Face folder."""
         return dict(self._files)
 
-    def decay_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Optimizer parameter groups: matrices decay; norms and biases (one axis) do not."""
+    def decay_groups(self, settings: LearnerSettings) -> list[dict[str, Any]]:
+        """Optimizer parameter groups: matrices decay; norms and biases (one axis) if set so."""
         trained = [p for p in self.parameters() if p.requires_grad]
+        rest = settings.weight_decay if settings.weight_decay_on == "all" else 0.0
         return [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": rest},
         ]
 
 

@@ -128,7 +128,7 @@ class Learner:
         return {**self._metrics, "mixsd_learner_publish_seconds": self._publish_seconds}
 
     def run(self) -> int:
-        """Train until no training example is left; returns the last committed step."""
+        """Train until the queue has no further step; returns the last committed one."""
         step = begun = self._committed = self._resume()
         if self._publisher is not None and not self._is_over(step + 1):
             self._publish(step, due=True)
@@ -152,6 +152,8 @@ class Learner:
             self._save(step)
         self._commit(self._written())
         self._writer.close()
+        if step == self._settings.max_steps and self._rank == 0:
+            self._log(f"training ends at step {step} (learner.max_steps)")
         if self._trackers is not None:
             self._trackers.close()
         return self._committed

@@ -11,10 +11,17 @@ from transformers import AutoModelForCausalLM
 
 
 class PlainTraining:
-    """AdamW in float32 with clipping, and decay of matrices only."""
+    """AdamW in float32 with clipping, and decay of matrices, or of all weights."""
 
     def __init__(
-        self, folder: Path, *, lr: float, weight_decay: float, clip: float, eps: float
+        self,
+        folder: Path,
+        *,
+        lr: float,
+        weight_decay: float,
+        clip: float,
+        eps: float,
+        decay_all: bool = False,
     ) -> None:
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         self._clip = clip
@@ -23,7 +30,7 @@ class PlainTraining:
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
+                {"params": vectors, "weight_decay": weight_decay if decay_all else 0.0},
             ],
             lr=lr,
             betas=(0.9, 0.95),

@@ -45,7 +45,7 @@ class Level:
         sampled: exposures bound to a step.
         ready: rollouts that the next batch may take for the first time.
         waiting_bytes: payload bytes of rollouts that were never sampled.
-        settled: no further rollouts will come.
+        settled: no further rollouts will come, or none is needed.
     """
 
     inserted: int

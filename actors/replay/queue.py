@@ -52,6 +52,7 @@ class ReplayQueue:
         self._config = config
         self._epochs = config.exposures_per_rollout
         self._batch_size = config.learner.batch_size
+        self._max_steps = config.learner.max_steps if config.train else None
         self._blocked = BlockedTime()
         self._ended = False
         self._lock = threading.Lock()
@@ -111,7 +112,7 @@ class ReplayQueue:
             counts = self._ledger.counts()
             if self._is_over(counts):
                 return Grant([], over=True)
-            if count == 0 or counts.settled:
+            if count == 0 or self._is_drawn(counts):
                 return Grant([], over=False)
             free = self._max_new_work(counts, version)
             self._note("insert", free if isinstance(free, Wait) else None)
@@ -156,7 +157,7 @@ class ReplayQueue:
             wait = None
             # A step that was bound before the limits changed is still the same.
             if step > counts.last_step:
-                if self._ended:
+                if self._ended or counts.last_step == self._max_steps:
                     return Sampled(True, [], counts.trained, 0)
                 wait = may_sample(self._config.replay, self._level(counts), self._batch_size)
             if wait is None:
@@ -167,13 +168,16 @@ class ReplayQueue:
                     wait = Wait("batch", "the rollouts that are ready grew too old")
             self._note("sample", wait)
             total = None
-            if counts.settled or self._config.method.draws_every_epoch:
+            if self._is_drawn(counts) or self._config.method.draws_every_epoch:
                 # In a run that draws to its end, the number of rollouts that may come is the best
                 # that is known; the student's are trained whatever they are.
-                total = counts.exposures(self._epochs)
+                total = self._expected(counts)
             if exposures is None:
                 return Sampled(False, [], total, None)
             left = None if total is None else total - self._ledger.sampled_up_to(step)
+            if step == self._max_steps:
+                # Also where a search for a bad rollout has made some steps smaller.
+                left = 0
             return Sampled(True, [(item.epoch, item.payload) for item in exposures], total, left)
 
     def last_step(self) -> int:
@@ -231,7 +235,8 @@ class ReplayQueue:
             blocked = self._blocked_seconds(now)
             suspects = self._ledger.num_suspects()
             holding = self._ledger.holding(_MOST_HELD)
-        expected = counts.exposures(self._epochs)
+            is_drawn = self._is_drawn(counts)
+        expected = self._expected(counts)
         return QueueStatus(
             work=counts.work,
             accepted=counts.accepted,
@@ -245,7 +250,7 @@ class ReplayQueue:
             leased=counts.leased,
             depth=counts.waiting,
             depth_bytes=counts.waiting_bytes,
-            settled=counts.settled,
+            settled=is_drawn,
             ended=self._ended,
             exposures_expected=expected,
             exposures_sampled=counts.sampled,
@@ -290,8 +295,21 @@ class ReplayQueue:
         if self._ended:
             return True
         if self._config.replay.max_lag is None:
+            return self._is_drawn(counts)
+        has_all_steps = counts.committed_step == self._max_steps
+        has_all = counts.settled and counts.trained == counts.exposures(self._epochs)
+        return has_all or has_all_steps
+
+    def _is_drawn(self, counts: Counts) -> bool:
+        """Every work item has an outcome, or there are rollouts for all steps that are left."""
+        if counts.settled or self._max_steps is None:
             return counts.settled
-        return counts.settled and counts.trained == counts.exposures(self._epochs)
+        needed = (self._max_steps - counts.last_step) * self._batch_size
+        return self._ledger.ready(counts, needed) >= needed
+
+    def _expected(self, counts: Counts) -> int:
+        """Exposures of the whole run, as far as is known."""
+        return self._config.learner.within_max_steps(counts.exposures(self._epochs))
 
     def _oldest(self, step: int) -> int | None:
         # Policy versions are optimizer steps: the weights that take ``step`` have taken step - 1.
@@ -331,7 +349,7 @@ class ReplayQueue:
             sampled=counts.sampled,
             ready=self._ledger.ready(counts, self._batch_size),
             waiting_bytes=counts.waiting_bytes,
-            settled=counts.settled,
+            settled=self._is_drawn(counts),
         )
 
     def _note(self, side: Side, wait: Wait | None) -> None:

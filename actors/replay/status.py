@@ -22,6 +22,7 @@ class QueueStatus(JsonModel):
     ``blocked``         the same for programs
     ``blocked_seconds`` total by ``side,reason``
     ``settings``        the replay section in force
+    ``settled``         all targets are drawn that will be trained
     ``poisoned``        rollouts that kill the learner and are left out
     ``holding``         facts on lease by owner, as far as they are not too many
     ``suspects``        exposures among which such a one is being searched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from common.config.run_config import RunConfig
 from common.ledger.order import epoch_order
@@ -12,8 +13,13 @@ def work_items(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str
     """(fact, draw) pairs in the order in which they are to be rolled out.
 
     Draw e · n + s is the rollout s of n in epoch e; where epochs share their rollouts, e is 0.
-    Epochs after the first are the ledger's permutations.
+    Epochs after the first are the ledger's permutations. What ``learner.max_steps`` leaves no
+    step for is not drawn by the student.
     """
+    return islice(_draws(config, fact_ids), config.num_work_items(len(fact_ids)))
+
+
+def _draws(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
     method, size = config.method, len(fact_ids)
     count = method.draws_per_epoch
     for epoch in range(config.learner.epochs if method.draws_every_epoch else 1):

@@ -98,13 +98,14 @@ class _Reader:
         self, settings: dict[Any, Any], raw: dict[Any, Any], path: Path, key: tuple[str, ...]
     ) -> None:
         for name, value in raw.items():
-            where, old = (*key, str(name)), settings.get(name)
-            merges = isinstance(old, dict) and isinstance(value, dict)
-            if merges and not _replaces(where, old, value):
+            where = (*key, str(name))
+            old: Any = settings.get(name)
+            both = isinstance(old, dict) and isinstance(value, dict)
+            if both and not _replaces(where, old, value):
                 self._merge(old, value, path, where)
-                continue
-            settings[name] = value
-            note(self.origins, where, path)
+            else:
+                settings[name] = value
+                note(self.origins, where, path)
 
 
 def _extended(given: object, path: Path) -> list[str]:

@@ -47,6 +47,12 @@ class LearnerSettings(Settings):
     dtype: Dtype = Field("auto", description="as engine.dtype")
     zero_stage: int = Field(0, ge=0, le=3)
     epochs: int = Field(30, ge=1, description="number of times each rollout is trained")
+    max_steps: int | None = Field(
+        None,
+        ge=1,
+        description="training ends after this many optimizer steps; none: once every rollout is "
+        "trained in every epoch",
+    )
     batch_size: int = Field(20, ge=1, description="rollouts per step, over all ranks")
     pack: bool = Field(True, description="pack several rollouts into a row; false: one per row")
     row_tokens: int = Field(2048, ge=32, description="tokens per packed row")
@@ -66,6 +72,9 @@ class LearnerSettings(Settings):
     betas: tuple[Decay, Decay] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)
+    weight_decay_on: Literal["matrices", "all"] = Field(
+        "matrices", description="weights that decay; all: norms and biases too"
+    )
     clip: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
     checkpoint_every: int = Field(
         50, ge=1, description="steps between checkpoints that can be resumed"
@@ -130,6 +139,14 @@ class LearnerSettings(Settings):
     def interval(self) -> int:
         """Steps between checkpoints, of either kind."""
         return min(self.checkpoint_every, self.export_every or self.checkpoint_every)
+
+    def within_max_steps(self, exposures: int) -> int:
+        """As many of ``exposures`` as ``max_steps`` full batches have."""
+        return (
+            exposures
+            if self.max_steps is None
+            else min(exposures, self.max_steps * self.batch_size)
+        )
 
     @property
     def teacher_is_base(self) -> bool:

@@ -96,6 +96,14 @@ class RunConfig(Settings):
         epochs = self.learner.epochs if self.method.draws_every_epoch else 1
         return self.method.draws_per_epoch * epochs
 
+    def num_work_items(self, facts: int) -> int:
+        """Work items of so many facts.
+
+        The student's are all trained, so it draws none beyond ``learner.max_steps``.
+        """
+        items = facts * self.rollouts_per_fact
+        return items if self.student is None else self.learner.within_max_steps(items)
+
     @property
     def evaluator_engine(self) -> EngineSettings:
         """The engines of evaluators, which only generate and score."""

@@ -29,7 +29,9 @@ def explain_keys(
     error: ValidationError, root: type[BaseModel], within: Sequence[str] = ()
 ) -> list[tuple[list[object], str]]:
     """The key of each error, from the top, and its line; see :func:`explain`."""
-    found = [{**item, "loc": (*within, *item["loc"])} for item in error.errors()]
+    found: list[dict[str, Any]] = [
+        {**item, "loc": (*within, *item["loc"])} for item in error.errors()
+    ]
     return [(_key(item["loc"]), _line(item, root)) for item in found]
 
 

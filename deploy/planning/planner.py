@@ -109,7 +109,7 @@ def system_of(
     work = workload.estimate(config, arch, acceptance, target_tokens)
     engine = EngineModel(arch, device, config.engine)
     learner = LearnerModel(arch, device, config.learner)
-    facts = len(work.items) * config.rollouts_per_fact
+    facts = config.num_work_items(len(work.items))
     return System(config, work, engine, learner, device, facts)
 
 
@@ -146,7 +146,7 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
         queue_capacity=queue_capacity(system),
         facts=len(work.items),
         rollouts=system.facts,
-        exposures=outcome.accepted * config.exposures_per_rollout,
+        exposures=config.learner.within_max_steps(outcome.accepted * config.exposures_per_rollout),
         steps=outcome.steps,
         generated_s=outcome.generated_s,
         trained_s=outcome.trained_s,

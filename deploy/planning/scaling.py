@@ -24,6 +24,7 @@ _SATURATED = 0.9
 _ALONE = {
     "cluster.threads": 1,
     "learner.checkpoint_every": 10**9,
+    "learner.max_steps": None,
     # By ipc there could be one actor only.
     "publish.transport": "memory",
 }

@@ -188,7 +188,7 @@ class _Run:
                 yield Call(self._queue, costs.lease_s)
                 slots.add(self._lease(slots.free))
             if not slots.held:
-                if self._settled == system.facts:
+                if self._is_drawn:
                     break
                 yield Sleep(self._poll_s)
                 continue
@@ -209,6 +209,8 @@ class _Run:
         """Facts with the probability that an attempt verifies; unverifiable ones spread evenly."""
         makes_space = self._config.train and not self._in_phases
         if makes_space and self._out.accepted - self._sampled >= self._max_waiting:
+            return []
+        if self._is_drawn:
             return []
         lag, first = self._config.replay.max_lag, self._next_fact
         if lag is None:
@@ -241,6 +243,17 @@ class _Run:
         coming = self._next_fact - passed
         return max(0, wanted, config.learner.batch_size - coming)
 
+    @property
+    def _is_drawn(self) -> bool:
+        """Every fact is settled, or there are rollouts for all steps that are left."""
+        if self._settled == self._system.facts:
+            return True
+        settings = self._config.learner
+        if not self._config.train or settings.max_steps is None:
+            return False
+        left = (settings.max_steps - self._steps) * settings.batch_size
+        return self._out.accepted - self._sampled >= left
+
     def _settle(self, accepted: bool) -> None:
         self._settled += 1
         if accepted:
@@ -249,7 +262,7 @@ class _Run:
             self._out.exhausted += 1
         self._out.generated_s = self._loop.now
         self._ended["rollout"] = self._loop.now
-        if self._settled == self._system.facts:
+        if self._is_drawn:
             self._out.backlog = max(0, self._out.accepted - self._sampled)
             self._served_s = self._queue.busy_s
 
@@ -257,7 +270,7 @@ class _Run:
 
     def _learn(self) -> Process:
         system, settings = self._system, self._config.learner
-        while self._in_phases and self._settled < system.facts:
+        while self._in_phases and not self._is_drawn:
             yield Sleep(self._poll_s)
         yield Sleep(_SPAWN_S)
         yield self._work("start-up", system.learner.start(), settings.ranks)
@@ -294,12 +307,14 @@ class _Run:
     def _batch(self) -> int | None:
         """Size of the next batch; None: wait; 0: training is over."""
         settings, settled = self._config.learner, self._settled == self._system.facts
+        if self._steps == settings.max_steps:
+            return 0
         accepted = self._out.accepted
         if settled:
             return min(
                 settings.batch_size, accepted * self._config.exposures_per_rollout - self._sampled
             )
-        enough = accepted >= self._config.replay.min_size
+        enough = accepted >= self._config.replay.min_size or self._is_drawn
         return (
             settings.batch_size
             if enough and (accepted - self._sampled >= settings.batch_size)

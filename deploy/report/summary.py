@@ -62,8 +62,8 @@ class RunSummary(JsonModel):
     ``lost`` ones have none, or one that is not trained to the end; ``exhausted`` lists the first
     ``MOST_EXHAUSTED``, each with the reason. ``step`` is the last committed step, ``chosen`` that
     of the selected checkpoint; ``final`` and ``fisher`` are that checkpoint's.
-    ``steps`` has one step of every ``steps_every``, without the ``skipped_steps``, whose
-    gradient was not finite.
+    ``reached_max_steps``: training ended at ``learner.max_steps``. ``steps`` has one step of
+    every ``steps_every``, without the ``skipped_steps``, whose gradient was not finite.
     """
 
     run: str
@@ -78,6 +78,7 @@ class RunSummary(JsonModel):
     exposures_expected: int
     exposures_trained: int
     stopped_early: bool
+    reached_max_steps: bool
     step: int
     checkpoint: str
     chosen: int
@@ -129,6 +130,7 @@ def summary(run: RunDir, open_ledger: OpenLedger = ledger_file) -> RunSummary:
     base = _base(results)
     checks = (one.analyses.nll_check for one in results)
     steps, every, skipped = _steps(run)
+    expected = config.learner.within_max_steps(counts.exposures(config.exposures_per_rollout))
     return RunSummary(
         run=run.name,
         method=config.method.name,
@@ -139,12 +141,15 @@ def summary(run: RunDir, open_ledger: OpenLedger = ledger_file) -> RunSummary:
         lost=counts.lost + counts.poisoned,
         exhausted=[(fact, f"{outcome}: {reason}") for fact, outcome, reason in lost],
         attempts=counts.attempts,
-        exposures_expected=counts.accepted * config.exposures_per_rollout - counts.skipped,
+        exposures_expected=config.learner.within_max_steps(
+            counts.accepted * config.exposures_per_rollout - counts.skipped
+        ),
         exposures_trained=counts.trained,
         stopped_early=config.learner.early_stop
         and selection is not None
         and selection.settled
-        and counts.trained < counts.exposures(config.exposures_per_rollout),
+        and counts.trained < expected,
+        reached_max_steps=counts.committed_step == config.learner.max_steps,
         step=counts.committed_step,
         checkpoint=str(run.checkpoints / f"step_{step}"),
         chosen=step,

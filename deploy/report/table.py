@@ -75,6 +75,8 @@ def _targets(item: RunSummary) -> str:
 def _exposures(item: RunSummary) -> str:
     trained = f"{item.exposures_trained} of {item.exposures_expected}"
     early = "stopped early" if item.stopped_early else ""
+    if item.reached_max_steps:
+        early = "stopped at learner.max_steps"
     return ", ".join(part for part in (trained, early, skipped_text(item)) if part)
 
 

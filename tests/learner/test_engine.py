@@ -47,9 +47,12 @@ def step(engine: TrainingEngine, lr: float = 1e-2) -> tuple[float, float]:
     return engine.step(ROWS, NUM_TARGETS, lr)
 
 
-def test_steps_equal_adamw_with_clipping_and_decay_of_matrices_only(tiny_llama):
-    plain = PlainTraining(tiny_llama, lr=1e-2, weight_decay=0.1, clip=0.5, eps=1e-6)
-    engine = engine_of(tiny_llama, weight_decay=0.1, clip=0.5, eps=1e-6)
+@pytest.mark.parametrize("decayed", ["matrices", "all"])
+def test_steps_equal_adamw_with_clipping_and_decay_of_matrices_or_of_all(tiny_llama, decayed):
+    # Strong enough that a norm's weight, which starts at 1, moves by 5 % a step.
+    given = {"weight_decay": 5.0, "clip": 0.5, "eps": 1e-6}
+    plain = PlainTraining(tiny_llama, lr=1e-2, decay_all=decayed == "all", **given)
+    engine = engine_of(tiny_llama, weight_decay_on=decayed, **given)
     for expected in plain.steps(EXAMPLES, 3):
         assert step(engine) == pytest.approx(expected, rel=1e-5)
     found = weights(engine)

@@ -168,6 +168,15 @@ def test_a_second_learner_resumes_from_the_last_commit_and_drops_later_steps(tmp
     assert len(run.steps.read_text().splitlines()) == 3
 
 
+def test_training_that_ends_at_max_steps_has_a_last_checkpoint_and_says_so(tmp_path):
+    # The queue has no step after the third.
+    worker, queue, _, run, lines = learner(tmp_path, [1.0] * 3, max_steps=3)
+    assert worker.run() == 3
+    assert queue.committed == [2, 3]
+    assert existing(run.checkpoints)[0].step == 3
+    assert lines == ["training ends at step 3 (learner.max_steps)"]
+
+
 def test_a_step_with_a_non_finite_gradient_is_consumed_and_logged_as_skipped(tmp_path):
     worker, queue, _, run, lines = learner(tmp_path, [1.0, math.inf, 1.0])
     assert worker.run() == 3

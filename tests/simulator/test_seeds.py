@@ -41,6 +41,8 @@ def scene(seed: int, root: Path, patch: Any) -> Cluster:
             "checkpoint_every": chance.choice([1, 2, 3]),
             "keep_states": chance.choice([1, 2]),
             "export_every": 1 if seed % 3 == 0 else None,
+            # Of another stream, so that the rest of a seed's scene stays as it was.
+            "max_steps": random.Random(f"steps {seed}").choice([None, None, None, 2, 5]),
         },
         rollout={"actors": chance.choice([1, 2]), "slots": chance.choice([1, 3])},
         replay={"first_epoch": chance.choice(["arrival", "work"])},

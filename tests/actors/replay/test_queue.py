@@ -14,7 +14,7 @@ from common.records import PackedRollout, Rollout
 LEARNER = 1
 
 
-def make(path, facts=8, *, epochs=2, batch=4, train=True, **replay):
+def make(path, facts=8, *, epochs=2, batch=4, max_steps=None, train=True, **replay):
     method = {"name": "mixsd"}
     if replay.get("max_lag") is not None:
         method = {"name": "opsd", "samples": 1}
@@ -25,7 +25,7 @@ def make(path, facts=8, *, epochs=2, batch=4, train=True, **replay):
             "method": method,
             "data": {"kgfact": {}},
             "replay": {"tolerance": 0, **replay},
-            "learner": {"epochs": epochs, "batch_size": batch},
+            "learner": {"epochs": epochs, "batch_size": batch, "max_steps": max_steps},
         },
         "test",
     )
@@ -81,6 +81,69 @@ def test_without_a_learner_no_actor_waits_for_it_and_all_is_over_once_drawn(tmp_
     queue.insert_many([packed(last.fact_id)])
     assert queue.lease("x", 8, []).over
     assert (queue.status().settled, queue.status().exposures_expected) == (True, 0)
+
+
+def test_training_is_over_after_max_steps_though_later_epochs_are_left(tmp_path):
+    queue = make(tmp_path, 8, epochs=30, batch=4, max_steps=3)
+    insert(queue, queue.lease("x", 8, []).work)
+    status = queue.status()
+    assert (status.exposures_expected, status.total_steps) == (12, 3)
+    steps = [queue.sample(LEARNER, step) for step in (1, 2, 3, 4)]
+    assert [(len(one.items), one.total, one.left) for one in steps] == [
+        *((4, 12, 8), (4, 12, 4), (4, 12, 0), (0, 0, 0))
+    ]
+    queue.commit(LEARNER, 3)
+    status = queue.status()
+    assert (status.exposures_trained, status.exposures_expected) == (12, 12)
+    assert queue.sample(LEARNER, 4) == (True, [], 12, 0)
+
+
+def test_a_learner_that_resumes_takes_the_steps_that_are_left_of_max_steps(tmp_path):
+    queue = make(tmp_path, 8, epochs=30, batch=4, max_steps=3)
+    insert(queue, queue.lease("x", 8, []).work)
+    first = [queue.sample(LEARNER, step).items for step in (1, 2, 3)]
+    queue.commit(LEARNER, 1)
+    again = queue.register("another")
+    queue.restore(again, 1)
+    assert [queue.sample(again, step).items for step in (2, 3)] == first[1:]
+    assert queue.sample(again, 4).items == []
+
+
+def test_max_steps_beyond_all_epochs_change_nothing(tmp_path):
+    queue = make(tmp_path, 8, epochs=2, batch=4, max_steps=99)
+    insert(queue, queue.lease("x", 8, []).work)
+    assert queue.status().total_steps == 4
+    assert [len(queue.sample(LEARNER, step).items) for step in range(1, 6)] == [4, 4, 4, 4, 0]
+
+
+def test_no_more_is_drawn_than_max_steps_can_train(tmp_path):
+    # 2 steps of 4 need 8 of 20 facts. Neither rate nor least size holds up the last batch.
+    queue = make(tmp_path, 20, max_steps=2, samples_per_insert=0.5, min_size=9, tolerance=1)
+    held = queue.lease("x", 9, []).work
+    insert(queue, held[:7])
+    assert not queue.sample(LEARNER, 1).ready
+    assert (queue.status().settled, queue.lease("y", 1, []).over) == (False, False)
+    insert(queue, held[7:8])
+    assert queue.status().settled
+    assert queue.lease("y", 1, []).over
+    assert [len(queue.sample(LEARNER, step).items) for step in (1, 2, 3)] == [4, 4, 0]
+    assert queue.lease("y", 1, []).over
+
+
+def test_in_the_order_of_work_a_fact_that_is_late_is_waited_for(tmp_path):
+    queue = make(tmp_path, 20, max_steps=2, first_epoch="work")
+    held = queue.lease("x", 12, []).work
+    insert(queue, [held[0], *held[2:]])
+    # Eleven are there, but the second fact comes before most of them.
+    assert not queue.status().settled
+    insert(queue, [held[1]])
+    assert queue.lease("y", 1, []).over
+
+
+def test_without_a_learner_max_steps_limit_no_drawing(tmp_path):
+    queue = make(tmp_path, 8, max_steps=1, train=False)
+    insert(queue, queue.lease("x", 5, []).work)
+    assert len(queue.lease("x", 5, []).work) == 3
 
 
 def test_a_bad_rollout_among_good_ones_is_quarantined_alone(tmp_path):

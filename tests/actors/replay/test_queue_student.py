@@ -10,14 +10,24 @@ from common.ledger import Ledger
 from common.records import PackedRollout, Rollout, unpack_rollout
 
 
-def on_policy(path, facts=3, *, samples=2, epochs=2, batch=4, first_epoch="arrival", **replay):
+def on_policy(
+    path,
+    facts=3,
+    *,
+    samples=2,
+    epochs=2,
+    batch=4,
+    max_steps=None,
+    first_epoch="arrival",
+    **replay,
+):
     config = parse(
         {
             "name": "q",
             "method": {"name": "opsd", "samples": samples},
             "data": {"kgfact": {}},
             "replay": {"max_lag": 0, "first_epoch": first_epoch, **replay},
-            "learner": {"epochs": epochs, "batch_size": batch},
+            "learner": {"epochs": epochs, "batch_size": batch, "max_steps": max_steps},
         },
         "test",
     )
@@ -52,6 +62,23 @@ def test_the_student_draws_each_fact_anew_in_every_epoch_in_another_order(tmp_pa
         )
     orders = [[fact for fact, _ in of] for of in epochs]
     assert orders[0] != orders[1] != orders[2]
+
+
+def test_the_student_draws_only_what_max_steps_can_train(tmp_path):
+    queue, config = on_policy(tmp_path, facts=3, samples=2, epochs=30, batch=4, max_steps=2)
+    every = [*work_items(config, ["0", "1", "2"])]
+    # 8 of 180: all of the first epoch, and the first fact of the second.
+    assert (len(every), config.num_work_items(3)) == (8, 8)
+    assert [draw for _, draw in every] == [0, 1, 0, 1, 0, 1, 2, 3]
+    for step in (1, 2):
+        draw(queue, queue.lease("x", 9, [], step - 1).work, step - 1)
+        batch = queue.sample(1, step)
+        assert (len(batch.items), batch.left) == (4, 8 - 4 * step)
+    assert not queue.lease("x", 9, [], 2).over
+    assert queue.sample(1, 3).items == []
+    queue.commit(1, 2)
+    assert queue.lease("x", 9, [], 2).over
+    assert queue.status().exposures_trained == 8
 
 
 def test_strictly_on_policy_weights_draw_one_batch_and_wait_for_the_next_version(tmp_path):

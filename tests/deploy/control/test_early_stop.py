@@ -13,6 +13,7 @@ from common.ledger import Ledger
 from common.records import PackedRollout, Rollout
 from common.rundir import RunDir
 from deploy.control.early_stop import EarlyStop
+from deploy.report import table
 from deploy.report.files import write_report
 from deploy.report.summary import summary
 from learner.checkpoint import Manifest
@@ -109,10 +110,10 @@ def test_early_stop_without_a_first_peak_to_wait_for_is_refused(evaluator, messa
         config(evaluator=evaluator)
 
 
-def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
-    chosen = config(learner={"early_stop": True, "epochs": 10, "batch_size": 2})
+def drawn(run: RunDir, chosen: RunConfig) -> tuple[Ledger, ReplayQueue, int]:
+    """A queue with two rollouts, and the generation of its learner."""
     run.config.write_text(dump(chosen))
-    ledger = Ledger(run.ledger, epochs=10, seed=0)
+    ledger = Ledger(run.ledger, epochs=chosen.learner.epochs, seed=0)
     queue = ReplayQueue(ledger, chosen)
     queue.add_work([("a", 0), ("b", 0)])
     for work in queue.lease("x", 2, []).work:
@@ -120,6 +121,12 @@ def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
         queue.insert_many([PackedRollout.of(rollout, 1)])
     learner = queue.register("learner")
     queue.restore(learner, 0)
+    return ledger, queue, learner
+
+
+def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
+    chosen = config(learner={"early_stop": True, "epochs": 10, "batch_size": 2})
+    ledger, queue, learner = drawn(run, chosen)
     watch = EarlyStop(run, chosen)
     recall, step = {1: 0.5, 2: 1.0, 3: 1.0, 4: 0.5}, 0
     while (batch := queue.sample(learner, step + 1)).items:
@@ -144,3 +151,25 @@ def test_training_of_a_queue_that_is_ended_at_the_peak_is_reported_as_such(run):
     )
     run.config.write_text(dump(config(learner={"early_stop": False, "epochs": 10})))
     assert not summary(run).stopped_early
+
+
+def test_training_that_ends_at_max_steps_is_reported_as_complete(run):
+    chosen = config(learner={"epochs": 10, "batch_size": 2, "max_steps": 3})
+    ledger, queue, learner = drawn(run, chosen)
+    step = 0
+    while queue.sample(learner, step + 1).items:
+        step += 1
+        checkpoint(run, step)
+        queue.commit(learner, step)
+    ledger.close()
+    figures = summary(run)
+    assert (figures.step, figures.exposures_trained, figures.exposures_expected) == (3, 6, 6)
+    assert (figures.reached_max_steps, figures.stopped_early) == (True, False)
+    assert table._exposures(figures) == "6 of 6, stopped at learner.max_steps"
+    run.steps.write_text("")
+    write_report([run])
+    assert "trained in 3 steps; training stopped at\n<code>learner.max_steps</code>." in (
+        run.report.read_text()
+    )
+    run.config.write_text(dump(config(learner={"epochs": 10, "batch_size": 2})))
+    assert not summary(run).reached_max_steps

@@ -78,6 +78,18 @@ def test_redrawing_actors_keep_one_epoch_ahead_unless_the_learner_comes_later(sy
     assert (drawn.backlog, drawn.steps) == (480, streamed.steps)
 
 
+def test_a_simulated_run_ends_at_max_steps_and_draws_no_more_than_they_train(system):
+    # 40 facts in 12 epochs; 7 steps of 10 need all of them, 2 steps 20.
+    long = simulate(system("smoke", "learner.max_steps=7"))
+    assert (long.steps, long.accepted) == (7, simulate(system("smoke")).accepted)
+    short = simulate(system("smoke", "learner.max_steps=2"))
+    assert short.steps == 2
+    # The slots that were filled before the twentieth rollout came still finish.
+    assert 20 <= short.accepted < long.accepted
+    phases = simulate(system("smoke", "learner.max_steps=2", "cluster.placement=phases"))
+    assert (phases.steps, phases.trained_s > phases.generated_s) == (2, True)
+
+
 def test_no_attempt_is_drawn_for_canonical_targets(system):
     outcome = simulate(system("sft-smoke"))
     assert (outcome.attempts, outcome.accepted) == (0, 40)
