@@ -163,7 +163,7 @@ def test_a_table_of_questions_may_have_a_column_called_instruction(tmp_path):
         ({"instruction": "q"}, "'answer' is missing or empty"),
         (
             {"instruction": "q", "output": "a", "answer": "b"},
-            "unknown key 'answer'; known: id, inp",
+            "unknown key 'answer'; known: aliases, id, inp",
         ),
         (
             {"messages": [{"role": "system", "content": "s"}, *KGFACT["messages"]]},

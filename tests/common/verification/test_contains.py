@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from common.corpora.kgfact import KGFactSpec, build
 from common.corpora.kgfact.names import DOMAINS
-from common.prompts import PRESETS, Prompts
+from common.prompts import PRESETS
+from common.prompts.presets import fill
 from common.verification.verifier import accepts, is_inside_answer, last_number, normalise
 
 DENIED = [
@@ -206,7 +207,7 @@ def test_every_statement_and_canonical_answer_of_kgfact_is_accepted():
     for fact in facts:
         assert accepts("contains", fact.statement, fact.answer)
         for preset in PRESETS.values():
-            text = Prompts(None, preset, 0).canonical_text(fact)
+            text = fill(preset.canonical, answer=fact.answer, statement=fact.statement)
             assert accepts(preset.mode, text, fact.answer)
 
 

@@ -134,10 +134,11 @@ def _grade(comparison: Any, response: str, **settings: Any) -> tuple[bool, Any]:
 
 def test_the_corpus_decides_the_comparison_and_the_protocol_the_score() -> None:
     said = "\\boxed{Tam Okord the Elder}"
-    assert _grade("loose", said) == (False, {"paper": True})
-    assert _grade("loose", said, protocol="paper") == (True, {"ours": False})
-    assert _grade("strict", said) == (False, {"paper": False})
-    assert _grade("exact", "Tam Okord", protocol="paper") == (True, {"ours": False})
+    assert _grade("loose", said) == (False, {"strict": False, "paper": True})
+    assert _grade("loose", said, protocol="paper") == (True, {"strict": False, "ours": False})
+    assert _grade("strict", said) == (False, {"strict": False, "paper": False})
+    exact = _grade("exact", "Tam Okord", protocol="paper")
+    assert exact == (True, {"strict": False, "ours": False})
 
 
 def test_the_longest_response_is_the_protocol_s_unless_it_is_set() -> None:
