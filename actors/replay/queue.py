@@ -24,12 +24,12 @@ from actors.replay.limiter import (
 )
 from actors.replay.replies import Grant, Sampled
 from actors.replay.status import BlockedSide, QueueStatus
-from actors.replay.work import work_items
+from actors.replay.work import outcome_of, work_items
 from common.config.run_config import RunConfig, live_change
 from common.config.sections import ReplaySettings
-from common.ledger import Accepted, Counts, Exposure, Ledger, Order, Quarantined
+from common.ledger import Counts, Exposure, Ledger, Order
 from common.metrics import MetricValues
-from common.records import PackedRollout, WireError
+from common.records import PackedRollout
 
 # Leases that the status shows.
 _MOST_HELD = 64
@@ -133,7 +133,7 @@ class ReplayQueue:
 
         False for a rollout that is invalid, or whose work item was settled before.
         """
-        results = [_result(item) for item in items]
+        results = [outcome_of(item) for item in items]
         with self._lock:
             return self._ledger.settle_many(results)
 
@@ -360,12 +360,3 @@ class ReplayQueue:
             f"{side},{reason}": seconds
             for (side, reason), seconds in self._blocked.totals(now).items()
         }
-
-
-def _result(item: PackedRollout) -> Accepted | Quarantined:
-    try:
-        version = item.unpack().policy_version
-    except WireError as error:
-        reason = f"its rollout is invalid: {error}"
-        return Quarantined(item.fact_id, item.draw, reason, item.attempts)
-    return Accepted(item.fact_id, item.draw, item.payload, item.attempts, version)

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from common.config.run_config import RunConfig
+from common.ledger import Accepted, Quarantined
 from common.ledger.order import epoch_order
+from common.records import PackedRollout, WireError
 
 
 def work_items(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
@@ -27,3 +29,13 @@ def _draws(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, in
         for index in range(size):
             for draw in range(epoch * count, (epoch + 1) * count):
                 yield fact_ids[order(index)], draw
+
+
+def outcome_of(item: PackedRollout) -> Accepted | Quarantined:
+    """What becomes of the work item of a rollout that an actor sent."""
+    try:
+        version = item.unpack().policy_version
+    except WireError as error:
+        reason = f"its rollout is invalid: {error}"
+        return Quarantined(item.fact_id, item.draw, reason, item.attempts)
+    return Accepted(item.fact_id, item.draw, item.payload, item.attempts, version)

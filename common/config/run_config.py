@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from common.config import layers, yaml_file
+from common.config import consistency, layers, yaml_file
 from common.config.evaluation import EvaluatorSettings
 from common.config.learner import LearnerSettings, LoraSettings, PublishSettings
 from common.config.sections import (
@@ -176,119 +176,8 @@ class RunConfig(Settings):
         return max(phases) if placement == "phases" else sum(phases)
 
     @model_validator(mode="after")
-    def _only_the_student_ages(self) -> RunConfig:
-        if self.replay.max_lag is not None and self.student is None:
-            raise ValueError(
-                f"replay.max_lag is {self.replay.max_lag} and bounds the age of the weights that "
-                f"draw rollouts, but method {self.method.name} draws with the frozen reference; "
-                "remove it"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _draws_differ(self) -> RunConfig:
-        if self.student is not None or self.rollouts_per_fact == 1:
-            return self
-        if not self.method.can_retry(0, self.rollout.temperature):
-            raise ValueError(
-                f"method.draws and method.redraw ask for {self.rollouts_per_fact} targets of each "
-                "fact, but at rollout.temperature 0 and method.mix_rate 0 or 1 all are the same; "
-                "raise the temperature, change mix_rate, or set draws to 1 and redraw to once"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _student_keeps_up(self) -> RunConfig:
-        if self.student is None:
-            return self
-        if not self.train:
-            raise ValueError(
-                f"train is false, but method {self.method.name} samples from the trained model; "
-                "set train to true or choose another method"
-            )
-        if self.rollout.speculative_tokens:
-            raise ValueError(
-                f"rollout.speculative_tokens is {self.rollout.speculative_tokens}, but the student "
-                "samples, and draft tokens are exact at temperature 0 only; set it to 0"
-            )
-        transfer = self.publish.transfer
-        if transfer is not None and "cpu" in (self.engine.device, self.learner.device):
-            raise ValueError(
-                f"publish.transport is {transfer}, between processes on GPUs, but engine.device or "
-                "learner.device is cpu; use memory"
-            )
-        lag, every = self.replay.max_lag, self.publish.every
-        if lag is None:
-            raise ValueError(
-                f"method {self.method.name} trains on the student's own rollouts, so "
-                "replay.max_lag must bound their age; 0 is strictly on-policy"
-            )
-        if every > lag + 1:
-            raise ValueError(
-                f"publish.every is {every}, so weights are up to {every - 1} steps old, more than "
-                f"replay.max_lag={lag} allows; lower publish.every or raise replay.max_lag"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _ipc_has_one_gpu_and_one_engine(self) -> RunConfig:
-        if not (reason := self.needs_one_gpu):
-            return self
-        cluster, actors = self.cluster, self.rollout.most_actors
-        if cluster.placement not in ("auto", "shared"):
-            problem = f"cluster.placement is {cluster.placement}; set it to shared"
-        elif cluster.address is not None:
-            problem = (
-                f"cluster.address is {cluster.address}, which may have several nodes; remove it"
-            )
-        elif self.needs_own_gpus:
-            problem = f"{self.needs_own_gpus}; set it to 1"
-        elif actors > 1:
-            problem = f"rollout.actors, its schedule or autoscale.max is {actors}; set it to 1"
-        elif self.student_adapter is not None:
-            problem = "learner.lora sends adapters alone; set publish.adapters to false"
-        else:
-            return self
-        raise ValueError(f"{reason}, but {problem}, or use memory")
-
-    @model_validator(mode="after")
-    def _pairs_draw_every_token(self) -> RunConfig:
-        if self.engine.mixing == "paired" and self.rollout.speculative_tokens:
-            raise ValueError(
-                f"rollout.speculative_tokens is {self.rollout.speculative_tokens}, but "
-                "engine.mixing is paired, whose rows draw one token at a time; set the first to 0, "
-                "or the second to sessions"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _phases_follow_each_other(self) -> RunConfig:
-        if self.cluster.placement == "phases" and (reason := self.needs_all_at_once):
-            raise ValueError(f"cluster.placement is phases, but {reason}; use shared or exclusive")
-        return self
-
-    @model_validator(mode="after")
-    def _one_gpu_is_enough(self) -> RunConfig:
-        if self.cluster.placement == "shared" and (reason := self.needs_own_gpus):
-            raise ValueError(f"cluster.placement is shared, but {reason}; use exclusive")
-        return self
-
-    @model_validator(mode="after")
-    def _early_stop_sees_recall(self) -> RunConfig:
-        evaluator = self.evaluator
-        if not self.learner.early_stop or not self.train:
-            return self
-        if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.always):
-            raise ValueError(
-                "learner.early_stop waits for the first peak of recall, so evaluator.actors must "
-                "be at least 1 and evaluator.suites must include recall or in_domain, at all "
-                "checkpoints"
-            )
-        if evaluator.select not in ("ours", "paper"):
-            raise ValueError(
-                "learner.early_stop ends training at the first peak, but evaluator.select is "
-                f"{evaluator.select}; use ours or paper, or turn early_stop off"
-            )
+    def _sections_fit(self) -> RunConfig:
+        consistency.check(self)
         return self
 
 

@@ -7,7 +7,6 @@ control; nothing here waits.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -20,7 +19,8 @@ from deploy.control.autoscaler import RolloutScaling
 from deploy.control.desired_state import Desired
 from deploy.control.early_stop import EarlyStop
 from deploy.control.group import ActorGroup, poll_groups
-from deploy.control.group_spec import GroupSpec, group_specs
+from deploy.control.group_set import GroupSet
+from deploy.control.group_spec import GroupSpec
 from deploy.control.health import DeadlockDetector, Report
 from deploy.control.journal import Journal
 from deploy.control.out_of_memory import OutOfMemory
@@ -76,15 +76,12 @@ class Supervisor:
     ) -> None:
         self._run = run
         self._config = config
-        self._model_dir = model_dir
         self._journal = journal
-        # Each is used once.
-        self._before = dict(before)
-        self._make_group = make_group
         self._poll_groups = poll
         self._queue = queue or QueueControl()
         self._clock = clock
-        self.groups: dict[str, ActorGroup] = {}
+        self._set = GroupSet(run, config, model_dir, journal, before, make_group, clock)
+        self.groups = self._set.groups
         self._scaling = RolloutScaling(config.rollout, clock())
         self._early_stop = EarlyStop(run, config) if config.learner.early_stop else None
         self._ends_early = False
@@ -93,7 +90,7 @@ class Supervisor:
 
     def adopt(self) -> None:
         """Take over the roles of an earlier controller."""
-        self._sync(desired_state.read(self._run, self._config))
+        self._set.sync(desired_state.read(self._run, self._config), self._is_trained)
         adopted = [n for n, group in self.groups.items() if not group.done and group.adopt()]
         if adopted:
             self._journal.event(f"a new controller took over {', '.join(adopted)}")
@@ -109,7 +106,7 @@ class Supervisor:
             return State("stopped", has_ended=True)
         now = self._clock()
         desired = self._scale(desired, now)
-        extra = self._sync(desired)
+        extra = self._set.sync(desired, self._is_trained)
         for group in self.groups.values():
             if group.done or group.draining_since is not None or now < group.retry_at:
                 continue
@@ -148,59 +145,7 @@ class Supervisor:
             if death := deaths.get(group.name):
                 self._restart(group, self._memory.explain(death, now))
 
-    # -- desired groups ------------------------------------------------------
-
-    def _sync(self, desired: Desired) -> set[str]:
-        """Make a group for each desired one; drain the others.
-
-        Returns:
-            Names of the evaluators beyond the desired number, on GPUs of rollout actors.
-        """
-        specs = self._specs(desired)
-        self._add(specs)
-        extra = self._handed_on(desired)
-        self._add(extra)
-        wanted = {spec.name for spec in (*specs, *extra)}
-        for name, group in list(self.groups.items()):
-            if name in wanted:
-                group.draining_since = None
-            elif group.draining_since is None and group.exists:
-                group.draining_since = self._clock()
-                self._journal.event(f"{name} is drained")
-            elif not group.exists:
-                del self.groups[name]
-        return {spec.name for spec in extra}
-
-    def _specs(self, desired: Desired) -> list[GroupSpec]:
-        return group_specs(self._config, desired, str(self._run.root), self._model_dir)
-
-    def _add(self, specs: Iterable[GroupSpec]) -> None:
-        for spec in specs:
-            if spec.name not in self.groups:
-                self.groups[spec.name] = self._group(spec)
-
-    def _handed_on(self, desired: Desired) -> list[GroupSpec]:
-        """Evaluators on GPUs of rollout actors that are done; after training no new ones."""
-        count = hand_on.num_evaluators(self._config, desired, self.groups)
-        if count == 0:
-            return []
-        most = desired.model_copy(update={"evaluator": desired.evaluator + count})
-        # Evaluators are the last of a run's groups.
-        extra = self._specs(most)[-count:]
-        known = self.groups.keys() | self._before.keys()
-        if self._is_trained():
-            gone = {name for name, g in self.groups.items() if not g.exists and not g.done}
-            return [spec for spec in extra if spec.name in known - gone]
-        if new := sum(spec.name not in known for spec in extra):
-            self._journal.event(hand_on.announcement(new, self.groups))
-        return extra
-
-    def _group(self, spec: GroupSpec) -> ActorGroup:
-        before = self._before.pop(spec.name, None)
-        group = self._make_group(spec, before.restarts if before else 0)
-        if before is not None and before.state == "done":
-            group.done_at = -math.inf
-        return group
+    # -- what is to run ------------------------------------------------------
 
     def _scale(self, desired: Desired, now: float) -> Desired:
         """Apply schedule and autoscaler by changing the desired state, as commands do."""

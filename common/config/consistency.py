@@ -1,0 +1,134 @@
+"""What the sections of a configuration ask of each other. Each check raises ValueError."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from common.config.run_config import RunConfig
+
+
+def check(config: RunConfig) -> None:
+    """Refuse sections that do not fit each other.
+
+    Raises:
+        ValueError: names the keys, their values and a remedy.
+    """
+    for fits in (
+        _only_the_student_ages,
+        _draws_differ,
+        _student_keeps_up,
+        _ipc_has_one_gpu_and_one_engine,
+        _pairs_draw_every_token,
+        _phases_follow_each_other,
+        _one_gpu_is_enough,
+        _early_stop_sees_recall,
+    ):
+        fits(config)
+
+
+def _only_the_student_ages(config: RunConfig) -> None:
+    if config.replay.max_lag is not None and config.student is None:
+        raise ValueError(
+            f"replay.max_lag is {config.replay.max_lag} and bounds the age of the weights that "
+            f"draw rollouts, but method {config.method.name} draws with the frozen reference; "
+            "remove it"
+        )
+
+
+def _draws_differ(config: RunConfig) -> None:
+    if config.student is not None or config.rollouts_per_fact == 1:
+        return
+    if not config.method.can_retry(0, config.rollout.temperature):
+        raise ValueError(
+            f"method.draws and method.redraw ask for {config.rollouts_per_fact} targets of each "
+            "fact, but at rollout.temperature 0 and method.mix_rate 0 or 1 all are the same; "
+            "raise the temperature, change mix_rate, or set draws to 1 and redraw to once"
+        )
+
+
+def _student_keeps_up(config: RunConfig) -> None:
+    if config.student is None:
+        return
+    if not config.train:
+        raise ValueError(
+            f"train is false, but method {config.method.name} samples from the trained model; "
+            "set train to true or choose another method"
+        )
+    if config.rollout.speculative_tokens:
+        raise ValueError(
+            f"rollout.speculative_tokens is {config.rollout.speculative_tokens}, but the student "
+            "samples, and draft tokens are exact at temperature 0 only; set it to 0"
+        )
+    transfer = config.publish.transfer
+    if transfer is not None and "cpu" in (config.engine.device, config.learner.device):
+        raise ValueError(
+            f"publish.transport is {transfer}, between processes on GPUs, but engine.device or "
+            "learner.device is cpu; use memory"
+        )
+    lag, every = config.replay.max_lag, config.publish.every
+    if lag is None:
+        raise ValueError(
+            f"method {config.method.name} trains on the student's own rollouts, so "
+            "replay.max_lag must bound their age; 0 is strictly on-policy"
+        )
+    if every > lag + 1:
+        raise ValueError(
+            f"publish.every is {every}, so weights are up to {every - 1} steps old, more than "
+            f"replay.max_lag={lag} allows; lower publish.every or raise replay.max_lag"
+        )
+
+
+def _ipc_has_one_gpu_and_one_engine(config: RunConfig) -> None:
+    if not (reason := config.needs_one_gpu):
+        return
+    cluster, actors = config.cluster, config.rollout.most_actors
+    if cluster.placement not in ("auto", "shared"):
+        problem = f"cluster.placement is {cluster.placement}; set it to shared"
+    elif cluster.address is not None:
+        problem = f"cluster.address is {cluster.address}, which may have several nodes; remove it"
+    elif config.needs_own_gpus:
+        problem = f"{config.needs_own_gpus}; set it to 1"
+    elif actors > 1:
+        problem = f"rollout.actors, its schedule or autoscale.max is {actors}; set it to 1"
+    elif config.student_adapter is not None:
+        problem = "learner.lora sends adapters alone; set publish.adapters to false"
+    else:
+        return
+    raise ValueError(f"{reason}, but {problem}, or use memory")
+
+
+def _pairs_draw_every_token(config: RunConfig) -> None:
+    if config.engine.mixing == "paired" and config.rollout.speculative_tokens:
+        raise ValueError(
+            f"rollout.speculative_tokens is {config.rollout.speculative_tokens}, but "
+            "engine.mixing is paired, whose rows draw one token at a time; set the first to 0, "
+            "or the second to sessions"
+        )
+
+
+def _phases_follow_each_other(config: RunConfig) -> None:
+    if config.cluster.placement == "phases" and (reason := config.needs_all_at_once):
+        raise ValueError(f"cluster.placement is phases, but {reason}; use shared or exclusive")
+
+
+def _one_gpu_is_enough(config: RunConfig) -> None:
+    if config.cluster.placement == "shared" and (reason := config.needs_own_gpus):
+        raise ValueError(f"cluster.placement is shared, but {reason}; use exclusive")
+
+
+def _early_stop_sees_recall(config: RunConfig) -> None:
+    evaluator = config.evaluator
+    if not config.learner.early_stop or not config.train:
+        return
+    if evaluator.actors == 0 or not {"recall", "in_domain"} & set(evaluator.always):
+        raise ValueError(
+            "learner.early_stop waits for the first peak of recall, so evaluator.actors must "
+            "be at least 1 and evaluator.suites must include recall or in_domain, at all "
+            "checkpoints"
+        )
+    if evaluator.select not in ("ours", "paper"):
+        raise ValueError(
+            "learner.early_stop ends training at the first peak, but evaluator.select is "
+            f"{evaluator.select}; use ours or paper, or turn early_stop off"
+        )
