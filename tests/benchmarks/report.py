@@ -38,8 +38,8 @@ def build(root: Path, *, rollouts: int, steps: int, teacher_scores: bool) -> Run
     """The folder of a run with so many rollouts and lines of steps."""
     run = RunDir(root)
     run.create()
-    config = CONFIGS / ("opsd-8b.yaml" if teacher_scores else "8b.yaml")
-    run.config.write_text(run_config.dump(run_config.load(config)))
+    overlays = [CONFIGS / "paper/methods/opsd.yaml"] if teacher_scores else []
+    run.config.write_text(run_config.dump(run_config.load(CONFIGS / "8b.yaml", (), overlays)))
     ledger = Ledger(run.ledger, epochs=1, seed=0)
     ledger.add_work((f"fact-{index}", 0) for index in range(rollouts))
     payloads = itertools.cycle(list(_payloads(teacher_scores)))

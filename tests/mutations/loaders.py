@@ -104,10 +104,14 @@ def _use_benchmark(name: str) -> Callable[[Path], None]:
 def _config_seeds() -> list[bytes]:
     every = run_config.dump(run_config.parse(json.loads(_FULL), "full")).encode()
     configs = Path(__file__).parents[2] / "configs"
-    shipped = [(configs / name).read_bytes() for name in ("smoke.yaml", "opsd-8b.yaml")]
+    shipped = [
+        (configs / name).read_bytes()
+        for name in ("smoke.yaml", "opsd-smoke.yaml", "paper/base.yaml")
+    ]
     return [b"name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n", every, *shipped]
 
 
+_BASE = b"name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n"
 _FULL = """{"name": "full", "method": {"name": "mixsd", "lambda_backoff": {"after": 2,
 "factor": 0.5}}, "data": {"facts": "facts.jsonl", "limit": 3}, "prompts": {"ask": "{question}",
 "canonical": "{answer}", "prefix": "p", "transition": "t", "mode": "boxed"}, "rollout":
@@ -116,6 +120,7 @@ _FULL = """{"name": "full", "method": {"name": "mixsd", "lambda_backoff": {"afte
 
 
 def _load_config(root: Path) -> None:
+    (root / "base.yaml").write_bytes(_BASE)
     config = run_config.load(root / "run.yaml")
     again = root / "again.yaml"
     again.write_text(run_config.dump(config), encoding="utf-8")

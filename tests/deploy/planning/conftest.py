@@ -12,8 +12,9 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 @pytest.fixture
 def system():
-    def build(name, *overrides, device="cpu", cores=2, fast_dtype="bfloat16", **options):
-        settings = config.load(CONFIGS / f"{name}.yaml", overrides)
+    def build(name, *overrides, over=(), device="cpu", cores=2, fast_dtype="bfloat16", **options):
+        overlays = [CONFIGS / "paper" / f"{one}.yaml" for one in over]
+        settings = config.load(CONFIGS / f"{name}.yaml", overrides, overlays)
         return planner.system_of(settings, devices.find(device, cores, fast_dtype), **options)
 
     return build

@@ -26,24 +26,24 @@ def test_qwen3_8b_weights_take_two_bytes_a_parameter(system):
 
 def test_a_teacher_has_an_engine_of_its_own_unless_the_students_applies_an_adapter(system):
     taught = ("method={name: opsd, teacher: engine, support: tail, top_k: 64}",)
-    full = role(system("opsd-8b", *taught, device="h100"), "rollout")
+    full = role(system("8b", *taught, "replay.max_lag=0", device="h100"), "rollout")
     assert full.parts["weights"] == 2 * 2 * PARAMETERS
     adapted = role(
-        system("opsd-8b", *taught, "publish.transport=memory", "learner.lora={}", device="h100"),
+        system("8b", *taught, "replay.max_lag=0", "learner.lora={}", device="h100"),
         "rollout",
     )
     assert adapted.parts["weights"] == 2 * PARAMETERS
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
+    ("name", "over", "size"),
     # The embedding of Qwen3-8B, two bytes a weight; that of SmolLM2 has 54 MiB, less than a buffer.
-    [("opsd-8b", 2 * 151_936 * 4096), ("opsd-smoke", 2**28)],
+    [("8b", ["methods/opsd"], 2 * 151_936 * 4096), ("opsd-smoke", [], 2**28)],
 )
-def test_by_ipc_the_learner_has_a_buffer_and_the_engine_a_copy_of_it(system, name, size):
+def test_by_ipc_the_learner_has_a_buffer_and_the_engine_a_copy_of_it(system, name, over, size):
     one = ("rollout.actors=1", "learner.ranks=1", "engine.device=cuda", "learner.device=cuda")
-    by_file = system(name, *one, "cluster.placement=shared", device="h100")
-    by_ipc = system(name, *one, "publish.transport=ipc", device="h100")
+    by_file = system(name, *one, "cluster.placement=shared", over=over, device="h100")
+    by_ipc = system(name, *one, "publish.transport=ipc", over=over, device="h100")
     for part in ("learner", "rollout"):
         packed = {"packed weights": size}
         assert role(by_ipc, part).parts == role(by_file, part).parts | packed
@@ -112,7 +112,7 @@ def test_each_slot_holds_a_naive_and_an_expert_context(system):
 
 def test_a_pure_expert_has_no_naive_context(system):
     mixed = role(system("8b", device="h100"), "rollout").parts["KV cache"]
-    pure = system("8b", "method.mix_rate=0", "rollout.slots=64", device="h100")
+    pure = system("8b", "method.mix_rate=0", device="h100")
     assert role(pure, "rollout").parts["KV cache"] < mixed
 
 
@@ -143,18 +143,17 @@ def test_in_phases_the_machine_holds_one_role_at_a_time(system):
 
 
 def test_a_divergence_adds_a_frozen_reference_and_bounds_the_logits(system):
-    sft = role(system("8b-sft", device="h100"), "learner").parts
-    made = system("8b-sft", "method.name=context_distill", device="h100")
-    taught = role(made, "learner").parts
+    sft = role(system("8b", "method={name: sft}", device="h100"), "learner").parts
+    taught = "method={name: context_distill}"
+    made = system("8b", taught, device="h100")
+    parts = role(made, "learner").parts
     assert "teacher" not in sft
-    assert taught["teacher"] == 2 * PARAMETERS
+    assert parts["teacher"] == 2 * PARAMETERS
     arch = made.engine.architecture
-    assert taught["logits"] <= 4 * (12 * 2**23 + arch.vocabulary * arch.hidden)
-    lora = system("8b-sft", "method.name=context_distill", "learner.lora={rank: 8}", device="h100")
+    assert parts["logits"] <= 4 * (12 * 2**23 + arch.vocabulary * arch.hidden)
+    lora = system("8b", taught, "learner.lora={rank: 8}", device="h100")
     assert "teacher" not in role(lora, "learner").parts
-    scored = system(
-        "8b-sft", "method.name=context_distill", "method.teacher=engine", "method.support=tail"
-    )
+    scored = system("8b", taught, "method.teacher=engine", "method.support=tail", device="h100")
     assert "teacher" not in role(scored, "learner").parts
 
 

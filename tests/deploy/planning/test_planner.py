@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from common.config.run_config import load
 from deploy.cli.main import main
 from deploy.cli.options import DEVICES
 from deploy.planning import devices, text
@@ -49,19 +50,14 @@ def test_the_other_way_to_use_80_gb_fits_too(system):
     "path", [path for path in CONFIGS if path.stem not in SMALL], ids=lambda path: path.stem
 )
 def test_every_shipped_configuration_fits_one_node(system, path):
-    gpu = "device: cuda" in path.read_text()
+    gpu = load(path).engine.device == "cuda"
     made = system(path.stem, device="h100" if gpu else "cpu")
     plan = make_plan(made, gpus=8)
     assert plan.fits, plan.problems
-    assert plan.gpus == (0 if not gpu else 8 if made.workload.mix_rate is not None else 6)
+    assert plan.gpus == (8 if gpu else 0)
     assert not [note for note in plan.notes if "max_model_len" in note]
     assert all(made.learner.rows(made.workload))
     assert all(len(line) <= 80 for line in text.plan_lines(plan))
-
-
-def test_the_paper_scale_configurations_are_there():
-    names = {path.stem for path in CONFIGS}
-    assert {f"{size}{kind}" for size in ("1.7b", "4b", "8b") for kind in ("", "-sft")} <= names
 
 
 def nearest(made, gpus=None):
@@ -193,6 +189,16 @@ def test_the_command_prints_a_plan_and_exits_0_if_it_fits():
     assert result.exit_code == 0, result.output
     assert "8.19 B parameters, on h200" in result.output
     assert "not run on GPU" in result.output
+
+
+def test_the_command_plans_a_cell_of_the_paper_under_a_name_of_its_own():
+    paper = CONFIGS[0].parent / "paper"
+    cell = ("--with", paper / "models/qwen3-1.7b.yaml", "--with", paper / "methods/sft.yaml")
+    result = run("plan", paper / "kgfact-small.yaml", *cell, "--set", "learner.epochs=1", "--json")
+    plan = json.loads(result.output)
+    assert (plan["name"], plan["model"]) == ("kgfact-small-qwen3-1.7b-sft", "Qwen/Qwen3-1.7B")
+    # 100 facts; one rollout actor.
+    assert (plan["exposures"], plan["gpus"]) == (100, 6)
 
 
 def test_the_command_exits_1_with_the_nearest_setting_if_it_does_not():
