@@ -33,6 +33,9 @@ from common.methods import MethodSettings, Mixed, StudentSampled
 from common.prompts import Preset, PresetName
 from common.settings import Settings
 
+# Of a file; each is a line.
+MOST_ERRORS = 20
+
 PromptSettings = Annotated[
     Annotated[PresetName, Tag("preset")] | Annotated[Preset, Tag("templates")],
     Discriminator(lambda value: "preset" if isinstance(value, str) else "templates"),
@@ -207,6 +210,8 @@ def parse(raw: dict[str, Any], source: str, origins: layers.Origins | None = Non
             f"{layers.origin(origins or {}, key) or source}: {line}"
             for key, line in explain_keys(error, RunConfig)
         ]
+        if (more := len(lines) - MOST_ERRORS) > 0:
+            lines[MOST_ERRORS:] = [f"{source}: {more} more errors"]
         raise UserError("\n".join(lines)) from error
 
 

@@ -104,11 +104,9 @@ def _use_benchmark(name: str) -> Callable[[Path], None]:
 def _config_seeds() -> list[bytes]:
     every = run_config.dump(run_config.parse(json.loads(_FULL), "full")).encode()
     configs = Path(__file__).parents[2] / "configs"
-    shipped = [
-        (configs / name).read_bytes()
-        for name in ("smoke.yaml", "opsd-smoke.yaml", "paper/base.yaml")
-    ]
-    return [b"name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n", every, *shipped]
+    shipped = [(configs / name).read_bytes() for name in ("smoke.yaml", "opsd-smoke.yaml")]
+    extending = b"extends: [base.yaml, base.yaml]\nname: run\ndata: {kgfunc: {}}\n"
+    return [_BASE, extending, every, *shipped]
 
 
 _BASE = b"name: run\nmethod: {name: mixsd}\ndata: {kgfact: {}}\n"
@@ -120,7 +118,6 @@ _FULL = """{"name": "full", "method": {"name": "mixsd", "lambda_backoff": {"afte
 
 
 def _load_config(root: Path) -> None:
-    (root / "base.yaml").write_bytes(_BASE)
     config = run_config.load(root / "run.yaml")
     again = root / "again.yaml"
     again.write_text(run_config.dump(config), encoding="utf-8")
@@ -226,7 +223,7 @@ def all_loaders(scratch: Path) -> list[Loader]:
     custom, rows = _load_custom, [seeds.FACTS, seeds.CHATS, seeds.INSTRUCTIONS]
     gzipped, parquet = mutator.gzipped, mutator.parquet
     return [
-        Loader("configuration", "run.yaml", _config_seeds(), _load_config),
+        Loader("configuration", "run.yaml", _config_seeds(), _load_config, {"base.yaml": _BASE}),
         Loader("--set", "overrides", [sets], _load_overrides),
         Loader("scale and set", "changes", [live], _load_live),
         Loader("desired.json", "desired.json", [wish], _load_wish),

@@ -63,6 +63,15 @@ def test_every_error_of_a_file_is_reported_at_once(tmp_path):
     assert len(str(error.value).splitlines()) == 2
 
 
+def test_of_very_many_errors_the_first_are_reported_and_the_others_counted(tmp_path):
+    suites = ", ".join(["nonsense"] * 32)
+    with pytest.raises(UserError) as error:
+        read(tmp_path, MINIMAL, f"evaluator.suites=[{suites}]")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == f"{tmp_path / 'run.yaml'}: 12 more errors"
+
+
 def test_overrides_replace_add_and_the_last_one_wins(tmp_path):
     config = read(tmp_path, MINIMAL, "name=other", "learner.lr=0.5", "learner.lr=0.25")
     assert (config.name, config.learner.lr) == ("other", 0.25)
