@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from common.config.run_config import RunConfig
+from common.config.run_settings import RunSettings
 
 
-def check(config: RunConfig) -> None:
+def check(config: RunSettings) -> None:
     """Refuse sections that do not fit each other.
 
     Raises:
@@ -27,7 +24,7 @@ def check(config: RunConfig) -> None:
         fits(config)
 
 
-def _only_the_student_ages(config: RunConfig) -> None:
+def _only_the_student_ages(config: RunSettings) -> None:
     if config.replay.max_lag is not None and config.student is None:
         raise ValueError(
             f"replay.max_lag is {config.replay.max_lag} and bounds the age of the weights that "
@@ -36,7 +33,7 @@ def _only_the_student_ages(config: RunConfig) -> None:
         )
 
 
-def _draws_differ(config: RunConfig) -> None:
+def _draws_differ(config: RunSettings) -> None:
     if config.student is not None or config.rollouts_per_fact == 1:
         return
     if not config.method.can_retry(0, config.rollout.temperature):
@@ -47,7 +44,7 @@ def _draws_differ(config: RunConfig) -> None:
         )
 
 
-def _student_keeps_up(config: RunConfig) -> None:
+def _student_keeps_up(config: RunSettings) -> None:
     if config.student is None:
         return
     if not config.train:
@@ -79,7 +76,7 @@ def _student_keeps_up(config: RunConfig) -> None:
         )
 
 
-def _ipc_has_one_gpu_and_one_engine(config: RunConfig) -> None:
+def _ipc_has_one_gpu_and_one_engine(config: RunSettings) -> None:
     if not (reason := config.needs_one_gpu):
         return
     cluster, actors = config.cluster, config.rollout.most_actors
@@ -98,7 +95,7 @@ def _ipc_has_one_gpu_and_one_engine(config: RunConfig) -> None:
     raise ValueError(f"{reason}, but {problem}, or use memory")
 
 
-def _pairs_draw_every_token(config: RunConfig) -> None:
+def _pairs_draw_every_token(config: RunSettings) -> None:
     if config.engine.mixing == "paired" and config.rollout.speculative_tokens:
         raise ValueError(
             f"rollout.speculative_tokens is {config.rollout.speculative_tokens}, but "
@@ -107,17 +104,17 @@ def _pairs_draw_every_token(config: RunConfig) -> None:
         )
 
 
-def _phases_follow_each_other(config: RunConfig) -> None:
+def _phases_follow_each_other(config: RunSettings) -> None:
     if config.cluster.placement == "phases" and (reason := config.needs_all_at_once):
         raise ValueError(f"cluster.placement is phases, but {reason}; use shared or exclusive")
 
 
-def _one_gpu_is_enough(config: RunConfig) -> None:
+def _one_gpu_is_enough(config: RunSettings) -> None:
     if config.cluster.placement == "shared" and (reason := config.needs_own_gpus):
         raise ValueError(f"cluster.placement is shared, but {reason}; use exclusive")
 
 
-def _early_stop_sees_recall(config: RunConfig) -> None:
+def _early_stop_sees_recall(config: RunSettings) -> None:
     evaluator = config.evaluator
     if not config.learner.early_stop or not config.train:
         return

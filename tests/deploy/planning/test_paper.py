@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.evaluation.benchmarks import SUITES
 from common.config.run_config import RunConfig, load
 from deploy.planning.fitting import Machine
 from deploy.planning.simulation import simulate
@@ -96,11 +97,26 @@ def test_every_cell_has_the_released_optimizer_and_limits(corpus, method):
 
 
 @pytest.mark.parametrize(("corpus", "method"), list(product(CORPORA, METHODS)))
-def test_every_cell_measures_the_five_benchmarks_with_the_papers_sampling(corpus, method):
-    evaluator = cell(corpus, f"methods/{method}").evaluator
-    assert "general" in str(evaluator.suites)
-    assert "in_domain" in evaluator.suites
-    assert (evaluator.protocol, evaluator.patience, evaluator.limit) == ("paper", 1, None)
+def test_every_cell_measures_the_five_benchmarks_and_fisher_as_released(corpus, method):
+    config = cell(corpus, f"methods/{method}")
+    evaluator = config.evaluator
+    measured = {name for suite in evaluator.names for name in SUITES[suite]}
+    assert {"mmlu", "gsm8k", "math500", "aime24", "humaneval", "recall"} <= measured
+    assert evaluator.fisher is not None
+    # In-domain at every checkpoint, for the first peak; an answer of 16,384 tokens has room.
+    assert evaluator.always == {"in_domain"}
+    assert config.learner.interval == 20
+    assert config.evaluator_engine.max_model_len >= 16_384 + 512
+    chosen = (evaluator.protocol, evaluator.sampling, evaluator.select, evaluator.limit)
+    assert chosen == ("paper", "paper", "paper", None)
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_every_corpus_has_the_released_wording(corpus):
+    config = cell(corpus)
+    assert str(config.prompts).startswith("paper-")
+    generated = config.data.kgfact or config.data.kgfunc
+    assert generated is None or generated.wording == "paper"
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
