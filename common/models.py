@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from common import files
-from common.errors import UserError, invalid_value
+from common.errors import UserError, first_line, invalid_value, shown
 from common.records import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def load(folder: Path) -> Model:
         # False, or it asks on the terminal whether to run the code of the folder.
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = shown(first_line(error))
         raise UserError(f"model {folder}: its tokenizer cannot be read ({reason})") from error
     if not tokenizer.chat_template:
         raise UserError(f"model {folder}: its tokenizer has no chat template; use a chat model")
