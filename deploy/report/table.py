@@ -64,7 +64,7 @@ def _fisher(item: RunSummary) -> str:
 def _retention(item: RunSummary) -> str:
     kept = [one.retention for one in item.checkpoints if one.step == item.chosen]
     if not kept or kept[0] is None:
-        return "not measured: fewer than two held-out benchmarks"
+        return "not measured: the base scores on fewer than two held-out benchmarks"
     return f"{kept[0].value:.2f} ({', '.join(kept[0].benchmarks)})"
 
 
