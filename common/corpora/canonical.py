@@ -66,7 +66,7 @@ def verify(prompts: Prompts, facts: Sequence[Fact]) -> CanonicalCheck:
     count = min(len(own), MAX_CHECKED)
     some = [own[index * len(own) // count] for index in range(count)]
     texts = [(fact, prompts.canonical_text(fact)) for fact in some]
-    failed = [pair for pair in texts if not accepts(prompts.mode, pair[1], pair[0].answer)]
+    failed = [pair for pair in texts if not accepts(prompts.mode, pair[1], *pair[0].spellings)]
     return CanonicalCheck(prompts.mode, count, failed)
 
 
