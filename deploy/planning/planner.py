@@ -12,6 +12,7 @@ from deploy.planning import architecture, devices, workload
 from deploy.planning.devices import Device
 from deploy.planning.fitting import Changes, Machine, changed
 from deploy.planning.memory import processes_of
+from deploy.planning.queue_costs import actors_per_queue
 from deploy.planning.roofline import (
     EngineModel,
     LearnerModel,
@@ -21,7 +22,6 @@ from deploy.planning.roofline import (
 from deploy.planning.simulation import (
     SimulationResult,
     System,
-    actors_per_queue,
     simulate,
 )
 
@@ -152,7 +152,7 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
         trained_s=outcome.trained_s,
         total_s=outcome.total_s,
         checkpoints=checkpoints,
-        checkpoint_s=system.learner.checkpoint(),
+        checkpoint_s=system.learner.checkpoint(with_state=True),
         disk=_disk(system, checkpoints) / 2**30,
         gpu_hours=used * outcome.total_s / 3600,
         busy=outcome.busy,
@@ -188,7 +188,8 @@ def _roles(system: System) -> list[RolePlan]:
     shared = config.cluster.placement == "shared"
     plans = []
     for need in processes_of(config, system.engine.architecture, system.device, work):
-        beside = (config.evaluator.actors, 0, 0.0, "on the evaluator's GPU, beside its engine")
+        where = "in place of" if config.closes_for_fisher else "beside"
+        beside = (config.evaluator.actors, 0, 0.0, f"{where} the evaluator's engine")
         count, each, tokens, speed = facts.get(need.role, beside)
         plans.append(
             RolePlan(

@@ -250,13 +250,13 @@ class LearnerModel:
         """Prompt and target tokens of a step."""
         return sum(row.tokens for rank in self.rows(workload) for row in rank)
 
-    def snapshot(self) -> float:
-        """Seconds in which training pauses for a checkpoint: a copy of its state."""
-        return self.state_bytes / self.device.bandwidth
+    def snapshot(self, with_state: bool) -> float:
+        """Seconds in which training pauses for a checkpoint: a copy of what it has."""
+        return (self.state_bytes if with_state else self.export_bytes) / self.device.bandwidth
 
-    def checkpoint(self) -> float:
-        """Seconds to write and hash the export and the state to resume from."""
-        return (self.export_bytes + self.state_bytes) / self.device.write
+    def checkpoint(self, with_state: bool) -> float:
+        """Seconds to write and hash the export, and the state to resume from if it has one."""
+        return (self.export_bytes + with_state * self.state_bytes) / self.device.write
 
     @property
     def export_bytes(self) -> int:

@@ -17,6 +17,7 @@ from actors.replay.limiter import wanted_by_next_epoch
 from common.config.run_config import RunConfig
 from deploy.planning.devices import Device
 from deploy.planning.events import Call, Compute, Loop, Process, Server, Sleep
+from deploy.planning.queue_costs import QueueCosts
 from deploy.planning.roofline import ROLLOUT_BYTES_A_TOKEN, EngineModel, LearnerModel
 from deploy.planning.slots import Slots
 from deploy.planning.workload import Item, Workload
@@ -24,23 +25,6 @@ from deploy.planning.workload import Item, Workload
 _POLL_S = 0.2
 # For Ray to start an actor's process, and for the actor to read its configuration.
 _SPAWN_S = 3.0
-# A queue under this load rarely makes callers wait for each other.
-_QUEUE_LOAD = 0.7
-
-
-@dataclass(frozen=True, slots=True)
-class QueueCosts:
-    """Seconds that the queue actor is busy with a call; single measurements on a shared core.
-
-    ``insert_s``: a call that inserts rollouts, plus ``rollout_s`` for each, including its
-    lease. ``latency_s``: one way of an actor call (round trip 0.95 ms).
-    """
-
-    lease_s: float = 2.0e-3
-    insert_s: float = 1.5e-3
-    rollout_s: float = 0.1e-3
-    sample_s: float = 3.0e-3
-    latency_s: float = 0.5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +41,7 @@ class System:
     learner: LearnerModel
     device: Device
     facts: int
-    costs: QueueCosts = QueueCosts()
+    costs: QueueCosts = field(default_factory=QueueCosts)
     faster: str | None = None
 
 
@@ -88,21 +72,6 @@ class SimulationResult:
     def rollouts_per_s(self) -> float:
         """Accepted rollouts over the time in which actors worked."""
         return self.accepted / max(1e-9, self.generated_s - self.started_s)
-
-
-def actors_per_queue(
-    rollouts_per_s: float, iterations_per_s: float, costs: QueueCosts | None = None
-) -> int:
-    """Rollout actors that the queue serves, at least one.
-
-    An engine iteration that ends rollouts makes two calls, an insert of all of them and a
-    lease; the queue may be busy 70 % of the time:
-    N = ⌊0.7 / (calls/s · (insert + lease) + rollouts/s · seconds each)⌋.
-    """
-    costs = costs or QueueCosts()
-    calls = min(rollouts_per_s, iterations_per_s)
-    busy = calls * (costs.lease_s + costs.insert_s) + rollouts_per_s * costs.rollout_s
-    return max(1, math.floor(_QUEUE_LOAD / busy))
 
 
 def simulate(system: System) -> SimulationResult:
@@ -296,9 +265,9 @@ class _Run:
                 self._version = step
             self._out.steps = step
             if settings.has_checkpoint(step):
-                yield from self._save(step)
+                yield from self._save(step, settings.has_state(step))
         if not settings.has_checkpoint(step):
-            yield from self._save(step)
+            yield from self._save(step, True)
         while self._writing:
             yield Sleep(self._poll_s)
         self._out.trained_s = self._loop.now
@@ -321,18 +290,18 @@ class _Run:
             else None
         )
 
-    def _save(self, step: int) -> Process:
+    def _save(self, step: int, with_state: bool) -> Process:
         """Copy the state; it is written during the next steps, one checkpoint at a time."""
         began = self._loop.now
         while self._writing:
             yield Sleep(self._poll_s)
-        yield self._work("learner", self._system.learner.snapshot())
+        yield self._work("learner", self._system.learner.snapshot(with_state))
         self._note("checkpoints", began)
         self._writing = True
-        self._loop.start(self._write(step), at=self._loop.now)
+        self._loop.start(self._write(step, with_state), at=self._loop.now)
 
-    def _write(self, step: int) -> Process:
-        yield self._work("learner", self._system.learner.checkpoint())
+    def _write(self, step: int, with_state: bool) -> Process:
+        yield self._work("learner", self._system.learner.checkpoint(with_state))
         self._writing = False
         self._checkpoints.append(step)
 

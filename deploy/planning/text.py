@@ -39,7 +39,8 @@ def plan_lines(plan: RunPlan) -> Iterator[str]:
     if plan.checkpoints:
         yield from _item(
             "checkpoints",
-            f"{plan.checkpoints}, {duration(plan.checkpoint_s)} each; {plan.disk:,.1f} GiB of disk",
+            f"{plan.checkpoints}, at most {duration(plan.checkpoint_s)} each; "
+            f"{plan.disk:,.1f} GiB of disk",
         )
     if plan.gpus:
         yield from _item("GPUs", f"{plan.gpus}, {plan.gpu_hours:.3g} GPU-hours")

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.planning.queue_costs import QueueCosts, actors_per_queue
 from deploy.planning.scaling import plot, sweep
-from deploy.planning.simulation import QueueCosts, actors_per_queue, simulate
+from deploy.planning.simulation import simulate
 
 
 def test_the_prediction_is_within_30_percent_of_the_measured_run(system):
