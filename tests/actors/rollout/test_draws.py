@@ -6,7 +6,7 @@ from common.records import Work
 from tests.actors.rollout.letters import FACTS, prompts
 
 
-def test_each_draw_of_a_fact_has_its_own_picks_and_seeds_whoever_draws_it():
+def test_each_draw_of_a_fact_has_its_own_picks_and_seeds_on_any_actor():
     settings = RolloutSettings(max_tokens=40, temperature=1.0)
     name, fact = next(iter(FACTS.items()))
     for lease in (3, 9):
