@@ -1,0 +1,1 @@
+"""Studies: a grid of runs, scheduled, shared and reported as one."""
