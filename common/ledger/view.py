@@ -68,6 +68,17 @@ class Counts:
         return (self.work - self.lost) * epochs - self.skipped
 
 
+@dataclass(frozen=True, slots=True)
+class SettledWork:
+    """A work item with its rollout; without one, ``payload`` is None and ``reason`` says why."""
+
+    fact_id: str
+    draw: int
+    attempts: int
+    payload: bytes | None
+    reason: str | None
+
+
 _TOTALS = ", ".join(name for name in Counts.__slots__ if name != "last_step")
 _LAST_STEP = "coalesce((SELECT max(step) FROM steps), 0)"
 
@@ -200,6 +211,27 @@ class LedgerView(LedgerReader):
             (most,),
         )
         return [(draw_name(fact, draw), outcome, reason) for fact, draw, outcome, reason in rows]
+
+    def settled_work(self) -> Iterator[SettledWork]:
+        """The work items that have an outcome; those with a rollout in order of its arrival."""
+        yield from (
+            SettledWork(*row)
+            for row in self._db.execute(
+                "SELECT fact_id, draw, attempts, payload, reason FROM work"
+                " JOIN rollouts ON work.id = work_id ORDER BY rollouts.id"
+            )
+        )
+        yield from (
+            SettledWork(fact_id, draw, attempts, None, reason)
+            for fact_id, draw, attempts, reason in self._db.execute(
+                "SELECT fact_id, draw, attempts, reason FROM work"
+                " WHERE outcome IN ('exhausted', 'quarantined') ORDER BY id"
+            )
+        )
+
+    def work_items(self) -> list[tuple[str, int]]:
+        """Every (fact id, draw), in the order in which they were registered."""
+        return self._db.execute("SELECT fact_id, draw FROM work ORDER BY id").fetchall()
 
     def ready(self, counts: Counts, most: int) -> int:
         """Number of first exposures that the next step can have, at most ``most``."""
