@@ -42,7 +42,9 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
     Raises:
         RunError: the head did not start; the message names its log.
     """
-    write_atomic(run.token, secrets.token_hex(32))
+    if not run.token.exists():
+        # A process that has joined a cluster can join its successor by the same token only.
+        write_atomic(run.token, secrets.token_hex(32))
     # Paths of Unix sockets have at most 107 characters, so the folder is not the run's.
     temp_dir = Path(tempfile.mkdtemp(prefix="mixsd-"))
     # First of all, so that a command killed from here on leaves nothing that is not known.
@@ -67,6 +69,25 @@ def start_local(run: RunDir, settings: ClusterSettings) -> None:
     _describe(run, temp_dir, head.pid, head_address)
 
 
+def lend(owner: RunDir, run: RunDir) -> None:
+    """Let ``run`` use the head of ``owner``, which it never stops.
+
+    Raises:
+        RunError: ``owner`` has no live head.
+    """
+    description = read_json(owner.cluster)
+    if description is None or head_pid(owner) is None:
+        raise RunError(f"{owner.root} has no Ray head; start it again")
+    write_atomic(run.token, owner.token.read_text())
+    write_atomic(run.cluster, json.dumps({**description, "lent": True}, indent=1))
+
+
+def is_lent(run: RunDir) -> bool:
+    """Whether the run's head is that of others, see :func:`lend`."""
+    description = read_json(run.cluster)
+    return description is not None and description.get("lent", False)
+
+
 def _describe(run: RunDir, temp_dir: Path, pid: int | None = None, address: str = "") -> None:
     started = None if pid is None else process.start_time(pid)
     description = {"address": address, "pid": pid, "started": started, "temp_dir": str(temp_dir)}
@@ -74,20 +95,25 @@ def _describe(run: RunDir, temp_dir: Path, pid: int | None = None, address: str 
 
 
 def stop_local(run: RunDir) -> bool:
-    """Stop the head that :func:`start_local` started; False if there is none."""
+    """Stop the head that :func:`start_local` started; False if there is none.
+
+    A head that was lent goes on; the run only forgets it.
+    """
     description = read_json(run.cluster)
     if description is None:
         return False
-    head = _head(description)
-    ended = head is not None and process.end(*head)
-    shutil.rmtree(description["temp_dir"], ignore_errors=True)
+    ended = False
+    if not description.get("lent", False):
+        head = _head(description)
+        ended = head is not None and process.end(*head)
+        shutil.rmtree(description["temp_dir"], ignore_errors=True)
     run.cluster.unlink(missing_ok=True)
     run.token.unlink(missing_ok=True)
     return ended
 
 
 def head_pid(run: RunDir) -> int | None:
-    """Process id of the run's own head, if exactly this process is alive."""
+    """Process id of the run's head, its own or a lent one, if exactly this process is alive."""
     description = read_json(run.cluster)
     head = None if description is None else _head(description)
     return head[0] if head is not None and process.is_alive(*head) else None

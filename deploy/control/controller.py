@@ -60,7 +60,7 @@ class Controller:
             model_dir,
             self._journal,
             {} if before is None else before.roles,
-            lambda spec, restarts: ActorGroup(spec, settings, restarts),
+            lambda spec, restarts: ActorGroup(spec, settings, restarts, self._run),
         )
         # What a kill of this process would not end, a disk that fails for a moment must not.
         self._retry = Retry(settings.stall_s, _TICK_S, self._show_trouble, passes=RunFailed)
@@ -125,7 +125,8 @@ class Controller:
                 clean_up()
         pid = None
         with contextlib.suppress(Exception):
-            pid = ray_cluster.head_pid(self._run)
+            if not ray_cluster.is_lent(self._run):
+                pid = ray_cluster.head_pid(self._run)
         if pid is not None:
             # Perhaps no command watches the run; once ended, it must not keep processes.
             os.kill(pid, signal.SIGTERM)

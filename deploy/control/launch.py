@@ -24,7 +24,7 @@ from deploy.cluster.nodes import hardware_of, wait_for_gpus
 from deploy.cluster.run_lock import STARTING, RunLock
 from deploy.control import desired_state
 from deploy.control.feasibility import check_fit, device_of, with_patience
-from deploy.control.identity import Identity, check_identity, identify, record_identity
+from deploy.control.identity import Identity, check_identity, identify
 from deploy.observability.liveness import has_controller
 from deploy.observability.prometheus import targets
 from deploy.observability.run_status import RunStatus
@@ -85,7 +85,12 @@ def check_folder(config: RunConfig, run: RunDir) -> str:
 
 
 def start(
-    config: RunConfig, run: RunDir, say: Callable[[str], None], *, accept_older_ledger: bool = False
+    config: RunConfig,
+    run: RunDir,
+    say: Callable[[str], None],
+    *,
+    accept_older_ledger: bool = False,
+    host: RunDir | None = None,
 ) -> None:
     """Validate data and model, write the run folder, start cluster and controller.
 
@@ -95,6 +100,7 @@ def start(
         say: receives a line for each stage.
         accept_older_ledger: resume although checkpoints are ahead of the ledger; they are
             moved aside.
+        host: whose Ray head the run uses, unless it joins a cluster; None: one of its own.
 
     Raises:
         UserError: an input is invalid, or the folder's content does not fit to it.
@@ -116,19 +122,20 @@ def start(
         if state == "finished":
             raise UserError(f"run {run.name} has been finished by another command")
         ray_cluster.stop_local(run)
+        # A new run has one already if its targets were drawn by another.
+        for remark in check_identity(run, identity):
+            say(f"note: {remark}")
         if state == "resume":
-            for remark in check_identity(run, identity):
-                say(f"note: {remark}")
             for remark in fit_ledger(run, accept_older_ledger):
                 say(f"note: {remark}")
-        else:
-            record_identity(run, identity)
-            if planned is not None:
-                record_plan(run, planned.total_s, planned.total_s - planned.trained_s)
+        elif planned is not None:
+            record_plan(run, planned.total_s, planned.total_s - planned.trained_s)
         write_atomic(run.config, run_config.dump(config))
         desired_state.reset(run)
         _announce(run)
-        if config.cluster.address is None:
+        if config.cluster.address is None and host is not None:
+            ray_cluster.lend(host, run)
+        elif config.cluster.address is None:
             say("starting Ray …")
             ray_cluster.start_local(run, config.cluster)
             say("Ray started on loopback, token authentication on")
@@ -291,19 +298,25 @@ def leave(run: RunDir) -> bool:
         RunError: an actor on a joined cluster cannot be killed.
     """
     address = run_config.load(run.config).cluster.address
-    if address is None:
+    if address is None and not (ray_cluster.is_lent(run) and ray_cluster.head_pid(run)):
         return ray_cluster.stop_local(run)
     with ray_cluster.connected(run, address) as ray:
-        if _wait_empty(ray):
-            return False
+        _end_actors(run, ray, address)
+    if address is None:
+        ray_cluster.stop_local(run)
+    return False
+
+
+def _end_actors(run: RunDir, ray: Any, address: str | None) -> None:
+    """Kill the actors of a run that do not end by themselves."""
+    if not _wait_empty(ray):
         for name in ray.util.list_named_actors():
             # An actor that ended meanwhile is no longer found.
             with contextlib.suppress(ValueError):
                 ray.kill(ray.get_actor(name))
         if not _wait_empty(ray):
             names = ", ".join(ray.util.list_named_actors())
-            raise RunError(f"{address}: actors of run {run.name} do not end: {names}")
-    return False
+            raise RunError(f"{address or 'Ray'}: actors of run {run.name} do not end: {names}")
 
 
 def _wait_empty(ray: Any) -> bool:
