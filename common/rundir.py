@@ -5,13 +5,15 @@
 ``replay.sqlite``  the ledger
 ``checkpoints/``   ``step_N/``, immutable, complete once ``manifest.json`` is there; in
                    ``.superseded/`` what recovery has moved aside
-``eval/``          results by step, weights and suite (``actors.evaluation.results``)
+``eval/``          results by step, weights and suite (``actors.evaluation.results``); in
+                   ``base/`` those of the base model, if several runs share them
 ``metrics.jsonl``  one line a second while the run goes
 ``steps.jsonl``    one line a training step
 ``status.json``    what ``mixsd-cluster status`` shows; rewritten each second
 ``events.jsonl``   what happened: restarts, scaling, ends
 ``desired.json``   requested changes to the live run; absent: as configured
 ``cluster.json``   the local Ray cluster, where the run started one
+``warm/``          idle actors of other runs, if several runs share a Ray head
 ``weights.json``   location of the student's published weights, while a run needs them
 ``tensorboard/``   event files, if enabled
 ``.*.lock``        who starts, controls or changes the run (``deploy.cluster.run_lock``)
@@ -46,12 +48,14 @@ class RunDir:
         self.ledger = root / "replay.sqlite"
         self.checkpoints = root / "checkpoints"
         self.eval = root / "eval"
+        self.eval_shared = self.eval / "base"
         self.metrics = root / "metrics.jsonl"
         self.steps = root / "steps.jsonl"
         self.status = root / "status.json"
         self.events = root / "events.jsonl"
         self.desired = root / "desired.json"
         self.cluster = root / "cluster.json"
+        self.warm = root / "warm"
         self.weights = root / "weights.json"
         self.tensorboard = root / "tensorboard"
         self.token = root / "ray.token"

@@ -7,7 +7,6 @@ of its predecessor. A group executes and observes; the controller decides.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from common.rundir import RunDir
 from deploy.control import stack_dump
 from deploy.control.group_spec import GroupSpec
 from deploy.control.health import Budget, Health, Report
+from deploy.control.members import Members
 from deploy.control.role_kind import RoleKind
 
 # Three of the shipped scrape intervals, so that Prometheus reads the last counts.
@@ -33,9 +33,16 @@ class ActorGroup:
         spec: its members and their resources.
         settings: time-outs and restarts.
         restarts: how often the group was restarted under an earlier controller.
+        run: its folder; None: nothing is taken from other runs, nor kept for them.
     """
 
-    def __init__(self, spec: GroupSpec, settings: ClusterSettings, restarts: int = 0) -> None:
+    def __init__(
+        self,
+        spec: GroupSpec,
+        settings: ClusterSettings,
+        restarts: int = 0,
+        run: RunDir | None = None,
+    ) -> None:
         self.spec = spec
         self.budget = Budget(settings.max_restarts, restarts)
         self.retry_at = 0.0
@@ -43,9 +50,7 @@ class ActorGroup:
         self.draining_since: float | None = None
         self.obstacle = ""
         self._settings = settings
-        self._placement: Any = None
-        self._placed: Any = None
-        self._actors: dict[str, Any] = {}
+        self._members = Members(spec, settings, run)
         self._health: dict[str, Health] = {}
         self._polls: dict[str, tuple[Any, float]] = {}
         self._asked: dict[str, float] = {}
@@ -76,7 +81,7 @@ class ActorGroup:
         if self.done:
             return "done"
         if not self._actors:
-            if self._placement is not None:
+            if self._members.wait_for_resources:
                 return "waiting for resources"
             if self.obstacle:
                 return self.obstacle
@@ -88,7 +93,7 @@ class ActorGroup:
     @property
     def exists(self) -> bool:
         """Whether it has actors or a placement group."""
-        return bool(self._actors) or self._placement is not None
+        return self._members.exist
 
     @property
     def working(self) -> bool:
@@ -102,7 +107,7 @@ class ActorGroup:
         if self.working:
             now = time.monotonic()
             return next((health.waiting(now) for health in self._health.values()), "")
-        if self._placement is None or self._actors:
+        if not self._members.wait_for_resources:
             return ""
         spec = self.spec
         each = f"{spec.cpus:g} CPU" + (f" and {spec.gpus:g} GPU" if spec.gpus else "")
@@ -135,28 +140,16 @@ class ActorGroup:
 
     def adopt(self) -> bool:
         """Take over the actors of an earlier controller; False if one is missing."""
-        import ray
-
-        found = {}
-        for name in self.spec.members:
-            with contextlib.suppress(ValueError):
-                found[name] = ray.get_actor(name)
-        with contextlib.suppress(ValueError):
-            self._placement = ray.util.get_placement_group(self.name)
-        if len(found) == len(self.spec.members):
-            self._watch(found)
+        if self._members.adopt():
+            self._watch(self._actors)
             return True
-        for actor in found.values():
-            ray.kill(actor)
-        self.end()
         return False
 
     def bring_up(self) -> None:
         """Take the next step of a start; call again until the group is up."""
-        if self._placement is None:
-            self._place()
-        elif not self._actors:
-            self._create()
+        if not self._actors:
+            if self._members.advance():
+                self._watch(self._actors)
         elif not self._started:
             self._start()
 
@@ -166,21 +159,19 @@ class ActorGroup:
             getattr(actor, method).remote()
 
     def finish(self) -> None:
-        """End the group after its work is done."""
+        """End the group after its work is done; its actors may serve another run."""
         self._last = self.metrics
         self.done_at = time.monotonic()
-        self.end()
+        states = {report.state for report in self.reports.values()}
+        if states == {"done"} and self._members.keep():
+            self._clear()
+        else:
+            self.end()
 
     def end(self) -> None:
         """Kill the actors and release their resources."""
-        import ray
-
-        for actor in self._actors.values():
-            ray.kill(actor)
-        if self._placement is not None:
-            ray.util.remove_placement_group(self._placement)
-        self._placement, self._placed, self._started = None, None, False
-        self._actors, self._health, self._polls, self._asked = {}, {}, {}, {}
+        self._members.end()
+        self._clear()
 
     # -- watching ----------------------------------------------------------
 
@@ -235,46 +226,17 @@ class ActorGroup:
 
     # -- private -----------------------------------------------------------
 
-    def _place(self) -> None:
-        from ray.util.placement_group import placement_group
+    @property
+    def _actors(self) -> dict[str, Any]:
+        return self._members.actors
 
-        bundle = {"CPU": self.spec.cpus}
-        if self.spec.gpus:
-            bundle["GPU"] = self.spec.gpus
-        if self.kind is RoleKind.REPLAY:
-            # With the disk of its ledger, and at hand for the controller.
-            bundle["node:__internal_head__"] = 0.001
-        elif self._settings.dedicated:
-            bundle[f"mixsd_{self.kind.value}"] = 0.001
-        self._placement = placement_group(
-            [bundle] * len(self.spec.members), strategy="PACK", name=self.name, lifetime="detached"
-        )
-        self._placed = self._placement.ready()
+    @_actors.setter
+    def _actors(self, actors: dict[str, Any]) -> None:
+        self._members.actors = actors
 
-    def _create(self) -> None:
-        import ray
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        if not ray.wait([self._placed], timeout=0)[0]:
-            return
-        actors = {}
-        for index, name in enumerate(self.spec.members):
-            options = ray.remote(self.spec.actor).options(
-                name=name,
-                lifetime="detached",
-                num_cpus=self.spec.cpus,
-                num_gpus=self.spec.gpus,
-                max_concurrency=8,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(self._placement, index),
-            )
-            try:
-                actors[name] = options.remote(name, *self.spec.arguments)
-            except ValueError:
-                # A killed predecessor still holds the name.
-                for actor in actors.values():
-                    ray.kill(actor)
-                return
-        self._watch(actors)
+    def _clear(self) -> None:
+        self._started = False
+        self._health, self._polls, self._asked = {}, {}, {}
 
     def _watch(self, actors: dict[str, Any]) -> None:
         now, settings = time.monotonic(), self._settings

@@ -11,6 +11,7 @@ from common.config.run_config import RunConfig
 from deploy.control.desired_state import Desired
 from deploy.control.role_kind import REPLAY_ACTOR, RoleKind
 from deploy.control.roles import EvaluatorRole, LearnerRole, ReplayRole, RolloutRole
+from deploy.control.warm_pool import warm_key
 
 _ACTORS = {
     RoleKind.REPLAY: ReplayRole,
@@ -25,6 +26,7 @@ class GroupSpec:
     """One group: an actor of class ``actor`` for each of ``members``.
 
     ``cpus`` and ``gpus`` are per actor; ``arguments`` follow the name in its constructor.
+    ``warm_key``: of idle actors that can take the place of new ones; empty: none can.
     """
 
     kind: RoleKind
@@ -34,6 +36,7 @@ class GroupSpec:
     cpus: float
     gpus: float
     arguments: tuple[Any, ...]
+    warm_key: str = ""
 
 
 def group_specs(config: RunConfig, desired: Desired, root: str, model_dir: str) -> list[GroupSpec]:
@@ -54,6 +57,7 @@ def group_specs(config: RunConfig, desired: Desired, root: str, model_dir: str) 
             cpus=1,
             gpus=_gpus(kind, config),
             arguments=(root, model_dir),
+            warm_key=warm_key(kind, config, model_dir),
         )
         for kind, index in _groups(config, desired)
     ]

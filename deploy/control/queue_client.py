@@ -56,10 +56,12 @@ class QueueClient(LedgerReader):
 
     Args:
         patience_s: longest time without an answer; then a call raises a RunError.
+        namespace: of the queue's actor; None: that of this process.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, namespace: str | None = None) -> None:
         self._patience_s = patience_s
+        self._namespace = namespace
         self._handle: Any = None
 
     def lease(
@@ -117,7 +119,7 @@ class QueueClient(LedgerReader):
         while True:
             try:
                 if self._handle is None:
-                    self._handle = ray.get_actor(REPLAY_ACTOR)
+                    self._handle = ray.get_actor(REPLAY_ACTOR, namespace=self._namespace)
                 remote = getattr(self._handle, method.__name__).remote
                 result: _Result = ray.get(remote(*arguments, **named), timeout=_ANSWER_S)
                 return result

@@ -23,7 +23,9 @@ from common.config.run_config import RunConfig
 from common.errors import UserError, first_line, is_disk_full
 from common.metrics import MetricValues
 from common.rundir import RunDir
+from deploy.cluster import ray_cluster
 from deploy.control.health import Report, State
+from deploy.control.queue_client import QueueClient
 from deploy.factories import limit_threads
 
 _MOST_NOTES = 20
@@ -64,12 +66,25 @@ class Role:
         prepare_process(self.run_dir.logs / f"{name}.log", self.config, alike)
         self._worker: Worker | None = None
         self._engine: Any = None
+        # An engine of the same settings, of the run before.
+        self._warm_engine: Any = None
         self._state: State = "idle"
         self._failure: Exception | None = None
         self._draining = False
         self._notes: deque[str] = deque(maxlen=_MOST_NOTES)
         self._noted = 0
         self._identity = _identity(self.config)
+
+    def reassign(self, name: str, root: str, model_dir: str) -> None:
+        """Begin anew as an actor of another run, with the engine that there is.
+
+        Args:
+            as in the constructor.
+        """
+        engine = self._engine
+        Role.__init__(self, name, root, model_dir)
+        self._warm_engine = engine
+        self.say(f"process {os.getpid()} of another run goes on here")
 
     @staticmethod
     def processes(config: RunConfig) -> int:
@@ -112,6 +127,10 @@ class Role:
         self._draining = True
         if self._worker is not None:
             self._worker.drain()
+
+    def queue_client(self) -> QueueClient:
+        """The run's queue; this process may have been started for another run."""
+        return QueueClient(self.config.cluster.stall_s, ray_cluster.namespace(self.run_dir))
 
     def say(self, line: str) -> None:
         """Write a line to the role's log, unless the disk is full."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from common.ledger import Counts, Ledger, Order
 from common.records import PackedRollout, Rollout, unpack_rollout
 from common.weight_sync.transfer_receiver import TransferWeightReceiver
 from deploy.control.health import Report
-from deploy.control.queue_client import QueueClient, RemoteQueue
+from deploy.control.queue_client import RemoteQueue
 from deploy.control.role import Role, Worker
 from deploy.control.role_kind import lease_owner
 from deploy.factories import prompts_for, teacher_inputs_for, weight_store_of
@@ -146,7 +147,7 @@ class RolloutRole(Role):
             prompts_for(config, model),
             config.method,
             {fact.id: fact for fact in corpora.load(config.data).facts},
-            QueueClient(config.cluster.stall_s),
+            self.queue_client(),
             config.rollout,
             config.seed,
         )
@@ -166,6 +167,9 @@ class RolloutRole(Role):
         settings, engine_settings = self.config.rollout, self.config.engine
         if self.config.student is not None:
             engine_settings = engine_settings.plain
+        if (engine := self._warm_engine) is not None:
+            engine.forget()
+            return open_decoder(engine, settings.slots), engine
         engine = Engine(
             model.folder,
             engine_settings.shared_by(2) if shared else engine_settings,
@@ -233,7 +237,7 @@ class LearnerRole(Role):
         )
         self._learner = Learner(
             engine,
-            QueueClient(self.config.cluster.stall_s),
+            self.queue_client(),
             settings,
             self.run_dir,
             self.model_dir,
@@ -243,6 +247,12 @@ class LearnerRole(Role):
             self._publisher(index) if self.config.student is not None else None,
         )
         return self._learner
+
+    def reassign(self, name: str, root: str, model_dir: str) -> None:
+        """As :meth:`Role.reassign`; the model of the run before leaves the memory."""
+        super().reassign(name, root, model_dir)
+        self._learner = None
+        gc.collect()
 
     def _publisher(self, rank: int) -> WeightPublisher:
         config = self.config
@@ -283,14 +293,16 @@ class EvaluatorRole(Role):
         """Load an engine of the base model."""
         from actors.analysis.attach import add_analyses
         from actors.evaluation.evaluator import Evaluator, materials_for
-        from actors.evaluation.results import EvaluatedModel, Results
+        from actors.evaluation.results import EvaluatedModel
+        from actors.evaluation.shared_results import results_in
         from actors.inference.engine import Engine
         from actors.inference.pausable import PausableEngine
         from common.weights import folder_hash
 
         config, model = self.config, models.load(self.model_dir)
         base = EvaluatedModel(0, model.folder, folder_hash(model.folder))
-        engine = self._engine = PausableEngine(
+        warm = self._warm_engine
+        engine = self._engine = warm or PausableEngine(
             lambda: Engine(
                 model.folder,
                 config.evaluator_engine,
@@ -300,10 +312,11 @@ class EvaluatorRole(Role):
         )
         prompts, corpus = prompts_for(config, model), corpora.load(config.data)
         materials = materials_for(model, prompts, corpus, config.evaluator, config.seed)
-        results = Results(self.run_dir.eval)
+        results = results_in(self.run_dir.eval, self.run_dir.eval_shared)
         evaluator = Evaluator(
             engine,
-            base.weights,
+            # A warm engine has the weights of some checkpoint.
+            base.weights if warm is None else "",
             materials,
             results,
             lambda: [base, *self._checkpoints()],
@@ -328,5 +341,5 @@ class EvaluatorRole(Role):
 
     def _rollouts(self) -> Iterator[Rollout]:
         # The queue has the ledger to itself, perhaps on another host.
-        queue = QueueClient(self.config.cluster.stall_s)
+        queue = self.queue_client()
         return map(unpack_rollout, queue.shuffled())

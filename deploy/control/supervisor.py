@@ -87,6 +87,7 @@ class Supervisor:
         self._ends_early = False
         self._deadlock = DeadlockDetector(config.cluster.stall_s, clock())
         self._memory = memory or OutOfMemory()
+        self._may_be_drawn = run.ledger.exists()
 
     def adopt(self) -> None:
         """Take over the roles of an earlier controller."""
@@ -110,7 +111,7 @@ class Supervisor:
         for group in self.groups.values():
             if group.done or group.draining_since is not None or now < group.retry_at:
                 continue
-            if self._waits_for_turn(group):
+            if self._waits_for_turn(group) or self._has_nothing_to_draw(group):
                 continue
             if not (group.obstacle and is_full(self._run.root)):
                 group.bring_up()
@@ -166,6 +167,19 @@ class Supervisor:
             self._journal.event(f"{group.name} gives its devices to an earlier phase")
             self._end(group, died=False)
         return not phases.may_start(group, phase, groups)
+
+    def _has_nothing_to_draw(self, group: ActorGroup) -> bool:
+        """Whether rollout actors need not start, or perhaps not: the queue has to say so first.
+
+        In a run that is resumed, or has the targets of another, all may be drawn.
+        """
+        if not group.kind.leases_work or group.exists or not self._may_be_drawn:
+            return False
+        queue = self._queue_status()
+        if queue is not None and queue.settled:
+            group.finish()
+            self._journal.event(f"{group.name} is not started: all targets are drawn")
+        return queue is None or queue.settled
 
     def _is_trained(self) -> bool:
         """The learner is done; in a run without a learner, all targets are drawn."""

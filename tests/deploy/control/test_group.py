@@ -62,7 +62,7 @@ def test_a_group_that_waits_for_resources_says_for_which_and_can_be_part_of_a_de
     spec = GroupSpec(RoleKind.LEARNER, "learner", object, ("learner-0", "learner-1"), 1, 1, ())
     group = ActorGroup(spec, ClusterSettings())
     assert group.waiting == ""
-    group._placement = object()
+    group._members._placement = object()
     assert group.waiting == "resources (2 x 1 CPU and 1 GPU)"
     detector = DeadlockDetector(stall_s=10, now=0)
     waits = {"learner": group.waiting, "replay": "requests"}

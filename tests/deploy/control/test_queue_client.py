@@ -8,7 +8,7 @@ from deploy.control.queue_client import QueueClient
 def test_a_queue_that_stays_away_is_named_and_for_how_long(monkeypatch):
     tries = []
 
-    def get_actor(name):
+    def get_actor(name, namespace):
         tries.append(name)
         raise ValueError("Failed to look up actor")
 
