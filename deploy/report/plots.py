@@ -16,7 +16,7 @@ from actors.evaluation.scores import BenchmarkScore, FisherAlignment
 from deploy.report.summary import RunSummary, StepFigures
 from deploy.report.targets import MOST_NLLS
 
-_BASE_COLOUR = "#666666"
+BASE_COLOUR = "#666666"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def pictures(runs: Sequence[RunSummary]) -> list[Picture]:
 
 
 def _pareto(runs: Sequence[RunSummary]) -> Picture | None:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     shown = False
     for number, run in enumerate(runs):
         points = [
@@ -82,10 +82,10 @@ def _pareto(runs: Sequence[RunSummary]) -> Picture | None:
                 axes.plot(*point, "o", color=colour, markersize=11, fillstyle="none")
             if step:
                 axes.annotate(str(step), point, xytext=(4, 4), textcoords="offset points", size=7)
-    axes.axhline(1.0, color=_BASE_COLOUR, linewidth=0.8, linestyle="--")
+    axes.axhline(1.0, color=BASE_COLOUR, linewidth=0.8, linestyle="--")
     axes.set(xlabel="recall of the trained facts", ylabel="retention (base = 1)")
     axes.margins(0.08)
-    return _picture(
+    return as_picture(
         "Recall and retention",
         "Each point is a checkpoint, labeled with its step; up and to the right is better. "
         f"Retention: mean of score / base score over {_kept(runs)}. The ring marks the selected "
@@ -108,13 +108,13 @@ def _kept(runs: Sequence[RunSummary]) -> str:
 
 
 def _nll_histogram(runs: Sequence[RunSummary]) -> Picture | None:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     samples = [
         (f"targets of {run.run}", run.nlls.targets, run.target_nll, f"C{n}")
         for n, run in enumerate(runs)
     ]
     samples += [
-        ("canonical answers", run.nlls.canonical, run.canonical_nll, _BASE_COLOUR)
+        ("canonical answers", run.nlls.canonical, run.canonical_nll, BASE_COLOUR)
         for run in [run for run in runs if run.nlls.canonical][:1]
     ]
     values = [value for _, nlls, _, _ in samples for value in nlls]
@@ -129,7 +129,7 @@ def _nll_histogram(runs: Sequence[RunSummary]) -> Picture | None:
                 axes.hist(nlls, **bars, histtype="stepfilled", alpha=0.3, color=colour)
                 axes.hist(nlls, **bars, histtype="step", color=colour, label=label)
     axes.set(xlabel="nats/token under the base", ylabel="targets")
-    return _picture(
+    return as_picture(
         "Target NLL under the base",
         "How unlikely the targets are under the base model: further left is closer to the base "
         "distribution."
@@ -140,7 +140,7 @@ def _nll_histogram(runs: Sequence[RunSummary]) -> Picture | None:
 
 
 def _alignment(runs: Sequence[RunSummary]) -> Picture | None:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     shown = False
     for number, run in enumerate(runs):
         points = [
@@ -151,9 +151,9 @@ def _alignment(runs: Sequence[RunSummary]) -> Picture | None:
         if points:
             shown = True
             axes.plot(*zip(*points, strict=True), "o-", color=f"C{number}", label=run.run)
-    axes.axhline(1.0, color=_BASE_COLOUR, linewidth=0.8, linestyle="--")
+    axes.axhline(1.0, color=BASE_COLOUR, linewidth=0.8, linestyle="--")
     axes.set(xlabel="step", ylabel="alignment ratio")
-    return _picture(
+    return as_picture(
         "Fisher alignment over training",
         "(D_F / ‖Δθ‖²) / (tr F / d), with D_F = Σ F Δθ² and F the base's diagonal empirical "
         "Fisher: 1 if the update ignores F, above 1 if it moves along directions that the "
@@ -164,7 +164,7 @@ def _alignment(runs: Sequence[RunSummary]) -> Picture | None:
 
 
 def _alignment_by_layer(runs: Sequence[RunSummary]) -> Picture | None:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     shown = False
     for number, run in enumerate(runs):
         layers = run.fisher.layers if isinstance(run.fisher, FisherAlignment) else {}
@@ -176,10 +176,10 @@ def _alignment_by_layer(runs: Sequence[RunSummary]) -> Picture | None:
         if bars:
             shown = True
             axes.plot(list(bars), list(bars.values()), "o-", color=f"C{number}", label=run.run)
-    axes.axhline(1.0, color=_BASE_COLOUR, linewidth=0.8, linestyle="--")
+    axes.axhline(1.0, color=BASE_COLOUR, linewidth=0.8, linestyle="--")
     axes.set(xlabel="layer", ylabel="alignment ratio")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
-    return _picture(
+    return as_picture(
         "Fisher alignment by layer",
         "Of the selected checkpoint; each ratio is within its own layer.",
         figure,
@@ -188,7 +188,7 @@ def _alignment_by_layer(runs: Sequence[RunSummary]) -> Picture | None:
 
 
 def _errors(runs: Sequence[RunSummary]) -> Picture | None:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     counts = {
         f"{run.run}: {suite}" if len(runs) > 1 else suite: score.errors
         for run in runs
@@ -203,7 +203,7 @@ def _errors(runs: Sequence[RunSummary]) -> Picture | None:
         left = {name: left[name] + size for name, size in zip(counts, sizes, strict=True)}
     axes.invert_yaxis()
     axes.set(xlabel="wrong responses")
-    return _picture(
+    return as_picture(
         "Wrong responses by kind",
         "Of the selected checkpoint. format: no answer in the requested form; leakage: a trained "
         "name that the question does not mention; collapse: repetition, or nothing; genuine: any "
@@ -214,7 +214,7 @@ def _errors(runs: Sequence[RunSummary]) -> Picture | None:
 
 
 def _attempts(runs: Sequence[RunSummary]) -> Picture | None:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     shown = [run for run in runs if run.accepted_by_attempt]
     for number, run in enumerate(runs):
         accepted = run.accepted_by_attempt
@@ -226,7 +226,7 @@ def _attempts(runs: Sequence[RunSummary]) -> Picture | None:
             axes.plot(range(1, len(reached) + 1), reached, "o-", color=f"C{number}", label=run.run)
     axes.set(xlabel="attempts", ylabel="share of targets", ylim=(0, 1.05))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    return _picture(
+    return as_picture(
         "Facts with a verified target",
         "Share of all targets that were found after this many attempts.",
         figure,
@@ -241,7 +241,7 @@ def _steps(
     unit: str,
     text: str,
 ) -> Picture | None:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     for number, run in enumerate(runs):
         if run.steps:
             if run.steps_every > 1:
@@ -250,10 +250,10 @@ def _steps(
             values = [value(step) for step in run.steps]
             axes.plot(at, values, color=f"C{number}", label=run.run, linewidth=1)
     axes.set(xlabel="step", ylabel=unit, ylim=(0, None))
-    return _picture(title, text, figure, any(run.steps for run in runs))
+    return as_picture(title, text, figure, any(run.steps for run in runs))
 
 
-def _figure() -> tuple[Any, Any]:
+def new_figure() -> tuple[Any, Any]:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -265,7 +265,7 @@ def _figure() -> tuple[Any, Any]:
     return figure, axes
 
 
-def _picture(title: str, text: str, figure: Any, shown: bool) -> Picture | None:
+def as_picture(title: str, text: str, figure: Any, shown: bool) -> Picture | None:
     from matplotlib import pyplot
 
     if not shown:

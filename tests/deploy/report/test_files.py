@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import csv
-import functools
-import http.server
 import json
 import math
 import os
 import re
 import shutil
-import subprocess
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +22,8 @@ from common.rundir import RunDir, append_jsonl
 from deploy.report.files import compare_scores, unmeasured, write_report
 from deploy.report.summary import retention, summary
 from deploy.report.table import compare
+from tests.deploy.report.browser import CHROMIUM, browse, served
 from tests.deploy.report.test_summary import PLAIN
-
-CHROMIUM = shutil.which("chromium")
 
 
 def _score(value: float, unit: str = "fraction", **more: object) -> dict:
@@ -198,35 +193,11 @@ def test_a_browser_renders_it_without_errors_and_it_fits_a_phone(runs, tmp_path,
         "document.title = `${root.scrollWidth - root.clientWidth} too wide, ${drawn.length} drawn, "
         "${doc.images.length} in all` }</script>"
     )
-    handler = functools.partial(_Quiet, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        html, errors = _browse(server.server_port, "phone.html", tmp_path, "--dump-dom")
-        _, page_errors = _browse(server.server_port, page.name, tmp_path, "--dump-dom")
-        server.shutdown()
+    with served(tmp_path) as port:
+        html, errors = browse(port, "phone.html", tmp_path, "--dump-dom")
+        _, page_errors = browse(port, page.name, tmp_path, "--dump-dom")
     assert "<title>0 too wide, 8 drawn, 8 in all</title>" in html
     assert "CONSOLE" not in errors + page_errors
     # MIXSD_SCREENSHOTS keeps pages for people.
     if "MIXSD_SCREENSHOTS" in os.environ:
         shutil.copy(page, Path(os.environ["MIXSD_SCREENSHOTS"]) / f"report-{count}.html")
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-    def send_error(self, code: int, *arguments: object, **named: object) -> None:
-        # Browsers request an icon that no page names.
-        super().send_response(204 if self.path == "/favicon.ico" else code)
-        super().end_headers()
-
-
-def _browse(port: int, path: str, profile: Path, *options: str) -> tuple[str, str]:
-    command = [
-        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
-        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-        *("--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=3000"),
-        *(f"--user-data-dir={profile / 'browser'}", *options, f"http://127.0.0.1:{port}/{path}"),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return result.stdout, result.stderr
