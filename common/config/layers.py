@@ -8,8 +8,10 @@ whole by a file that names another source or method, whose settings the rest wou
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,35 @@ MAX_FILES = 64
 
 # Keys from the top to a setting, and the file that set it last.
 Origins = dict[tuple[str, ...], Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """Settings that are written in ``path`` where a file of their own could be named.
+
+    They too may begin with ``extends``, relative to ``path``.
+    """
+
+    settings: Mapping[str, Any]
+    path: Path
+
+
+def merge(
+    layers: Sequence[Path | Inline], known: dict[Path, Any] | None = None
+) -> tuple[dict[str, Any], Origins]:
+    """The settings of all ``layers``, and of what they extend; later ones win.
+
+    Args:
+        layers: files, or settings in files.
+        known: the content of files that were read before; it grows.
+
+    Returns, Raises:
+        as :func:`read`; no layer adds to the name.
+    """
+    reader = _Reader(known)
+    for layer in layers:
+        reader.add_layer(layer)
+    return reader.settings, reader.origins
 
 
 def read(path: Path, overlays: Sequence[Path] = ()) -> tuple[dict[str, Any], Origins]:
@@ -66,17 +97,33 @@ def note(origins: Origins, key: tuple[str, ...], path: Path) -> None:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, known: dict[Path, Any] | None = None) -> None:
+        self._known = {} if known is None else known
         self.settings: dict[str, Any] = {}
         self.origins: Origins = {}
         self._num_files = 0
 
+    def add_layer(self, layer: Path | Inline) -> None:
+        """Merge one layer."""
+        if isinstance(layer, Path):
+            self.add(layer, ())
+        else:
+            self._add_settings(layer.settings, layer.path, ())
+
     def add(self, path: Path, within: tuple[Path, ...]) -> None:
         """Merge ``path``, which the files ``within`` extend, the outermost first."""
         self._check(path, within)
-        raw = yaml_file.read(path)
+        if path not in self._known:
+            self._known[path] = yaml_file.read(path)
+        raw = self._known[path]
         if not isinstance(raw, dict):
             raise UserError(f"{path}: expected a mapping of settings, not {type(raw).__name__}")
+        self._add_settings(raw, path, within)
+
+    def _add_settings(
+        self, settings: Mapping[str, Any], path: Path, within: tuple[Path, ...]
+    ) -> None:
+        raw = copy.deepcopy(dict(settings))
         for base in _extended(raw.pop(EXTENDS, []), path):
             self.add(path.parent / base, (*within, path))
         self._merge(self.settings, raw, path, ())

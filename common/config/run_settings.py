@@ -21,6 +21,8 @@ from common.methods import MethodSettings, Mixed, StudentSampled
 from common.prompts import Preset, PresetName
 from common.settings import Settings
 
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
 PromptSettings = Annotated[
     Annotated[PresetName, Tag("preset")] | Annotated[Preset, Tag("templates")],
     Discriminator(lambda value: "preset" if isinstance(value, str) else "templates"),
@@ -30,7 +32,7 @@ PromptSettings = Annotated[
 class RunSettings(Settings):
     """The sections of a run, and what follows from them together."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: RunName
     seed: int = Field(0, ge=0, lt=2**63)
     model: str = Field("packaged", description="local folder, Hub id, or 'packaged'")
     train: bool = Field(True, description="false: build targets only, without a learner")

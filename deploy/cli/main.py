@@ -19,6 +19,7 @@ from deploy.cli import (
     run,
     scale,
     simulate,
+    study,
 )
 
 
@@ -30,7 +31,7 @@ def main() -> None:
 
 _COMMANDS = (
     *(run.up, run.status, run.logs, run.down, run.report, run.compare),
-    rollout.rollout,
+    *(rollout.rollout, study.study),
     *(scale.scale, scale.set_live),
     *(plan.plan, simulate.simulate, doctor.doctor, completion.completion),
     *(data.data, evaluate.evaluate, monitor.monitor, render.render),

@@ -70,7 +70,7 @@ def lines(status: RunView) -> list[str]:
     """The state of a run in a few lines of at most 80 columns."""
     out = [
         f"run        {status.run}: {status.state}, method {status.method}, "
-        f"{_duration(status.updated - status.began)}"
+        f"{duration(status.updated - status.began)}"
     ]
     if status.cause:
         out.append(f"cause      {status.cause}")
@@ -114,7 +114,7 @@ def plain_line(status: RunView) -> str:
         if learner.loss is not None:
             parts += [f"step {int(learner.step)}/{queue.total_steps}", f"loss {learner.loss:.3f}"]
         if status.seconds_left is not None:
-            parts.append(f"about {_duration(status.seconds_left)} left")
+            parts.append(f"about {duration(status.seconds_left)} left")
     for step, scores in list(status.scores.items())[-1:]:
         parts.append(f"{step}: {' '.join(_values(scores, '.2f'))}")
     parts += [
@@ -231,7 +231,7 @@ def _learner_lines(status: RunView, queue: QueueStatus) -> list[str]:
     if status.live:
         pace = [] if learner.loss is None else [_pace(status.speed.step_seconds)]
         left = status.seconds_left
-        pace += [] if left is None else [f"about {_duration(left)} left"]
+        pace += [] if left is None else [f"about {duration(left)} left"]
         if text := ", ".join(filter(None, pace)):
             out.append(f"{'time':10} {text}")
     if status.live:
@@ -242,12 +242,12 @@ def _learner_lines(status: RunView, queue: QueueStatus) -> list[str]:
 def _role(name: str, role: RoleStatus, status: RunView) -> str:
     text = f"{name} {role.state}"
     if status.live and role.state not in ("up", "done"):
-        text += f", {_duration(status.updated - role.since)}"
+        text += f", {duration(status.updated - role.since)}"
     if status.live and name in status.evaluating:
         item = status.evaluating[name]
         text += f", {item.done} of {item.total} items measured"
         if item.seconds_left is not None:
-            text += f", {_duration(item.seconds_left)} left"
+            text += f", {duration(item.seconds_left)} left"
     return text + (f" ({role.restarts} restarts)" if role.restarts else "")
 
 
@@ -272,6 +272,7 @@ def _rate(tokens: float | None) -> str:
     return "" if tokens is None else f", {tokens:.0f} tokens/s"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -13,6 +13,8 @@ from common.rundir import RunDir
 SEED = "seed"
 # The axis from which one level is chosen for each arm, on validation items.
 LR = "learner.lr"
+# Of a study's folder; it has that of each run.
+CELLS = "cells"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Cell:
 
     def run(self, study: Path) -> RunDir:
         """The folder of its run in that of the study."""
-        return RunDir(study / self.name)
+        return RunDir(study / CELLS / self.name)
 
     def _label(self, leave_out: tuple[str, ...]) -> str:
         labels = [label for axis, label in self.factors.items() if axis not in leave_out]

@@ -10,7 +10,7 @@ from pathlib import Path
 from actors.evaluation.scores import Response
 from common.printable import printable
 from common.rundir import replacing
-from deploy.study.report.arms import Arm, Group, Study
+from deploy.study.report.arms import Arm, Group, StudyFigures
 from deploy.study.report.items import Key, is_validation, key_of, responses_at
 
 # The page shows so many facts and characters of a response; the CSV has all.
@@ -67,7 +67,7 @@ class FactTable:
     more: int
 
 
-def fact_tables(study: Study) -> list[FactTable]:
+def fact_tables(study: StudyFigures) -> list[FactTable]:
     """One table for each group with responses; they share ``MOST_FACTS``."""
     groups = [group for group in study.groups if group.trained]
     most = max(1, MOST_FACTS // max(1, len(groups)))
@@ -75,7 +75,7 @@ def fact_tables(study: Study) -> list[FactTable]:
     return [table for table in tables if table.facts]
 
 
-def write_answers(study: Study, path: Path) -> None:
+def write_answers(study: StudyFigures, path: Path) -> None:
     """Every response of every arm and seed at its selected checkpoint, as CSV."""
     with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")

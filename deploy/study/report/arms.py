@@ -109,7 +109,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class StudyFigures:
     """A study as far as it has come; ``states`` by name of the cell."""
 
     title: str
@@ -126,13 +126,13 @@ class Study:
 
 def study_of(
     title: str, cells: Sequence[Cell], folder: Path, open_ledger: OpenLedger = ledger_file
-) -> Study:
+) -> StudyFigures:
     """Read the study in ``folder``; ``open_ledger`` opens the ledger of each finished cell."""
     split = has_choice(cells)
     measured = {one.cell.name: one for one in measure(cells, folder, open_ledger)}
     grouped = _by(cells, _setting)
     axes = _group_axes(list(grouped.values()))
-    return Study(
+    return StudyFigures(
         title,
         tuple(cells),
         {cell.name: state_of(cell, folder) for cell in cells},

@@ -15,7 +15,7 @@ from deploy.report.files import describe_environment, render
 from deploy.report.summary import OpenLedger, ledger_file
 from deploy.study.cells import LR, Cell
 from deploy.study.report.answers import fact_tables, write_answers
-from deploy.study.report.arms import Arm, Group, Study, study_of
+from deploy.study.report.arms import Arm, Group, StudyFigures, study_of
 from deploy.study.report.comparisons import (
     Comparison,
     EqualRecall,
@@ -105,7 +105,7 @@ def _names(tables: Sequence[Table]) -> list[str]:
 
 
 def _numbers(
-    study: Study,
+    study: StudyFigures,
     pairs: Sequence[Comparison],
     levels: Sequence[EqualRecall],
     found: Sequence[Association],
@@ -157,7 +157,7 @@ def _level(one: EqualRecall) -> dict[str, Any]:
     }
 
 
-def _long(study: Study) -> str:
+def _long(study: StudyFigures) -> str:
     """One line for each measure of each cell that is shown, and one for each other cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -168,7 +168,7 @@ def _long(study: Study) -> str:
     return buffer.getvalue()
 
 
-def _lines(study: Study, group: Group) -> Iterator[tuple[object, ...]]:
+def _lines(study: StudyFigures, group: Group) -> Iterator[tuple[object, ...]]:
     shown = {one.cell.name: arm for arm in group.trained for one in arm.cells.values()}
     for arm in (arm for arm in group.measured if arm.is_base):
         for seed, values in arm.values.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from deploy.study.report.arms import DERIVED, Arm, Group, Study
+from deploy.study.report.arms import DERIVED, Arm, Group, StudyFigures
 from deploy.study.report.comparisons import Comparison, EqualRecall
 from deploy.study.report.correlations import Association
 from deploy.study.report.lr_selection import LrChoice
@@ -16,7 +16,7 @@ _HOPS = ("recall", "two_hop", "three_hop", "four_hop")
 _OF_A_RATE = ("held-out", "retention", "target NLL", "Fisher alignment", "D_F", "‖Δθ‖²")
 
 
-def paper_tables(study: Study) -> list[Table]:
+def paper_tables(study: StudyFigures) -> list[Table]:
     """Methods, mixing rates, benchmarks and knowledge editing, as far as the study has them."""
     groups = [group for group in study.groups if group.trained]
     tables = (_methods(groups), _mixing_rates(groups), _benchmarks(groups), _editing(groups))
@@ -183,7 +183,7 @@ def correlation_table(found: Sequence[Association]) -> Table:
     )
 
 
-def lr_table(study: Study) -> Table:
+def lr_table(study: StudyFigures) -> Table:
     """All candidates of each arm, with their validation scores."""
     return Table(
         "learning_rates",

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.printable import printable
 from deploy.report.summary import OpenLedger, ledger_file
 from deploy.study.cells import Cell
-from deploy.study.report.arms import Arm, Group, Study, study_of
+from deploy.study.report.arms import Arm, Group, StudyFigures, study_of
 from deploy.study.report.statistics import Estimate
 
 _COLUMNS = ("held-out", "retention", "target NLL", "Fisher alignment")
@@ -58,7 +58,7 @@ def _short(of: Estimate | None) -> str:
     return f"{of.value:.3f}{half}"
 
 
-def _notes(study: Study) -> list[str]:
+def _notes(study: StudyFigures) -> list[str]:
     learned = sorted({group.scope.in_domain for group in study.groups})
     notes = [
         f"In-domain: {', '.join(learned)}. Means over seeds with 95 % Student t intervals; one "
