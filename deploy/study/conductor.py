@@ -162,14 +162,14 @@ class Conductor:
         return [
             one.cell
             for one in self.progress()
-            if one.state not in ("open", "running") and one.targets_drawn
+            if one.state not in ("not started", "running") and one.targets_drawn
         ]
 
     def _tell(self, progress: list[CellProgress]) -> None:
         """Say what has changed since the last look."""
         for one in progress:
             name = one.cell.name
-            if self._said.get(name, "open") == one.state:
+            if self._said.get(name, "not started") == one.state:
                 continue
             self._said[name] = one.state
             if one.state in ("finished", "failed", "stopped", "interrupted"):

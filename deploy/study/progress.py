@@ -11,7 +11,7 @@ from deploy.observability import status
 from deploy.observability.run_status import RunView
 from deploy.study.cells import Cell
 
-CellState = Literal["open", "running", "interrupted", "stopped", "failed", "finished"]
+CellState = Literal["not started", "running", "interrupted", "stopped", "failed", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def progress_of(cell: Cell, study: Path) -> CellProgress:
     """The state of one cell."""
     run = cell.run(study)
     if not run.config.exists():
-        return CellProgress(cell, "open")
+        return CellProgress(cell, "not started")
     view = status.read(run)
     return CellProgress(cell, _state(run, view), view)
 

@@ -33,7 +33,9 @@ def may_start(
     """
     running = [one.cell for one in progress if one.state == "running"]
     ended = [
-        one.cell for one in progress if one.state not in ("open", "running") and one.targets_drawn
+        one.cell
+        for one in progress
+        if one.state not in ("not started", "running") and one.targets_drawn
     ]
     drawing = _by_key(running)
     known = _by_key(ended)
@@ -43,7 +45,7 @@ def may_start(
         if one.state in ("running", "finished") or one.cell.name in left_out:
             continue
         key = targets_key(one.cell.config)
-        is_drawn = one.state != "open" or key is None or key in known
+        is_drawn = one.state != "not started" or key is None or key in known
         if not is_drawn and key is not None and key in drawing:
             waiting.append(Waiting(one.cell, f"targets of {drawing[key].name}"))
         elif len(running) + len(chosen) >= at_once:

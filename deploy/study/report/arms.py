@@ -15,6 +15,7 @@ from common.corpora.settings import SOURCES
 from deploy.report.graders import rows
 from deploy.report.summary import OpenLedger, ledger_file
 from deploy.study.cells import LR, SEED, Cell
+from deploy.study.progress import progress_of
 from deploy.study.report.lr_selection import LrChoice, candidates, choose_lr, has_choice
 from deploy.study.report.measured import (
     FINISHED,
@@ -23,7 +24,6 @@ from deploy.study.report.measured import (
     figures,
     measure,
     scope_of,
-    state_of,
 )
 from deploy.study.report.statistics import Estimate, mean_interval
 
@@ -135,7 +135,7 @@ def study_of(
     return StudyFigures(
         title,
         tuple(cells),
-        {cell.name: state_of(cell, folder) for cell in cells},
+        {cell.name: progress_of(cell, folder).state for cell in cells},
         tuple(_group(members, measured, axes, split) for members in grouped.values()),
         split,
     )

@@ -11,12 +11,11 @@ from actors.evaluation.results import Results
 from actors.evaluation.scores import BenchmarkScore, Scores, Unmeasured
 from common.config.evaluation import HELD_OUT
 from common.rundir import RunDir
-from deploy.observability.liveness import is_attended
-from deploy.observability.run_status import RunStatus
 from deploy.report.graders import expand
 from deploy.report.summary import OpenLedger, RunSummary, retention, summary
 from deploy.report.targets import NLLs
 from deploy.study.cells import SEED, Cell
+from deploy.study.progress import progress_of
 from deploy.study.report.items import Items, is_reported, is_validation, items_at
 
 FINISHED = "finished"
@@ -109,24 +108,13 @@ def measure(cells: Sequence[Cell], folder: Path, open_ledger: OpenLedger) -> lis
     """The finished ones of the cells of the study in ``folder``."""
     found = []
     for cell in cells:
-        if state_of(cell, folder) == FINISHED:
+        if progress_of(cell, folder).state == FINISHED:
             run = cell.run(folder)
             figures = summary(run, open_ledger).model_copy(
                 update={"steps": [], "nlls": NLLs(targets=[], canonical=[]), "exhausted": []}
             )
             found.append(Measured(cell, run, figures))
     return found
-
-
-def state_of(cell: Cell, folder: Path) -> str:
-    """``finished``, ``not started``, ``interrupted`` or another state of its run."""
-    run = cell.run(folder)
-    status = RunStatus.load(run)
-    if status is None:
-        return "not started"
-    if status.live and not is_attended(run, status.updated):
-        return "interrupted"
-    return status.state
 
 
 def seed_of(cell: Cell) -> str:

@@ -156,7 +156,7 @@ def test_a_study_that_is_stopped_starts_no_more_cells_until_it_is_started_again(
     conductor.run(show)
     assert world.started == ["c0"]
     assert world.said[-1] == "the study is stopped; start it again to go on"
-    assert conductor.unfinished() == {"c1": "open"}
+    assert conductor.unfinished() == {"c1": "not started"}
     _conduct(world, tmp_path, *cells)
     assert world.started == ["c0", "c1"]
 

@@ -21,7 +21,7 @@ def _cells(arm="sft", seeds=(0, 1), rates=("1e-05", "0.0001")):
 
 
 def _progress(cells, *finished):
-    return [CellProgress(c, "finished" if c.name in finished else "open") for c in cells]
+    return [CellProgress(c, "finished" if c.name in finished else "not started") for c in cells]
 
 
 def _stage(choice="1e-05"):

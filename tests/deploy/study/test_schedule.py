@@ -30,12 +30,12 @@ def _lr(name, lr, seed=0):
     return _cell(name, learner={"lr": lr}, seed=seed)
 
 
-def _at(cell, state="open", settled=False):
+def _at(cell, state="not started", settled=False):
     view = RunView.from_json(
         {"state": state, "queue": {"settled": settled}, "speed": Speed(None, None, None, None)}
         | {"scores": {}, "analyses": {}, "evaluating": {}}
     )
-    return CellProgress(cell, state, None if state == "open" else view)
+    return CellProgress(cell, state, None if state == "not started" else view)
 
 
 def _start(progress, at_once=1, left_out=()):

@@ -133,7 +133,7 @@ def test_the_page_has_the_first_facts_at_the_first_seed(cells, folder, monkeypat
 def test_a_study_without_a_finished_cell_has_a_page(tmp_path):
     path = [Shares(0.0, {}), Shares(0.5, {})]
     waiting = cell(tmp_path, {"method": "sft"}, {"method": {"name": "sft"}}, FakeRun(path))
-    waiting.run(tmp_path).status.unlink()
+    waiting.run(tmp_path).config.unlink()
     html = write_study_report("early", [waiting], tmp_path).read_text()
     assert "<li>sft: not started</li>" in html
     assert "No cell is finished." in html
