@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from common import corpora, models
 from common.config.run_config import RunConfig
 from common.hardware import num_cores
-from common.methods import Divergence
 from common.prompts import Prompts, preset
 from common.rundir import RunDir
 from common.weight_sync.store import SHARED_MEMORY, WeightStore
@@ -31,13 +30,15 @@ def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
 
 def teacher_inputs_for(config: RunConfig, model_dir: Path) -> TeacherInputBuilder | None:
     """Builds the teacher inputs of the learner; renders x+, which no record contains."""
-    loss = config.method.loss
-    if not isinstance(loss, Divergence):
+    divergence = config.method.loss.divergence
+    if divergence is None:
         return None
-    from learner.teacher_inputs import forward_inputs, top_k_inputs
+    from learner.teacher_inputs import forward_inputs, same_inputs, top_k_inputs
 
-    if loss.teacher == "engine":
-        return top_k_inputs(loss.top_k)
+    if divergence.teacher == "engine":
+        return top_k_inputs(divergence.top_k)
+    if divergence.prompt == "naive":
+        return same_inputs
     prompts = prompts_for(config, models.load(model_dir))
     facts = {fact.id: fact for fact in corpora.load(config.data).facts}
     return forward_inputs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +10,12 @@ from torch import nn
 
 # AdamW's state of a weight, beside its float32 master copy.
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Penalty(Protocol):
+    """Adds a gradient to that of the loss, on float32 master weights by the model's weights."""
+
+    def add_gradients(self, masters: Mapping[nn.Parameter, nn.Parameter]) -> None: ...
 
 
 class Backend(Protocol):
@@ -19,7 +26,7 @@ class Backend(Protocol):
 
     def loss(self, inputs: tuple[Any, ...], *, last: bool) -> torch.Tensor: ...
     def backward(self, loss: torch.Tensor) -> None: ...
-    def step(self, lr: float) -> torch.Tensor: ...
+    def step(self, lr: float, penalty: Penalty | None = None) -> torch.Tensor: ...
     def master(self, parameter: nn.Parameter) -> torch.Tensor: ...
     def masters(self) -> list[torch.Tensor]: ...
     def state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]: ...

@@ -22,7 +22,7 @@ from deepspeed.utils import (
 from torch import nn
 
 from common.config.learner import LearnerSettings
-from learner.backend import MOMENTS
+from learner.backend import MOMENTS, Penalty
 from learner.compiled_ops import exclusive_build
 
 # On CPU, DeepSpeed would compile an all-reduce (a minute or two) that only its inference calls.
@@ -75,8 +75,9 @@ class DeepSpeedBackend:
         """Accumulate gradients."""
         self._engine.backward(loss)
 
-    def step(self, lr: float) -> torch.Tensor:
+    def step(self, lr: float, penalty: Penalty | None = None) -> torch.Tensor:
         """Clip, update and drop the gradients; returns their norm. Not finite: no update."""
+        assert penalty is None, "gradients are sharded; the configuration refuses this"
         for group in self._zero.param_groups:
             group["lr"] = lr
         self._engine.step()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from common.methods import Divergence
+from common.methods import Divergence, PenalizedNLL
 from learner.head import chunked_loss, logits
 
 # Most logits in a chunk. A JSD holds up to 12 float32 tensors of that size at once, the others
@@ -52,18 +52,20 @@ def distill(
     weight_VD: torch.Tensor,
     bias_V: torch.Tensor | None,
     teacher: Teacher,
-    loss: Divergence,
+    loss: Divergence | PenalizedNLL,
     softcap: float | None = None,
+    targets_K: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The divergence (nats), summed over K in float32; a scalar.
+    """The divergence (nats), or the NLL that it penalizes, summed over K in float32; a scalar.
 
     Args:
         hidden_KD: the student's hidden states at the target positions.
         weight_VD: the weight of its head.
         bias_V: the bias of its head, if any.
         teacher: gets no gradient.
-        loss: which divergence, on which support.
+        loss: which divergence, on which support, and whether it is a penalty.
         softcap: of the student's logits, if any.
+        targets_K: the target tokens, for a penalized NLL.
 
     Raises:
         ValueError: the teacher has another number of positions or another vocabulary.
@@ -85,7 +87,8 @@ def distill(
     def loss_and_gradient(
         logits_CV: torch.Tensor, chunk: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return _loss_and_gradient(logits_CV, _part(teacher, chunk), loss)
+        targets_C = None if targets_K is None else targets_K[chunk]
+        return _loss_and_gradient(logits_CV, _part(teacher, chunk), loss, targets_C)
 
     return chunked_loss(hidden_KD, weight_VD, bias_V, loss_and_gradient, CHUNK_NUMBERS, softcap)
 
@@ -116,8 +119,7 @@ def _kl(p_CB: torch.Tensor, q_CB: torch.Tensor) -> torch.Tensor:
 def _on_support(
     student_CV: torch.Tensor, teacher: Teacher, loss: Divergence
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities (C, B) of student and teacher; ``student_CV`` are logits."""
-    student_CV = student_CV.log_softmax(-1)
+    """Log-probabilities (C, B) of student and teacher, from the student's (C, V)."""
     if isinstance(teacher, FullTeacher):
         teacher_CV = logits(
             teacher.hidden_KD, teacher.weight_VD, teacher.bias_V, teacher.softcap
@@ -141,13 +143,21 @@ def _on_support(
 
 
 def _loss_and_gradient(
-    logits_CV: torch.Tensor, teacher: Teacher, loss: Divergence
+    logits_CV: torch.Tensor,
+    teacher: Teacher,
+    loss: Divergence | PenalizedNLL,
+    targets_C: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed divergence of a chunk, and its gradient for the student's logits (C, V)."""
+    """Summed loss of a chunk, and its gradient for the student's logits (C, V)."""
     logits_CV.requires_grad_()
     with torch.enable_grad():
-        student_CB, teacher_CB = _on_support(logits_CV, teacher, loss)
-        total = divergence(student_CB, teacher_CB, loss).sum()
+        student_CV = logits_CV.log_softmax(-1)
+        student_CB, teacher_CB = _on_support(student_CV, teacher, loss.divergence)
+        total = divergence(student_CB, teacher_CB, loss.divergence).sum()
+        if isinstance(loss, PenalizedNLL):
+            assert targets_C is not None, "an NLL needs targets"
+            picked_C1 = student_CV.gather(1, targets_C[:, None])
+            total = loss.strength * total - picked_C1.sum()
     (d_logits_CV,) = torch.autograd.grad(total, logits_CV)
     return total.detach(), d_logits_CV
 

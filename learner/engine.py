@@ -12,28 +12,26 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import distributed, nn
 
 from common.config.learner import LearnerSettings
-from common.errors import UserError
-from common.methods import Divergence, Loss
+from common.methods import Loss, WeightPenalty
 from learner import adapters
 from learner.allocator import keep_freed_memory
-from learner.backend import MOMENTS, Backend
-from learner.checkpoint import read_manifest, state_files
+from learner.backend import MOMENTS
+from learner.backend_choice import create_backend
+from learner.checkpoint import read_manifest
 from learner.checkpoint_writer import TrainingState
-from learner.divergences import Teacher, TopKTeacher
-from learner.layout import Layout
-from learner.model import StudentModel
-from learner.packing import Block, Row
-from learner.row_tensors import to_device
-from learner.teacher import Reference
-from learner.teacher_inputs import TeacherForward, TeacherInputs
+from learner.model import StudentModel, inputs_of
+from learner.moving_average import MovingAverage
+from learner.packing import Row
+from learner.stored_state import StoredState
+from learner.teacher import create_teacher, teacher_of
+from learner.teacher_inputs import TeacherInputs
+from learner.weight_penalty import QuadraticPenalty
 
 
 class TrainingEngine:
@@ -45,12 +43,20 @@ class TrainingEngine:
     Args:
         model_dir: Hugging Face folder to start from.
         settings: the learner section.
-        loss: the method's loss; a teacher in the learner is the model of ``model_dir``.
+        loss: the method's loss; the reference is the model of ``model_dir``.
         seed: for dropout and other random numbers; the same on every rank.
+        penalty: the method's penalty on the distance from the reference's weights; only where
+            gradients are whole, at stage 0, and without adapters.
     """
 
     def __init__(
-        self, model_dir: Path, settings: LearnerSettings, *, loss: Loss, seed: int
+        self,
+        model_dir: Path,
+        settings: LearnerSettings,
+        *,
+        loss: Loss,
+        seed: int,
+        penalty: WeightPenalty | None = None,
     ) -> None:
         torch.manual_seed(seed)
         if settings.resolved_device == "cpu":
@@ -60,16 +66,17 @@ class TrainingEngine:
         self.rank = int(os.environ["RANK"])
         self.world_size = int(os.environ["WORLD_SIZE"])
         self._student = StudentModel(model_dir, settings, loss)
-        self._backend = _create_backend(self._student, settings)
-        self._has_teacher = isinstance(loss, Divergence)
-        self._reference: Reference | None = None
-        if isinstance(loss, Divergence) and loss.teacher == "learner":
-            model, device = self._student.model, self._backend.device
-            if settings.teacher_is_base:
-                self._reference = Reference(model, device, partial(adapters.without, model))
-            else:
-                self._reference = Reference.copy(model_dir, settings, device)
+        self._backend = create_backend(self._student, settings)
         by_name = dict(self._student.named_weights())
+        trained = {name: weight for name, weight in by_name.items() if weight.requires_grad}
+        self._penalty = QuadraticPenalty(penalty, trained) if penalty is not None else None
+        self._divergence = loss.divergence
+        self._teacher_average: MovingAverage | None = None
+        if self._divergence is not None and self._divergence.weights == "ema":
+            self._teacher_average = MovingAverage(trained, self._divergence.ema_decay)
+        self._teacher = create_teacher(
+            self._divergence, self._student.model, self._teacher_average, model_dir, settings
+        )
         self._adapters = {by_name[n]: adapter for n, adapter in self._student.adapters.items()}
         self._average_decay = settings.average or 0.0
         self._average: list[torch.Tensor] | None = None
@@ -94,20 +101,24 @@ class TrainingEngine:
             teacher_inputs: the teacher's inputs for each row; empty without a teacher.
 
         Returns:
-            The loss of the global batch (nats per token) and the gradient norm before
-            clipping. If the norm is not finite, nothing was updated.
+            The loss of the global batch (nats per token), with the penalty before the update,
+            and the gradient norm before clipping. If the norm is not finite, nothing was updated.
         """
-        total = torch.zeros((), dtype=torch.float64, device=self._backend.device)
+        device = self._backend.device
+        total = torch.zeros((), dtype=torch.float64, device=device)
         for index, (row, teacher_input) in enumerate(zip_longest(rows, teacher_inputs)):
-            inputs = (*self._inputs(row), self._teacher(teacher_input))
+            teacher = teacher_of(teacher_input, self._teacher, device) if self._divergence else None
+            inputs = (*inputs_of(row, device), teacher)
             loss = self._backend.loss(inputs, last=index == len(rows) - 1)
             # An empty row still takes part in collective calls, with weight 0.
             loss = loss / num_target_tokens if row is not None else loss * 0.0
             total += loss.detach()
             # Gradients are averaged over ranks; the loss is a sum over them.
             self._backend.backward(loss * self.world_size)
-        norm = self._backend.step(lr)
+        norm = self._backend.step(lr, self._penalty)
         distributed.all_reduce(total)
+        if self._penalty is not None:
+            total += self._penalty.value
         # The one time that a step without DeepSpeed waits for the device.
         loss, gradient_norm = torch.stack([total, norm.to(total)]).tolist()
         if not math.isfinite(gradient_norm):
@@ -115,6 +126,8 @@ class TrainingEngine:
         if self._average is not None:
             weight = 1.0 - self._average_decay
             torch._foreach_lerp_(self._average, self._backend.masters(), weight)
+        if self._teacher_average is not None:
+            self._teacher_average.update(self._backend.master)
         return loss, gradient_norm
 
     def snapshot(self, with_state: bool = True) -> TrainingState:
@@ -151,6 +164,8 @@ class TrainingEngine:
             if not parameter.requires_grad:
                 continue
             whole = self._backend.state(parameter)
+            if self._teacher_average is not None:
+                whole["teacher"] = self._teacher_average.of(parameter)
             if name is not None:
                 state |= {f"{key}/{name}": _to_cpu(value) for key, value in whole.items()}
         return state
@@ -170,30 +185,24 @@ class TrainingEngine:
 
         Any number of ranks, at any ZeRO stage, may have written it.
         """
-        parts = [safe_open(path, "pt") for path in state_files(folder)]
-        where = {key: part for part in parts for key in part.keys()}  # noqa: SIM118
+        stored = StoredState(folder, self._backend.device)
 
         def load(master: str) -> None:
+            kinds = {"master": master, **{key: key for key in MOMENTS}}
             for name, parameter in self._student.named_weights():
-                if not parameter.requires_grad:
-                    continue
-                keys = {"master": master, **{key: key for key in MOMENTS}}
-                state = {
-                    key: where[f"{stored}/{name}"]
-                    .get_tensor(f"{stored}/{name}")
-                    .to(self._backend.device)
-                    for key, stored in keys.items()
-                }
-                self._backend.set_state(parameter, state)
+                if parameter.requires_grad:
+                    state = {key: stored.read(kind, name) for key, kind in kinds.items()}
+                    self._backend.set_state(parameter, state)
 
         if self._average is not None:
-            has_average = any(key.startswith("average/") for key in where)
-            load("average" if has_average else "master")
+            load(stored.average("average"))
             self._average = [master.clone() for master in self._backend.masters()]
         load("master")
+        if self._teacher_average is not None:
+            self._teacher_average.load(partial(stored.read, stored.average("teacher")))
         self._backend.num_updates = read_manifest(folder).num_updates
-        if len(parts) == self.world_size:
-            torch.set_rng_state(parts[self.rank].get_tensor("rng"))
+        if stored.num_ranks == self.world_size:
+            torch.set_rng_state(stored.rng(self.rank))
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every weight as the forward pass uses it, one at a time; all ranks iterate."""
@@ -277,55 +286,6 @@ class TrainingEngine:
             kept = master.clone()
             master.copy_(average)
             average.copy_(kept)
-
-    def _inputs(self, row: Row | None) -> tuple[Any, ...]:
-        device = self._backend.device
-        if row is None:
-            token = torch.zeros((1, 1), dtype=torch.long, device=device)
-            return token, token, Layout([Block(0, 1)], 1, device), token[0], token[0]
-        inputs_T, positions_T, predict_K, targets_K = to_device(
-            (row.inputs_T, row.positions_T, row.predict_K, row.targets_K), device
-        )
-        layout = Layout(row.blocks, len(row.inputs_T), device)
-        return inputs_T[None], positions_T[None], layout, predict_K, targets_K
-
-    def _teacher(self, teacher_input: TeacherInputs | None) -> Teacher | None:
-        if not self._has_teacher:
-            return None
-        if isinstance(teacher_input, TeacherForward):
-            assert self._reference is not None, "the loss has no teacher in the learner"
-            return self._reference.forward(teacher_input)
-        device = self._backend.device
-        if teacher_input is not None:
-            return TopKTeacher(
-                torch.as_tensor(teacher_input.ids_KN, device=device),
-                torch.as_tensor(teacher_input.logprobs_KN, device=device),
-            )
-        if self._reference is not None:
-            return self._reference.empty()
-        nothing = torch.zeros((1, 1), dtype=torch.long, device=device)
-        return TopKTeacher(nothing, nothing.float())
-
-
-def _create_backend(student: StudentModel, settings: LearnerSettings) -> Backend:
-    """The backend for ``learner.zero_stage``.
-
-    Raises:
-        UserError: offload without a GPU.
-    """
-    groups = student.decay_groups(settings)
-    if settings.offload != "none" and settings.resolved_device == "cpu":
-        raise UserError(
-            f"learner.offload is {settings.offload}, but this machine has no GPU to offload from; "
-            "set it to none"
-        )
-    if settings.zero_stage == 0:
-        from learner.unsharded import UnshardedBackend
-
-        return UnshardedBackend(student, groups, settings)
-    from learner.deepspeed_adapter import DeepSpeedBackend
-
-    return DeepSpeedBackend(student, groups, settings)
 
 
 def _to_cpu(tensor: torch.Tensor) -> torch.Tensor:

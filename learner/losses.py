@@ -37,11 +37,11 @@ def criterion(loss: Loss, softcap: float | None = None) -> Criterion:
         hidden_KD: torch.Tensor,
         weight_VD: torch.Tensor,
         bias_V: torch.Tensor | None,
-        _: torch.Tensor,
+        targets_K: torch.Tensor,
         teacher: Teacher | None,
     ) -> torch.Tensor:
         assert teacher is not None, "a divergence needs a teacher"
-        return distill(hidden_KD, weight_VD, bias_V, teacher, loss, softcap)
+        return distill(hidden_KD, weight_VD, bias_V, teacher, loss, softcap, targets_K)
 
     return divergence
 

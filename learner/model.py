@@ -19,6 +19,8 @@ from learner.compilation import compile_layers
 from learner.divergences import Teacher
 from learner.layout import Layout
 from learner.losses import criterion
+from learner.packing import Block, Row
+from learner.row_tensors import to_device
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -41,6 +43,18 @@ def load_reference(model_dir: Path, settings: LearnerSettings) -> Any:
     elif not settings.compile:
         liger.fuse(model)
     return model
+
+
+def inputs_of(row: Row | None, device: torch.device) -> tuple[Any, ...]:
+    """What :class:`StudentModel` reads of a row; None: of an empty one."""
+    if row is None:
+        token = torch.zeros((1, 1), dtype=torch.long, device=device)
+        return token, token, Layout([Block(0, 1)], 1, device), token[0], token[0]
+    inputs_T, positions_T, predict_K, targets_K = to_device(
+        (row.inputs_T, row.positions_T, row.predict_K, row.targets_K), device
+    )
+    layout = Layout(row.blocks, len(row.inputs_T), device)
+    return inputs_T[None], positions_T[None], layout, predict_K, targets_K
 
 
 class StudentModel(nn.Module):

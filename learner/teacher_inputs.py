@@ -1,8 +1,8 @@
 """The teacher's inputs for a row of the student, aligned target token by target token.
 
 Either rows for its forward pass (the same targets after the expert prompts x+, packed
-like the student's rows), or the top-k tokens that an engine scored with the rollouts.
-Pure functions on numpy arrays; no models.
+like the student's rows; or the student's row itself), or the top-k tokens that an engine
+scored with the rollouts. Pure functions on numpy arrays; no models.
 
 Shape suffixes: K target tokens of the student's row, N tokens scored at each.
 """
@@ -61,6 +61,11 @@ def forward_inputs(
         return TeacherForward(tuple(rows), _order(row, rows, list(map(len, targets))))
 
     return teacher_input
+
+
+def same_inputs(row: Row, rollouts: Sequence[Rollout]) -> TeacherForward:
+    """Inputs for a teacher in this process that sees the student's prompts x."""
+    return TeacherForward((row,), np.arange(len(row.targets_K)))
 
 
 def top_k_inputs(top_k: int) -> TeacherInputBuilder:

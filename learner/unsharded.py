@@ -15,7 +15,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from common.config.learner import LearnerSettings
-from learner.backend import MOMENTS
+from learner.backend import MOMENTS, Penalty
 
 
 class UnshardedBackend:
@@ -63,12 +63,15 @@ class UnshardedBackend:
         """Accumulate gradients."""
         loss.backward()
 
-    def step(self, lr: float) -> torch.Tensor:
+    def step(self, lr: float, penalty: Penalty | None = None) -> torch.Tensor:
         """Clip, update and drop the gradients; returns their norm. Not finite: no update.
 
-        Nothing here waits for the device: it alone decides whether it updates.
+        The penalty adds to the gradients before they are clipped. Nothing here waits for the
+        device: it alone decides whether it updates.
         """
         self._widen_gradients()
+        if penalty is not None:
+            penalty.add_gradients(self._masters)
         gradients = [m.grad for m in self._masters.values() if m.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         for group in self._optimizer.param_groups:

@@ -29,7 +29,7 @@ from actors.evaluation.benchmarks.base import (
 from actors.evaluation.results import EvaluatedModel, Results
 from actors.evaluation.scores import Analyses, FisherAlignment, FisherFigures, Unmeasured
 from actors.inference.gpu_memory import free_cached
-from common import models
+from common import fisher_folder, models
 from common.config.evaluation import HELD_OUT, FisherSettings
 from common.config.sections import resolve_device
 from common.rundir import read_json, write_atomic
@@ -133,13 +133,13 @@ class BaseFisher:
         self.key = hashlib.sha256(parts.encode()).hexdigest()[:16]
         self.folder = cache / f"{base.weights}-{self.key}"
         self._parts = min(settings.parts, len(examples.token_ids))
-        self.pieces = self.folder / "pieces"
+        self.pieces = self.folder / fisher_folder.PIECES
         self._claims = Results(self.folder)
 
     @property
     def ready(self) -> bool:
         """Whether F is there, whole."""
-        return read_json(self.folder / "fisher.json") is not None
+        return read_json(self.folder / fisher_folder.FACTS) is not None
 
     def advance(self) -> tuple[bool, bool]:
         """Compute one part, or add the parts up: (whether one was, whether others hold some)."""
@@ -222,8 +222,10 @@ class BaseFisher:
         shutil.rmtree(self.pieces, ignore_errors=True)
         self.pieces.mkdir()
         save_in_pieces(means(), self.pieces)
-        facts = {"weights": self._base.weights, "benchmarks": self.examples.benchmarks}
-        write_atomic(self.folder / "fisher.json", json.dumps({**facts, "examples": count}))
+        facts = fisher_folder.FisherFacts(
+            weights=self._base.weights, benchmarks=self.examples.benchmarks, examples=count
+        )
+        write_atomic(self.folder / fisher_folder.FACTS, json.dumps(facts.to_json()))
         # Of any number of parts, and what a killed evaluator was writing.
         for path in (*self.folder.glob("part-*"), *self.folder.glob(".part-*.tmp")):
             path.unlink(missing_ok=True)

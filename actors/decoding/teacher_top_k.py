@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actors.decoding.attempt import ScoredTarget
-from common.methods import Divergence, Method
+from common.methods import Method
 
 
 def scored_top(method: Method) -> int:
     """How many tokens an engine must score at each position; 0 if no engine is the teacher."""
-    loss = method.loss
-    return loss.top_k if isinstance(loss, Divergence) and loss.teacher == "engine" else 0
+    divergence = method.loss.divergence
+    return divergence.top_k if divergence and divergence.teacher == "engine" else 0
 
 
 def teacher_scores(scored: ScoredTarget, target_ids: Sequence[int]) -> bytes:

@@ -20,6 +20,8 @@ def check(config: RunSettings) -> None:
         _phases_follow_each_other,
         _one_gpu_is_enough,
         _early_stop_sees_recall,
+        _penalty_has_whole_gradients,
+        _teacher_has_whole_weights,
     ):
         fits(config)
 
@@ -128,4 +130,32 @@ def _early_stop_sees_recall(config: RunSettings) -> None:
         raise ValueError(
             "learner.early_stop ends training at the first peak, but evaluator.select is "
             f"{evaluator.select}; use ours or paper, or turn early_stop off"
+        )
+
+
+def _penalty_has_whole_gradients(config: RunSettings) -> None:
+    if config.method.penalty is None:
+        return
+    learner, name = config.learner, config.method.name
+    if learner.zero_stage > 0:
+        raise ValueError(
+            f"learner.zero_stage is {learner.zero_stage}, but method {name} adds to each weight's "
+            "gradient, which DeepSpeed holds in parts; set it to 0"
+        )
+    if learner.lora is not None:
+        raise ValueError(
+            f"learner.lora is set, but method {name} holds the model's own weights near the "
+            "reference's, and adapters leave them as they are; remove learner.lora"
+        )
+
+
+def _teacher_has_whole_weights(config: RunSettings) -> None:
+    divergence = config.method.loss.divergence
+    if divergence is None or divergence.weights == "base":
+        return
+    if config.learner.zero_stage == 3:
+        raise ValueError(
+            f"method.teacher_weights is {divergence.weights}, but at learner.zero_stage 3 no rank "
+            "has the student's whole weights for the teacher; set zero_stage to 2 or less, or "
+            "teacher_weights to base"
         )

@@ -1,7 +1,7 @@
 """Training methods: what targets a fact gets and which loss trains on them.
 
 A method is one module here with one settings class. The rest of the system uses
-two of its members, :meth:`Method.target` (actors) and ``loss`` (learner), and
+its members, :meth:`Method.target` (actors), ``loss`` and ``penalty`` (learner), and
 never branches on its name. To add a method, write the module and list its class
 in ``MethodSettings``.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from common.methods.anchored import EWC, L2SP
 from common.methods.base import (
     NLL,
     Canonical,
@@ -17,21 +18,27 @@ from common.methods.base import (
     Loss,
     Method,
     Mixed,
+    PenalizedNLL,
     StudentSampled,
     Target,
+    WeightPenalty,
 )
 from common.methods.context_distill import ContextDistill
 from common.methods.distillation import Distillation
+from common.methods.kl_sft import KLSFT
 from common.methods.mixsd import MixSD
 from common.methods.opsd import OPSD
 from common.methods.sft import SFT
 
-MethodSettings = MixSD | SFT | OPSD | ContextDistill
+MethodSettings = MixSD | SFT | OPSD | ContextDistill | KLSFT | L2SP | EWC
 METHODS: tuple[str, ...] = tuple(
     method.model_fields["name"].default for method in get_args(MethodSettings)
 )
 
 __all__ = [
+    "EWC",
+    "KLSFT",
+    "L2SP",
     "METHODS",
     "NLL",
     "OPSD",
@@ -45,6 +52,8 @@ __all__ = [
     "MethodSettings",
     "MixSD",
     "Mixed",
+    "PenalizedNLL",
     "StudentSampled",
     "Target",
+    "WeightPenalty",
 ]

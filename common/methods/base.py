@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from common.settings import Settings
@@ -43,32 +44,70 @@ Target = Mixed | Canonical | StudentSampled
 class NLL:
     """−log p(y_t) of the target tokens; needs no teacher."""
 
+    @property
+    def divergence(self) -> None:
+        """None: there is nothing to compare with."""
+        return None
+
 
 Kind = Literal["forward", "reverse", "mixed", "jsd"]
 Support = Literal["full", "top_k", "tail"]
 TeacherPlace = Literal["learner", "engine"]
+TeacherPrompt = Literal["expert", "naive"]
+TeacherWeights = Literal["base", "live", "ema"]
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """A divergence of the student, given x, from the teacher, given x+, at each target token.
+    """A divergence of the student, given x, from the teacher at each target token.
 
     ``kind``     forward KL(T‖S), reverse KL(S‖T), ``mixed``: ``weight`` · forward +
                  (1 − ``weight``) · reverse, or generalized JSD with β = ``weight``
     ``support``  the whole vocabulary; the teacher's ``top_k`` tokens, renormalized; or those and
                  one bucket for the ``tail``, the remaining mass of each distribution
-    ``teacher``  a frozen copy of the reference in the learner, or the reference's engines, whose
-                 top-k log-probabilities come with each rollout
+    ``teacher``  a model in the learner, or the reference's engines, whose top-k
+                 log-probabilities come with each rollout
+    ``prompt``   what the teacher sees: x+ (``expert``), or x (``naive``)
+    ``weights``  the teacher's: the reference's, the student's current ones (``live``), or a moving
+                 average of these (``ema``), which keeps ``ema_decay`` of itself in each step
     """
 
     kind: Kind
-    weight: float
-    support: Support
-    top_k: int
-    teacher: TeacherPlace
+    weight: float = 0.5
+    support: Support = "full"
+    top_k: int = 64
+    teacher: TeacherPlace = "learner"
+    prompt: TeacherPrompt = "expert"
+    weights: TeacherWeights = "base"
+    ema_decay: float = 0.99
+
+    @property
+    def divergence(self) -> Divergence:
+        """Itself."""
+        return self
 
 
-Loss = NLL | Divergence
+@dataclass(frozen=True, slots=True)
+class PenalizedNLL:
+    """−log p(y_t) + ``strength`` · ``divergence`` at each target token."""
+
+    strength: float
+    divergence: Divergence
+
+
+Loss = NLL | Divergence | PenalizedNLL
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPenalty:
+    """``strength`` / 2 · Σ_j F_j (θ_j − θ*_j)², once per step; θ* are the reference's weights.
+
+    ``fisher``: folder of the reference's diagonal Fisher information (``common.fisher_folder``);
+    None: every F_j is 1.
+    """
+
+    strength: float
+    fisher: Path | None = None
 
 
 class Method(Settings):
@@ -80,6 +119,11 @@ class Method(Settings):
     def loss(self) -> Loss:
         """The loss at the target tokens, and the teacher that it needs."""
         return NLL()
+
+    @property
+    def penalty(self) -> WeightPenalty | None:
+        """What training pays for moving the weights, beside the loss."""
+        return None
 
     @property
     def draws_per_epoch(self) -> int:

@@ -6,11 +6,18 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from common.methods.base import Divergence, Kind, Method, Support, TeacherPlace
+from common.methods.base import (
+    Divergence,
+    Kind,
+    Method,
+    Support,
+    TeacherPlace,
+    TeacherWeights,
+)
 
 
 class Distillation(Method):
-    """The teacher is the reference given x+: the fact is in its context."""
+    """The teacher is a model given x+: the fact is in its context."""
 
     divergence: Kind = Field(
         "forward", description="forward: KL(teacher‖student), reverse, a mix of both, or jsd"
@@ -20,7 +27,15 @@ class Distillation(Method):
     )
     teacher: TeacherPlace = Field(
         "learner",
-        description="a frozen copy in each learner rank, or top-k scores from the engines",
+        description="a model in each learner rank, or top-k scores from the reference's engines",
+    )
+    teacher_weights: TeacherWeights = Field(
+        "base",
+        description="the reference's, the student's current ones (live), or a moving average of "
+        "the student's (ema); the last two need teacher learner",
+    )
+    ema_decay: float = Field(
+        0.99, gt=0, lt=1, description="ema: share of the average that each step keeps"
     )
     support: Support = Field(
         "full",
@@ -31,7 +46,15 @@ class Distillation(Method):
     @property
     def loss(self) -> Divergence:
         """The configured divergence."""
-        return Divergence(self.divergence, self.weight, self.support, self.top_k, self.teacher)
+        return Divergence(
+            self.divergence,
+            self.weight,
+            self.support,
+            self.top_k,
+            self.teacher,
+            weights=self.teacher_weights,
+            ema_decay=self.ema_decay,
+        )
 
     @model_validator(mode="after")
     def _engines_score_only_top_k(self) -> Self:
@@ -39,5 +62,15 @@ class Distillation(Method):
             raise ValueError(
                 "method.support is full, but method.teacher engine gives the top_k tokens only; "
                 "use support tail, or teacher learner"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engines_hold_the_reference(self) -> Self:
+        if self.teacher == "engine" and self.teacher_weights != "base":
+            raise ValueError(
+                f"method.teacher_weights is {self.teacher_weights}, but method.teacher is engine, "
+                "which has the reference's weights; set teacher to learner, or teacher_weights to "
+                "base"
             )
         return self

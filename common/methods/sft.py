@@ -7,10 +7,8 @@ from typing import Literal
 from common.methods.base import Canonical, Method, Target
 
 
-class SFT(Method):
-    """Targets are the corpus's answers; the loss is their NLL."""
-
-    name: Literal["sft"] = "sft"
+class CanonicalTargets(Method):
+    """Targets are the corpus's answers."""
 
     def target(self, attempt: int) -> Target:
         """The canonical answer in every attempt."""
@@ -19,3 +17,9 @@ class SFT(Method):
     def can_retry(self, attempt: int, temperature: float) -> bool:
         """Never: the answer is fixed."""
         return False
+
+
+class SFT(CanonicalTargets):
+    """The loss is the NLL of the corpus's answers."""
+
+    name: Literal["sft"] = "sft"

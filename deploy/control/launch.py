@@ -156,7 +156,7 @@ def _hardware(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> Har
 def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, Identity]:
     """Read facts and model and check that they fit; (the model's folder, their identity)."""
     from actors.evaluation.evaluator import check_retrieval
-    from common import corpora, files, models
+    from common import corpora, files, fisher_folder, models
     from common.corpora import canonical
     from common.prompts import check_answers, check_lengths, check_tokens, preset
 
@@ -170,6 +170,8 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     say(f"model {folder}")
     if config.train:
         families.check(files.read_json(folder / "config.json"))
+        if config.method.penalty is not None and config.method.penalty.fisher is not None:
+            fisher_folder.check(config.method.penalty.fisher, folder)
     from deploy.factories import prompts_for
 
     prompts = prompts_for(config, model)

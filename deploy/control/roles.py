@@ -233,7 +233,11 @@ class LearnerRole(Role):
 
         build_teacher_inputs = teacher_inputs_for(self.config, self.model_dir)
         engine = TrainingEngine(
-            self.model_dir, settings, loss=self.config.method.loss, seed=self.config.seed
+            self.model_dir,
+            settings,
+            loss=self.config.method.loss,
+            seed=self.config.seed,
+            penalty=self.config.method.penalty,
         )
         self._learner = Learner(
             engine,

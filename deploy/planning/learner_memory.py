@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.config.learner import LearnerSettings
-from common.methods import Divergence, Loss
+from common.methods import Divergence, Loss, WeightPenalty
 from deploy.planning.architecture import Architecture
 from deploy.planning.roofline import LearnerModel, bytes_each
 from deploy.planning.workload import Workload
@@ -57,7 +57,9 @@ def learner_state(
     }
 
 
-def learner_parts(model: LearnerModel, workload: Workload, loss: Loss) -> dict[str, int]:
+def learner_parts(
+    model: LearnerModel, workload: Workload, loss: Loss, penalty: WeightPenalty | None = None
+) -> dict[str, int]:
     """Bytes on one rank's device, by part."""
     arch, settings, device = model.architecture, model.settings, model.device
     width, trained = bytes_each(settings.resolved_dtype), arch.trained(settings)
@@ -86,16 +88,29 @@ def learner_parts(model: LearnerModel, workload: Workload, loss: Loss) -> dict[s
         ),
         "runtime": device.overhead_bytes,
     }
-    if isinstance(loss, Divergence) and loss.teacher == "learner" and not settings.teacher_is_base:
-        # The frozen reference, not sharded at any stage.
-        parts["teacher"] = arch.parameters * width
+    if loss.divergence is not None and (held := _teacher(arch, loss.divergence, settings)):
+        parts["teacher"] = held
+    if penalty is not None:
+        # The reference's weights, and F in float32.
+        parts["penalty"] = arch.parameters * (width if penalty.fisher is None else width + 4)
     return parts
+
+
+def _teacher(arch: Architecture, divergence: Divergence, settings: LearnerSettings) -> int:
+    """Bytes of the teacher's own weights, which are not sharded at any stage."""
+    width = bytes_each(settings.resolved_dtype)
+    if divergence.teacher == "engine" or divergence.weights == "live":
+        return 0
+    if divergence.weights == "ema":
+        # A float32 average, and what the forward pass uses if that is rounded.
+        return arch.trained(settings) * (4 if width == 4 else 4 + width)
+    return 0 if settings.teacher_is_base else arch.parameters * width
 
 
 def _logits(arch: Architecture, loss: Loss, targets: int, *, on_cpu: bool, frozen: bool) -> int:
     """Bytes of the loss: one chunk's logits, and the head's gradient, summed in float32."""
     gradient = 0 if frozen else 4 * arch.vocabulary * arch.hidden
-    if not isinstance(loss, Divergence):
+    if loss.divergence is None:
         most = NLL_CHUNK_NUMBERS["cpu" if on_cpu else "cuda"]
         chunk = min(most, targets * arch.vocabulary)
         return chunk * LOGIT_BYTES + gradient

@@ -113,7 +113,7 @@ def processes_of(
     if not config.train:
         return found
     model = LearnerModel(architecture, device, config.learner)
-    parts = learner_parts(model, workload, config.method.loss)
+    parts = learner_parts(model, workload, config.method.loss, config.method.penalty)
     if workload.has_student and device.is_cpu:
         # In shared memory: the published weights, and those that replace them.
         sent = architecture.parameters

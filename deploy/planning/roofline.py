@@ -300,7 +300,9 @@ class LearnerModel:
         return self._passes(row, matrices + again, _TRAIN_ATTENTION + again)
 
     def _read(self, row: Row, workload: Workload) -> float:
-        """The frozen teacher's forward pass over a row's targets, each given its x+."""
+        """The teacher's forward pass over a row's targets, each given its x+, or over the row."""
+        if workload.teacher_is_naive:
+            return self._passes(PackedRow.of(row), 1.0, 1.0)
         batch = self._batch(workload)
         members = [batch[member] for member in row.members]
         common = workload.common_expert

@@ -18,7 +18,7 @@ from actors.evaluation.benchmarks.text import PROSE
 from common import corpora, files
 from common.config.run_config import RunConfig
 from common.errors import UserError
-from common.methods import Divergence, Mixed, StudentSampled
+from common.methods import Mixed, StudentSampled
 from common.prompts import Prompts, preset
 from common.records import Fact
 from deploy.planning.architecture import Architecture
@@ -53,7 +53,8 @@ class Workload:
     which no attempt verifies; ``acceptance``: share of attempts that verify on the others.
     ``scored``: share of targets scored under the base. ``has_student``: targets are sampled
     from the student; ``is_taught``: an engine scores each one given x+, for the loss;
-    ``reads_teacher``: each learner rank runs the teacher itself. ``draws``: rollouts of
+    ``reads_teacher``: each learner rank runs the teacher itself, given x+ unless
+    ``teacher_is_naive``. ``draws``: rollouts of
     one prompt in a batch. ``common_naive``, ``common_expert``: length of the common prefix
     of all prompts of a side. Answers in evaluations are assumed to be as long as targets.
     """
@@ -69,6 +70,7 @@ class Workload:
     has_student: bool
     is_taught: bool
     reads_teacher: bool = False
+    teacher_is_naive: bool = False
     draws: int = 1
     common_naive: int = 0
     common_expert: int = 0
@@ -118,7 +120,7 @@ def estimate(
     """
     corpus = corpora.load(config.data)
     prompts = Prompts(_Estimate(architecture.turn_tokens), preset(config.prompts), 0)
-    target, loss = config.method.target(0), config.method.loss
+    target, divergence = config.method.target(0), config.method.loss.divergence
     mix_rate = target.mix_rate if isinstance(target, Mixed) else None
     has_student = isinstance(target, StudentSampled)
     if has_student:
@@ -151,7 +153,8 @@ def estimate(
         scored=0.0 if has_student else config.rollout.score_fraction,
         has_student=has_student,
         is_taught=scored_top(config.method) > 0,
-        reads_teacher=isinstance(loss, Divergence) and loss.teacher == "learner",
+        reads_teacher=divergence is not None and divergence.teacher == "learner",
+        teacher_is_naive=divergence is not None and divergence.prompt == "naive",
         draws=config.method.draws_per_epoch if config.method.draws_every_epoch else 1,
         common_naive=_common_prefix(naive),
         common_expert=_common_prefix(expert),

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from torch import distributed
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
@@ -19,19 +18,11 @@ from learner.engine import TrainingEngine
 from learner.packing import pack
 from tests.plain_training import PlainTraining
 
+pytestmark = pytest.mark.usefixtures("one_rank")
+
 EXAMPLES = [([1, 2, 3], [4, 5, 6]), ([7, 8], [9]), ([10], [11, 12, 13])]
 ROWS = pack(EXAMPLES, 64)
 NUM_TARGETS = 7
-
-
-@pytest.fixture(autouse=True)
-def one_rank(monkeypatch, tmp_path):
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
 
 
 def engine_of(folder, **settings) -> TrainingEngine:

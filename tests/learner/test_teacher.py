@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import distributed
 from transformers import AutoModelForCausalLM
 
 from common.config.learner import LearnerSettings
@@ -14,6 +13,8 @@ from learner.engine import TrainingEngine
 from learner.packing import rows_of_rank
 from learner.teacher_inputs import TeacherTopK, forward_inputs
 
+pytestmark = pytest.mark.usefixtures("one_rank")
+
 EXAMPLES = [([1, 2, 3], [4, 5, 6]), ([1, 2, 3], [9]), ([10], [11, 12, 13])]
 EXPERT = {"0": [1, 2, 3, 20, 21], "1": [1, 2, 3, 20, 21], "2": [10, 22, 23, 24, 25, 26]}
 NUM_TARGETS = 7
@@ -21,16 +22,6 @@ ROLLOUTS = [
     Rollout(str(i), 0, 0, prompt, target, [], [], [], [], None, 0, "", True)
     for i, (prompt, target) in enumerate(EXAMPLES)
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_rank(monkeypatch, tmp_path):
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
 
 
 def learner(folder, method, **settings):
@@ -91,10 +82,10 @@ def test_a_teacher_with_the_students_prompt_gives_no_gradient(tiny_llama, monkey
 
 def test_the_reference_does_not_change_and_the_student_comes_closer(tiny_llama):
     engine, rows, teacher_inputs = learner(tiny_llama, ContextDistill())
-    before = [p.clone() for p in engine._reference._model.parameters()]
+    before = [p.clone() for p in engine._teacher._model.parameters()]
     losses = [engine.step(rows, NUM_TARGETS, 1e-3, teacher_inputs)[0] for _ in range(8)]
     assert losses[-1] < 0.5 * losses[0]
-    for now, then in zip(engine._reference._model.parameters(), before, strict=True):
+    for now, then in zip(engine._teacher._model.parameters(), before, strict=True):
         assert torch.equal(now, then)
         assert not now.requires_grad
 
@@ -106,7 +97,7 @@ def test_with_adapters_the_teacher_is_the_student_without_them(tiny_llama):
     assert losses[-1] < 0.9 * losses[0]
     for teacher_input in teacher_inputs:
         # Trained or not, it is the model of the folder.
-        theirs, ours = (one._reference.forward(teacher_input) for one in (copied, adapted))
+        theirs, ours = (one._teacher.forward(teacher_input) for one in (copied, adapted))
         torch.testing.assert_close(ours.hidden_KD, theirs.hidden_KD, rtol=1e-5, atol=1e-6)
         assert torch.equal(ours.weight_VD, theirs.weight_VD)
     assert adapted._student.training
@@ -119,12 +110,12 @@ def test_teacher_scores_of_the_rollouts_train_like_the_frozen_copy(tiny_llama, s
     here, rows, teacher_inputs = learner(tiny_llama, ContextDistill(support=support, top_k=5))
     scores = []
     for row, teacher_input in zip(rows, teacher_inputs, strict=True):
-        full = here._reference.forward(teacher_input)
+        full = here._teacher.forward(teacher_input)
         log_p = (full.hidden_KD @ full.weight_VD.T).log_softmax(-1).topk(5)
         assert len(log_p.indices) == len(row.targets_K)
         scores.append(TeacherTopK(log_p.indices.numpy(), log_p.values.numpy()))
     there, _, _ = learner(tiny_llama, ContextDistill(support=support, top_k=5, teacher="engine"))
-    assert there._reference is None
+    assert there._teacher is None
     for _ in range(3):
         assert there.step(rows, NUM_TARGETS, 1e-3, scores) == pytest.approx(
             here.step(rows, NUM_TARGETS, 1e-3, teacher_inputs), rel=1e-4, abs=1e-6

@@ -157,6 +157,32 @@ def test_a_divergence_adds_a_frozen_reference_and_bounds_the_logits(system):
     assert "teacher" not in role(scored, "learner").parts
 
 
+def test_a_teacher_that_follows_the_student_holds_an_average_or_nothing(system):
+    def held(weights, *overrides):
+        taught = f"method={{name: context_distill, teacher_weights: {weights}}}"
+        return role(system("8b", taught, *overrides, device="h100"), "learner").parts
+
+    assert "teacher" not in held("live")
+    # Float32, and what the forward pass uses in bfloat16.
+    assert held("ema")["teacher"] == 6 * PARAMETERS
+    lora = system("8b", "learner.lora={rank: 8}", device="h100")
+    adapter = lora.engine.architecture.adapter(lora.config.learner.lora)
+    assert held("ema", "learner.lora={rank: 8}")["teacher"] == 6 * adapter
+
+
+def test_a_penalty_holds_the_references_weights_and_its_fisher_information(system):
+    def held(method):
+        made = system("8b", f"method={method}", "learner.zero_stage=0", device="h100")
+        return role(made, "learner").parts
+
+    assert "penalty" not in held("{name: sft}")
+    assert held("{name: l2_sp, strength: 1}")["penalty"] == 2 * PARAMETERS
+    assert held("{name: ewc, strength: 1, fisher: /f}")["penalty"] == (2 + 4) * PARAMETERS
+    kl = held("{name: kl_sft, strength: 1}")
+    assert kl["teacher"] == 2 * PARAMETERS
+    assert "penalty" not in kl
+
+
 def test_the_chunk_of_a_divergence_is_the_learner_s():
     from learner import divergences, losses
 

@@ -127,6 +127,17 @@ def test_a_teacher_in_the_learner_adds_one_forward_pass_over_the_expert_prompts(
     assert flops / device.train_flops < extra - passes <= most / device.train_flops * 1.001
 
 
+def test_a_reference_that_sees_the_plain_prompt_reads_the_students_rows(system):
+    made = system("smoke", "method={name: kl_sft, strength: 1}", "learner.batch_size=1")
+    alone = replace(made.workload, reads_teacher=False)
+    item, learner = made.workload.items[0], made.learner
+    tokens = item.naive + item.target - 1
+    flops = learner.architecture.forward_flops(tokens, item.target, tokens)
+    extra = learner.step(made.workload) - learner.step(alone)
+    passes = learner.device.pass_s * learner.architecture.layers
+    assert extra - passes == pytest.approx(flops / learner.device.train_flops)
+
+
 def test_float32_is_slower(system):
     slow = system("smoke", "learner.dtype=float32")
     assert slow.learner.step(slow.workload) > system("smoke").learner.step(slow.workload)
