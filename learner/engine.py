@@ -67,6 +67,7 @@ class TrainingEngine:
         self.world_size = int(os.environ["WORLD_SIZE"])
         self._student = StudentModel(model_dir, settings, loss)
         self._backend = create_backend(self._student, settings)
+        device = self._backend.device
         by_name = dict(self._student.named_weights())
         trained = {name: weight for name, weight in by_name.items() if weight.requires_grad}
         self._penalty = QuadraticPenalty(penalty, trained) if penalty is not None else None
@@ -74,8 +75,9 @@ class TrainingEngine:
         self._teacher_average: MovingAverage | None = None
         if self._divergence is not None and self._divergence.weights == "ema":
             self._teacher_average = MovingAverage(trained, self._divergence.ema_decay)
+        model = self._student.model
         self._teacher = create_teacher(
-            self._divergence, self._student.model, self._teacher_average, model_dir, settings
+            self._divergence, model, self._teacher_average, model_dir, settings, device
         )
         self._adapters = {by_name[n]: adapter for n, adapter in self._student.adapters.items()}
         self._average_decay = settings.average or 0.0

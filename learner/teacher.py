@@ -108,6 +108,7 @@ def create_teacher(
     average: MovingAverage | None,
     model_dir: Path,
     settings: LearnerSettings,
+    device: torch.device,
 ) -> TeacherModel | None:
     """The teacher that a divergence needs in this process, if any.
 
@@ -117,10 +118,10 @@ def create_teacher(
         average: of its weights, for a teacher that follows it.
         model_dir: the reference.
         settings: the learner section.
+        device: of the student.
     """
     if divergence is None or divergence.teacher == "engine":
         return None
-    device = torch.device(settings.resolved_device)
     if divergence.weights != "base":
         return TeacherModel.of_student(student, device, average)
     if settings.teacher_is_base:
