@@ -25,7 +25,14 @@ def prompts_for(config: RunConfig, model: models.Model) -> Prompts:
     """The run's prompt renderer."""
     templates, end = preset(config.prompts), model.stop_token_ids[0]
     fingerprint = models.fingerprint(model.tokenizer)
-    return Prompts(model.tokenizer, templates, end, config.rollout.verify, fingerprint)
+    return Prompts(
+        model.tokenizer,
+        templates,
+        end,
+        config.rollout.verify,
+        fingerprint,
+        expert=config.method.expert_template,
+    )
 
 
 def teacher_inputs_for(config: RunConfig, model_dir: Path) -> TeacherInputBuilder | None:

@@ -235,9 +235,9 @@ class RolloutLoop(ABC, Generic[JobT]):
         packed = teacher_scores(scored, job.rollout.target_ids)
         job.rollout = replace(job.rollout, teacher_scores=packed)
 
-    def _insert(self, key: str, rollout: Rollout) -> None:
-        """End a job with its rollout."""
-        self._outbox.put(rollout, attempts=rollout.attempt + 1)
+    def _insert(self, key: str, rollout: Rollout, attempts: int = 1) -> None:
+        """End a job with its rollout, and the number of attempts it took."""
+        self._outbox.put(rollout, attempts=attempts)
         del self._jobs[key]
 
     def _send(self) -> None:

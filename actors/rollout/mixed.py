@@ -26,12 +26,14 @@ class _Job(Job):
     """A leased fact in progress.
 
     ``candidates``: rollouts of finished attempts that may still be chosen.
-    ``due``: scores that the chosen ``rollout`` waits for.
+    ``compared``: those that are left to choose from, each with its scores once they are known.
+    ``due``: scores that this choice, or the chosen ``rollout``, waits for.
     """
 
     order: AttemptOrder
     tree: AttemptTree | None
     candidates: dict[int, Rollout] = field(default_factory=dict)
+    compared: dict[str, Rollout] = field(default_factory=dict)
     due: set[str] = field(default_factory=set)
 
 
@@ -76,7 +78,7 @@ class MixedRolloutActor(RolloutLoop[_Job]):
     # -- attempts ---------------------------------------------------------
 
     def _begin(self, key: str, work: Work) -> None:
-        order = AttemptOrder(self._targets.limit)
+        order = AttemptOrder(self._targets.limit, self._targets.num_compared)
         job = _Job(work, self._facts[work.fact_id], order, self._targets.new_tree())
         self._jobs[key] = job
         self._advance(key, job)
@@ -103,10 +105,11 @@ class MixedRolloutActor(RolloutLoop[_Job]):
         """After a verification result: start the next attempt, choose the winner, or give up."""
         if job.order.may_start and not job.order.running:
             self._start(key, job)
-        if job.order.winner is not None or job.order.is_exhausted:
+        winners = job.order.winners
+        if winners or job.order.is_exhausted:
             self._decoder.release_group(key)
-        if job.order.winner is not None:
-            self._choose(key, job, job.candidates[job.order.winner])
+        if winners:
+            self._compare(key, job, [job.candidates[number] for number in winners])
         elif job.order.is_exhausted:
             self._exhausted(key, job)
 
@@ -165,6 +168,28 @@ class MixedRolloutActor(RolloutLoop[_Job]):
 
     # -- scores -----------------------------------------------------------
 
+    def _compare(self, key: str, job: _Job, accepted: Sequence[Rollout]) -> None:
+        """Choose the likeliest of the accepted rollouts under the base, in attempt order."""
+        distinct: dict[tuple[int, ...], Rollout] = {}
+        for rollout in accepted:
+            distinct.setdefault(tuple(rollout.target_ids), rollout)
+        if len(distinct) == 1:
+            self._choose(key, job, accepted[0])
+            return
+        job.compared = {f"attempt-{rollout.attempt}": rollout for rollout in distinct.values()}
+        for which, rollout in job.compared.items():
+            if not rollout.base_logprobs:
+                self._score(key, job, which, rollout.target_ids)
+        self._choose_if_scored(key, job)
+
+    def _choose_if_scored(self, key: str, job: _Job) -> None:
+        if job.due:
+            return
+        # Of equals, the first.
+        likeliest = min(job.compared.values(), key=lambda rollout: rollout.target_nll or 0.0)
+        job.compared.clear()
+        self._choose(key, job, likeliest)
+
     def _choose(self, key: str, job: _Job, rollout: Rollout) -> None:
         """The target is found: score it and y* under the base if its turn is drawn.
 
@@ -199,6 +224,12 @@ class MixedRolloutActor(RolloutLoop[_Job]):
     def _on_score(self, scored: ScoredTarget) -> None:
         key, _, which = scored.key.rpartition("/")
         job = self._jobs[key]
+        if which in job.compared:
+            compared = job.compared[which]
+            job.compared[which] = replace(compared, base_logprobs=scored.logprobs)
+            job.due.remove(which)
+            self._choose_if_scored(key, job)
+            return
         assert job.rollout is not None
         if which == "target":
             job.rollout = replace(job.rollout, base_logprobs=scored.logprobs)
@@ -216,4 +247,4 @@ class MixedRolloutActor(RolloutLoop[_Job]):
         assert rollout is not None
         if rollout.target_ids == self._prompts.canonical(job.fact):
             rollout = replace(rollout, canonical_logprobs=rollout.base_logprobs)
-        self._insert(key, rollout)
+        self._insert(key, rollout, max(rollout.attempt + 1, self._targets.num_compared))

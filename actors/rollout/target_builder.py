@@ -25,7 +25,7 @@ class TargetBuilder:
 
     ``num_attempts`` is how often a fact is tried: as often as allowed and able
     to differ. ``limit`` counts the fallback to the expert too: it is one more
-    attempt, after all others.
+    attempt, after all others. ``num_compared`` is that of the method's selection.
     """
 
     def __init__(
@@ -35,10 +35,11 @@ class TargetBuilder:
         self._method = method
         self._settings = settings
         self._seed = seed
-        number = 0
-        while number < settings.max_retries and method.can_retry(number, settings.temperature):
+        number, most = 0, method.selection.samples - 1 + settings.max_retries
+        while number < most and method.can_retry(number, settings.temperature):
             number += 1
         self.num_attempts = number + 1
+        self.num_compared = min(method.selection.num_compared, self.num_attempts)
         self.limit = self.num_attempts + (settings.on_exhausted == "expert")
 
     def new_tree(self) -> AttemptTree | None:

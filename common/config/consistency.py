@@ -14,6 +14,8 @@ def check(config: RunSettings) -> None:
     for fits in (
         _only_the_student_ages,
         _draws_differ,
+        _samples_differ,
+        _fallback_differs,
         _student_keeps_up,
         _ipc_has_one_gpu_and_one_engine,
         _pairs_draw_every_token,
@@ -41,9 +43,37 @@ def _draws_differ(config: RunSettings) -> None:
     if not config.method.can_retry(0, config.rollout.temperature):
         raise ValueError(
             f"method.draws and method.redraw ask for {config.rollouts_per_fact} targets of each "
-            "fact, but at rollout.temperature 0 and method.mix_rate 0 or 1 all are the same; "
-            "raise the temperature, change mix_rate, or set draws to 1 and redraw to once"
+            "fact, but at rollout.temperature 0 all are the same unless both sides draw (0 < "
+            "method.mix_rate < 1, where the method has it); raise the temperature, or set draws "
+            "to 1 and redraw to once"
         )
+
+
+def _samples_differ(config: RunSettings) -> None:
+    samples = config.method.selection.samples
+    if samples > 1 and not config.method.can_retry(0, config.rollout.temperature):
+        raise ValueError(
+            f"method.samples is {samples}, but at rollout.temperature "
+            f"{config.rollout.temperature:g} all samples of a fact are the same; raise the "
+            "temperature (1 samples the model's own distribution), or set samples to 1"
+        )
+
+
+def _fallback_differs(config: RunSettings) -> None:
+    method = config.method
+    if config.rollout.on_exhausted != "expert":
+        return
+    if method.expert_template is not None:
+        problem = "shows the fact to the expert in a prompt of its own in every attempt"
+    elif method.selection.samples > 1:
+        problem = "draws every sample from the expert"
+    else:
+        return
+    raise ValueError(
+        f"rollout.on_exhausted is expert, but method {method.name} {problem}, so that fallback is "
+        "one more of the same; set on_exhausted to canonical, drop or keep, and raise "
+        "rollout.max_retries for more attempts"
+    )
 
 
 def _student_keeps_up(config: RunSettings) -> None:

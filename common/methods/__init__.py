@@ -19,18 +19,21 @@ from common.methods.base import (
     Method,
     Mixed,
     PenalizedNLL,
+    Selection,
     StudentSampled,
     Target,
     WeightPenalty,
 )
+from common.methods.best_of_n import BestOfN
 from common.methods.context_distill import ContextDistill
 from common.methods.distillation import Distillation
 from common.methods.kl_sft import KLSFT
 from common.methods.mixsd import MixSD
 from common.methods.opsd import OPSD
+from common.methods.sdft import SDFT
 from common.methods.sft import SFT
 
-MethodSettings = MixSD | SFT | OPSD | ContextDistill | KLSFT | L2SP | EWC
+MethodSettings = MixSD | SFT | OPSD | ContextDistill | KLSFT | L2SP | EWC | SDFT | BestOfN
 METHODS: tuple[str, ...] = tuple(
     method.model_fields["name"].default for method in get_args(MethodSettings)
 )
@@ -42,7 +45,9 @@ __all__ = [
     "METHODS",
     "NLL",
     "OPSD",
+    "SDFT",
     "SFT",
+    "BestOfN",
     "Canonical",
     "ContextDistill",
     "Distillation",
@@ -53,6 +58,7 @@ __all__ = [
     "MixSD",
     "Mixed",
     "PenalizedNLL",
+    "Selection",
     "StudentSampled",
     "Target",
     "WeightPenalty",

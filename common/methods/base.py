@@ -41,6 +41,25 @@ Target = Mixed | Canonical | StudentSampled
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which accepted attempt of a fact's first ``samples`` is its target.
+
+    ``likeliest``: all are drawn, and the accepted one with the lowest NLL per token under the
+    reference given x is taken; if not, the first accepted one, and no further is drawn. Only if
+    none is accepted do ``rollout.max_retries`` attempts follow, of which the first accepted is
+    taken.
+    """
+
+    samples: int = 1
+    likeliest: bool = False
+
+    @property
+    def num_compared(self) -> int:
+        """Attempts that are drawn even if one before them is accepted."""
+        return self.samples if self.likeliest else 1
+
+
+@dataclass(frozen=True, slots=True)
 class NLL:
     """−log p(y_t) of the target tokens; needs no teacher."""
 
@@ -134,6 +153,19 @@ class Method(Settings):
     def draws_every_epoch(self) -> bool:
         """Whether each epoch has rollouts of its own; if not, all train those of the first."""
         return False
+
+    @property
+    def selection(self) -> Selection:
+        """Which of a fact's accepted attempts is its target."""
+        return Selection()
+
+    @property
+    def expert_template(self) -> str | None:
+        """The user turn that shows the fact to the expert; None: that of the prompt preset.
+
+        Its slots are those of :class:`common.prompts.Prompts`.
+        """
+        return None
 
     def target(self, attempt: int) -> Target:
         """The kind of target that the given attempt (from 0) draws."""

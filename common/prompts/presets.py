@@ -8,6 +8,7 @@ Small models cannot follow the paper's boxed format, so they have a preset of th
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -52,14 +53,23 @@ class Preset(Settings):
     @classmethod
     def _slots(cls, template: str, info: ValidationInfo) -> str:
         known, needs_one = _SLOTS[str(info.field_name)]
-        listed = ", ".join(f"{{{slot}}}" for slot in sorted(known)) or "none"
-        found = _SLOT.findall(template)
-        unknown = [slot for slot in found if slot not in known]
-        if unknown:
-            raise ValueError(f"unknown slot {{{unknown[0]}}}; slots here: {listed}")
-        if needs_one and not found:
-            raise ValueError(f"a slot is missing; slots here: {listed}")
-        return template
+        return check_slots(template, known, needs_one)
+
+
+def check_slots(template: str, known: Collection[str], needs_one: bool) -> str:
+    """The template, if its slots are among ``known``, and it has one where it needs one.
+
+    Raises:
+        ValueError: names the slots.
+    """
+    listed = ", ".join(f"{{{slot}}}" for slot in sorted(known)) or "none"
+    found = _SLOT.findall(template)
+    unknown = [slot for slot in found if slot not in known]
+    if unknown:
+        raise ValueError(f"unknown slot {{{unknown[0]}}}; slots here: {listed}")
+    if needs_one and not found:
+        raise ValueError(f"a slot is missing; slots here: {listed}")
+    return template
 
 
 def fill(template: str, **values: str) -> str:

@@ -29,6 +29,8 @@ class Prompts:
         mode: verifier that replaces the preset's.
         fingerprint: identity of the tokenizer; a fact's stored token ids are used as they are
             if they have the same.
+        expert: the user turn of x+ that replaces the preset's; slots {question} (the user turn
+            of x), {canonical}, {answer}, {statement}.
 
     Raises:
         UserError: the preset has a system turn, and the chat template has no place for it.
@@ -41,11 +43,13 @@ class Prompts:
         end_token_id: int,
         mode: Mode | None = None,
         fingerprint: str | None = None,
+        expert: str | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._fingerprint = fingerprint
         self._preset = preset
         self._end_token_id = end_token_id
+        self._expert = expert or "{question}" + preset.prefix + preset.shown + preset.transition
         self.mode: Mode = mode or preset.mode
         if preset.system:
             self._check_system_role()
@@ -58,14 +62,14 @@ class Prompts:
 
     def expert(self, fact: Fact) -> list[int]:
         """x+: the question, the guidance, and the fact itself."""
-        preset = self._preset
         shown = fill(
-            preset.shown,
+            self._expert,
+            question=self._ask(fact.question),
             canonical=self.canonical_text(fact),
             answer=fact.answer,
             statement=fact.statement,
         )
-        return self._turn(self._ask(fact.question) + preset.prefix + shown + preset.transition)
+        return self._turn(shown)
 
     def retrieval(self, item: EvalItem) -> list[int]:
         """The statements of the item's context, if any, and the question."""

@@ -26,11 +26,13 @@ _ASKED_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class DataCheckSettings:
-    """``model`` None leaves out all that needs a tokenizer; ``verify`` None: the preset's."""
+    """``model`` None leaves out all that needs a tokenizer; ``verify``, ``expert`` None: the
+    preset's."""
 
     model: str | None
     preset: Preset
     verify: Mode | None
+    expert: str | None
     engine: EngineSettings
     max_tokens: int
     ask: bool
@@ -71,6 +73,7 @@ def settings(
         model=model or (run.model if run is not None else None),
         preset=preset(prompts or (run.prompts if run is not None else "kgfact")),
         verify=run.rollout.verify if run is not None else None,
+        expert=run.method.expert_template if run is not None else None,
         engine=engine,
         max_tokens=max_tokens or (run.rollout if run is not None else RolloutSettings()).max_tokens,
         ask=ask,
@@ -96,7 +99,8 @@ def run(spec: str, chosen: DataCheckSettings, say: Say) -> list[str]:
         from common import models
 
         model = models.load(models.resolve(chosen.model, say=say))
-        prompts = Prompts(model.tokenizer, chosen.preset, model.stop_token_ids[0], chosen.verify)
+        end = model.stop_token_ids[0]
+        prompts = Prompts(model.tokenizer, chosen.preset, end, chosen.verify, expert=chosen.expert)
         problems += _lengths(found, prompts, chosen, say)
         _say_prompts(facts[:_RENDERED], prompts, model, say)
         if chosen.ask:

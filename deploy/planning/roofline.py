@@ -168,7 +168,7 @@ def last_pick(rate: float, length: int) -> float:
 def iterations_per_rollout(workload: Workload) -> float:
     """Engine iterations in which a rollout holds a slot; 0 if nothing is drawn or scored."""
     length = max(1, round(workload.target_tokens))
-    return workload.attempts * length + workload.scored + workload.is_taught
+    return workload.attempts * length + workload.scored + workload.is_taught + workload.comparisons
 
 
 def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int) -> float:
@@ -196,10 +196,11 @@ def rollouts_per_second(engine: EngineModel, workload: Workload, slots: int) -> 
 
 
 def score_tokens(item: Item, workload: Workload) -> float:
-    """Expected tokens of the scoring passes of one rollout: its target and the canonical
-    one under the base, and its target given x+ where an engine is the teacher."""
-    base = (1 if workload.mix_rate is None else 2) * (item.naive + item.target)
-    return workload.scored * base + workload.is_taught * (item.expert + item.target)
+    """Expected tokens of the scoring passes of one rollout: what is compared, its target and
+    the canonical one under the base, and its target given x+ where an engine is the teacher."""
+    passes = (1 if workload.mix_rate is None else 2) * workload.scored + workload.comparisons
+    taught = workload.is_taught * (item.expert + item.target)
+    return passes * (item.naive + item.target) + taught
 
 
 @dataclass(frozen=True, slots=True)

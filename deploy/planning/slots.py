@@ -9,10 +9,24 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from dataclasses import dataclass
 
 from common.config.sections import RolloutSettings
 from deploy.planning.roofline import AttemptCost, EngineModel, score_tokens
 from deploy.planning.workload import Item, Workload
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """The attempt that a fact is at; ``acceptance``: the probability that it verifies.
+
+    ``is_accepted``: whether one before it did.
+    """
+
+    item: Item
+    acceptance: float
+    number: int = 0
+    is_accepted: bool = False
 
 
 class Slots:
@@ -47,10 +61,9 @@ class Slots:
         self._iteration = 0
         self._requests = 0
         self._decoded = 0.0
-        # Facts, each with the number of its attempt and the probability that one verifies.
-        self._fresh: list[tuple[Item, int, float]] = []
+        self._fresh: list[_Attempt] = []
         self._chosen: list[Item] = []
-        self._ends: dict[int, list[tuple[Item, int, float]]] = defaultdict(list)
+        self._ends: dict[int, list[_Attempt]] = defaultdict(list)
 
     @property
     def free(self) -> int:
@@ -63,15 +76,16 @@ class Slots:
         if self._workload.mix_rate is None:
             self._chosen += [item for item, _ in facts]
         else:
-            self._fresh += [(item, 0, acceptance) for item, acceptance in facts]
+            self._fresh += [_Attempt(item, acceptance) for item, acceptance in facts]
 
     def begin(self) -> float:
         """Start an iteration; returns its seconds, 0 if there is nothing to compute."""
         prefill = 0.0
-        for item, attempt, acceptance in self._fresh:
-            self._ends[self._iteration + item.target].append((item, attempt, acceptance))
+        for attempt in self._fresh:
+            item = attempt.item
+            self._ends[self._iteration + item.target].append(attempt)
             self._decoded += self._passes[item.target]
-            if attempt == 0:
+            if attempt.number == 0:
                 prefill += self._cost.prefill(item)
         self._requests += len(self._fresh)
         self._fresh = []
@@ -87,16 +101,19 @@ class Slots:
         leaving = [True] * len(self._chosen)
         self._chosen = []
         self._iteration += 1
-        for item, attempt, acceptance in self._ends.pop(self._iteration, ()):
+        work = self._workload
+        for attempt in self._ends.pop(self._iteration, ()):
+            item = attempt.item
             self._requests -= 1
             self._decoded -= self._passes[item.target]
             self.attempts += 1
             self.drawn_tokens += item.target
-            if self._rng.random() < acceptance:
-                self._chosen.append(item)
-            elif attempt < self._workload.max_retries:
-                self._fresh.append((item, attempt + 1, acceptance))
-            elif self._settings.on_exhausted != "drop":
+            attempt.is_accepted |= self._rng.random() < attempt.acceptance
+            attempt.number += 1
+            most = work.num_compared if attempt.is_accepted else work.max_retries + 1
+            if attempt.number < most:
+                self._fresh.append(attempt)
+            elif attempt.is_accepted or self._settings.on_exhausted != "drop":
                 self._chosen.append(item)
             else:
                 leaving.append(False)

@@ -51,6 +51,8 @@ class Workload:
     ``retrieval``: prompt tokens of each retrieval item. ``text_tokens``: tokens of the NLL
     suite. ``mix_rate``: None if targets are canonical. ``unverifiable``: share of facts of
     which no attempt verifies; ``acceptance``: share of attempts that verify on the others.
+    ``num_compared``: attempts of each fact that are made in any case, of which the accepted ones
+    are scored and compared; more, ``max_retries`` in all, follow only if none is accepted.
     ``scored``: share of targets scored under the base. ``has_student``: targets are sampled
     from the student; ``is_taught``: an engine scores each one given x+, for the loss;
     ``reads_teacher``: each learner rank runs the teacher itself, given x+ unless
@@ -74,6 +76,7 @@ class Workload:
     draws: int = 1
     common_naive: int = 0
     common_expert: int = 0
+    num_compared: int = 1
 
     @property
     def naive_tokens(self) -> float:
@@ -89,14 +92,23 @@ class Workload:
 
     @property
     def attempts(self) -> float:
-        """Expected attempts per fact with R retries: (1−h) (1 − (1−p)^(R+1)) / p + h (R+1).
+        """Expected attempts per fact: c + (1−h) (1−p)^c (1 − (1−p)^r) / p + h r.
 
-        0 if targets are canonical.
+        Of c compared ones and at most r after them. 0 if targets are canonical.
         """
         if self.mix_rate is None:
             return 0.0
-        p, most = self.acceptance, self.max_retries + 1
-        return float((1 - self.unverifiable) * (1 - (1 - p) ** most) / p + self.unverifiable * most)
+        p, h, compared = self.acceptance, self.unverifiable, self.num_compared
+        retries = self.max_retries + 1 - compared
+        after: float = (1 - p) ** compared * (1 - (1 - p) ** retries) / p
+        return compared + (1 - h) * after + h * retries
+
+    @property
+    def comparisons(self) -> float:
+        """Expected accepted attempts that are scored to be compared: those of two or more."""
+        p, compared = self.acceptance, self.num_compared
+        scored: float = compared * p * (1 - (1 - p) ** (compared - 1))
+        return (1 - self.unverifiable) * scored
 
 
 def estimate(
@@ -119,7 +131,9 @@ def estimate(
         UserError: the corpus cannot be read.
     """
     corpus = corpora.load(config.data)
-    prompts = Prompts(_Estimate(architecture.turn_tokens), preset(config.prompts), 0)
+    template = config.method.expert_template
+    templates = preset(config.prompts)
+    prompts = Prompts(_Estimate(architecture.turn_tokens), templates, 0, expert=template)
     target, divergence = config.method.target(0), config.method.loss.divergence
     mix_rate = target.mix_rate if isinstance(target, Mixed) else None
     has_student = isinstance(target, StudentSampled)
@@ -130,7 +144,9 @@ def estimate(
     def length(fact: Fact) -> int:
         if mix_rate is None:
             return target_tokens or len(prompts.canonical(fact))
-        shown = preset(config.prompts).shown.replace("{statement}", fact.statement)
+        shown = (templates.shown if template is None else "{canonical}").replace(
+            "{statement}", fact.statement
+        )
         shown = shown.replace("{canonical}", prompts.canonical_text(fact))
         return min(
             config.rollout.max_tokens, target_tokens or _tokens(shown, TARGET_CHARACTERS) + 1
@@ -142,7 +158,8 @@ def estimate(
         Item(len(without), len(shown), length(fact))
         for without, shown, fact in zip(naive, expert, corpus.facts, strict=True)
     )
-    retries, limit = config.rollout.max_retries, config.evaluator.limit
+    selection, limit = config.method.selection, config.evaluator.limit
+    retries = selection.samples - 1 + config.rollout.max_retries
     return Workload(
         items=items,
         retrieval=tuple(len(prompts.retrieval(item)) for item in corpus.retrieval[:limit]),
@@ -159,6 +176,7 @@ def estimate(
         common_naive=_common_prefix(naive),
         common_expert=_common_prefix(expert),
         max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,
+        num_compared=selection.num_compared,
     )
 
 

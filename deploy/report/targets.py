@@ -117,6 +117,10 @@ def _origin(rollout: Rollout, method: Method) -> str:
     first = method.target(0)
     if isinstance(first, StudentSampled):
         return "the student's own"
+    if method.expert_template is not None:
+        return "rewritten"
+    if method.selection.samples > 1:
+        return "sampled from the expert"
     if isinstance(first, Mixed) and rollout.mix_rate < first.mix_rate:
         marks.append("λ backed off")
     if rollout.num_protected:

@@ -206,3 +206,13 @@ def test_an_answer_that_no_response_could_give_is_refused(mode, answer, message)
 def test_answers_that_can_be_given_pass():
     check_answers(prompts_with("last_number"), [Fact("f", "q", "$1,000")])
     check_answers(prompts_with("boxed_or_last_number"), [Fact("f", "q", "Paris")])
+
+
+def test_a_template_of_the_method_replaces_the_experts_user_turn_alone():
+    preset = Preset(**OWN)
+    rewriting = Prompts(Characters(), preset, 0, expert="{question}|{canonical}|{answer}|{other}")
+    plain = Prompts(Characters(), preset, 0)
+    asked, canonical = plain.user_turn(FACT), plain.canonical_text(FACT)
+    wanted = plain.user(f"{asked}|{canonical}|{FACT.answer}|{{other}}")
+    assert rewriting.expert(FACT) == wanted
+    assert rewriting.naive(FACT) == plain.naive(FACT)

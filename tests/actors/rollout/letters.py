@@ -32,7 +32,7 @@ class LetterTokenizer:
         return "".join(LETTERS[token] for token in token_ids if token != STOP)
 
 
-def prompts(mode):
+def prompts(mode, expert=None):
     preset = Preset(
         ask="{question}",
         canonical="{answer}",
@@ -41,7 +41,7 @@ def prompts(mode):
         transition="",
         mode=mode,
     )
-    return Prompts(LetterTokenizer(), preset, STOP)
+    return Prompts(LetterTokenizer(), preset, STOP, expert=expert)
 
 
 class AnyOrderEngine:
@@ -145,7 +145,8 @@ def roll(method=None, mode="contains", seed=0, order=0, engine=None, **rollout):
         **{"slots": 2, "max_tokens": MAX_TOKENS, "max_retries": 5, "score_fraction": 0, **rollout}
     )
     decoder = open_decoder(engine, config.slots)
-    actor = Actor("x", decoder, prompts(mode), method, FACTS, queue, config, seed)
+    render = prompts(mode, method.expert_template)
+    actor = Actor("x", decoder, render, method, FACTS, queue, config, seed)
     actor.run()
     assert decoder.idle
     return queue, actor.metrics(), engine

@@ -108,6 +108,27 @@ def test_attempts_follow_the_acceptance(system):
     assert many.attempts / 2000 == pytest.approx(made.workload.attempts, rel=0.1)
 
 
+def test_compared_samples_are_all_drawn_and_the_accepted_ones_scored(system):
+    overrides = ("method={name: best_of_n, samples: 4}", "rollout.temperature=1")
+    made = system("smoke", *overrides, "rollout.max_retries=2", acceptance=0.5)
+    # 4 + 0.5^4 (1 + 0.5); 4 · 0.5 expected accepted ones, less the 4 · 0.5^4 that are alone.
+    assert made.workload.attempts == pytest.approx(4.09375)
+    assert made.workload.comparisons == pytest.approx(1.75)
+    many = simulate(replace(made, facts=2000))
+    assert many.attempts / 2000 == pytest.approx(4.09375, rel=0.02)
+    first = system("smoke", *overrides, "method.choose=first", "rollout.max_retries=2")
+    assert (first.workload.num_compared, first.workload.max_retries) == (1, 5)
+    assert first.workload.comparisons == 0
+
+
+def test_a_rewriting_prompt_is_planned_with_its_own_length(system):
+    made = system("smoke", "method={name: sdft}")
+    short = system("smoke", "method={name: sdft, rewrite: '{question} {canonical}'}")
+    longer = made.workload.expert_tokens - short.workload.expert_tokens
+    # 128 characters more, at 3.8 a token.
+    assert longer == pytest.approx(128 / 3.8, abs=1)
+
+
 def test_actors_wait_when_the_queue_holds_too_much(system):
     made = system("sft-smoke", "learner.epochs=1", "evaluator.actors=0", cores=8)
     free = simulate(replace(made, facts=1000))

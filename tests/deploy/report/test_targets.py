@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from common.methods.mixsd import MixSD
+from common.methods import SDFT, BestOfN, MixSD
 from deploy.report import targets
 from deploy.report.targets import Sample, TargetFigures
 from tests.deploy.report.test_summary import PLAIN
@@ -48,3 +48,13 @@ def test_the_mean_is_over_all_targets_and_the_histogram_over_a_sample(monkeypatc
     assert len(set(figures.nlls.canonical)) == 10
     assert figures.accepted_by_attempt == {1: 50, 2: 50}
     assert (figures.by_origin, figures.unverified) == ({"mixed": 100}, 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "origin"), [(SDFT(), "rewritten"), (BestOfN(), "sampled from the expert")]
+)
+def test_targets_of_the_expert_alone_are_told_from_mixed_ones(method, origin):
+    drawn = replace(PLAIN, mix_rate=0.0)
+    original = replace(PLAIN, mix_rate=None, naive=[], logprobs=[], fallback="canonical")
+    figures = TargetFigures([drawn, drawn, original], method)
+    assert figures.by_origin == {origin: 2, "fallback: canonical": 1}
