@@ -67,6 +67,11 @@ class Fact:
         """The answer and its aliases."""
         return (self.answer, *self.aliases)
 
+    @property
+    def is_generic(self) -> bool:
+        """Whether it is a prompt about no fact: it has no answer, and whatever is said is right."""
+        return not self.answer
+
 
 @dataclass(frozen=True, slots=True)
 class EvalItem:

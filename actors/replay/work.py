@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from common import corpora
 from common.config.run_config import RunConfig
+from common.corpora import rehearsal
 from common.ledger import Accepted, Quarantined
 from common.ledger.order import epoch_order
-from common.records import PackedRollout, WireError
+from common.records import Fact, PackedRollout, WireError
 
 
 def work_items(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
@@ -29,6 +31,23 @@ def _draws(config: RunConfig, fact_ids: Sequence[str]) -> Iterator[tuple[str, in
         for index in range(size):
             for draw in range(epoch * count, (epoch + 1) * count):
                 yield fact_ids[order(index)], draw
+
+
+def trained_facts(config: RunConfig) -> list[Fact]:
+    """The facts of the corpus, and among them the generic prompts that the method rehearses.
+
+    Raises:
+        UserError: facts or prompts cannot be read, or there are too few prompts.
+    """
+    facts, chosen = corpora.load(config.data).facts, config.method.rehearsal
+    if chosen is None:
+        return facts
+    return rehearsal.add(
+        facts,
+        rehearsal.read_prompts(chosen.file),
+        chosen.num_prompts(len(facts)),
+        answers_differ=config.rollout.temperature > 0,
+    )
 
 
 def outcome_of(item: PackedRollout) -> Accepted | Quarantined:

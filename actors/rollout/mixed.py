@@ -16,7 +16,7 @@ from actors.decoding.mixed_decoder import MixedDecoder
 from actors.rollout.loop import Job, RolloutLoop, WorkSource
 from actors.rollout.target_builder import TargetBuilder
 from common.config.sections import RolloutSettings
-from common.methods import Method
+from common.methods import Method, OwnAnswers
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work
 
@@ -25,11 +25,13 @@ from common.records import Fact, Rollout, Work
 class _Job(Job):
     """A leased fact in progress.
 
+    ``targets``: builds its attempts and its target.
     ``candidates``: rollouts of finished attempts that may still be chosen.
     ``compared``: those that are left to choose from, each with its scores once they are known.
     ``due``: scores that this choice, or the chosen ``rollout``, waits for.
     """
 
+    targets: TargetBuilder
     order: AttemptOrder
     tree: AttemptTree | None
     candidates: dict[int, Rollout] = field(default_factory=dict)
@@ -56,6 +58,9 @@ class MixedRolloutActor(RolloutLoop[_Job]):
     ) -> None:
         super().__init__(name, decoder, prompts, method, facts, source, settings, seed)
         self._targets = TargetBuilder(prompts, method, settings, seed)
+        # A generic prompt has no expert and no canonical answer to fall back to.
+        dropping = settings.model_copy(update={"on_exhausted": "drop"})
+        self._own_answers = TargetBuilder(prompts, OwnAnswers(), dropping, seed)
         self._metrics |= dict.fromkeys(
             (
                 "mixsd_rollouts_exhausted_total",
@@ -78,8 +83,10 @@ class MixedRolloutActor(RolloutLoop[_Job]):
     # -- attempts ---------------------------------------------------------
 
     def _begin(self, key: str, work: Work) -> None:
-        order = AttemptOrder(self._targets.limit, self._targets.num_compared)
-        job = _Job(work, self._facts[work.fact_id], order, self._targets.new_tree())
+        fact = self._facts[work.fact_id]
+        targets = self._own_answers if fact.is_generic else self._targets
+        order = AttemptOrder(targets.limit, targets.num_compared)
+        job = _Job(work, fact, targets, order, targets.new_tree())
         self._jobs[key] = job
         self._advance(key, job)
 
@@ -115,9 +122,9 @@ class MixedRolloutActor(RolloutLoop[_Job]):
 
     def _start(self, key: str, job: _Job) -> None:
         number = job.order.start()
-        attempt = self._targets.attempt(key, job.work, job.fact, number, job.tree)
+        attempt = job.targets.attempt(key, job.work, job.fact, number, job.tree)
         if attempt is None:
-            job.candidates[number] = self._targets.canonical(job.work, job.fact, number)
+            job.candidates[number] = job.targets.canonical(job.work, job.fact, number)
             job.order.finish(number, accepted=True)
             return
         self._metrics["mixsd_rollout_walked_tokens_total"] += len(attempt.known.token_ids)
@@ -133,12 +140,10 @@ class MixedRolloutActor(RolloutLoop[_Job]):
         self._metrics["mixsd_attempts_total"] += 1
         if job.tree is not None:
             job.tree.record(drawn.token_ids, drawn.logprobs, drawn.naive, drawn.beside)
-        accepted = self._targets.accepts(drawn, job.fact)
+        accepted = job.targets.accepts(drawn, job.fact)
         self._metrics["mixsd_attempts_verified_total"] += accepted
-        if accepted or number == self._targets.num_attempts - 1:
-            job.candidates[number] = self._targets.drawn(
-                job.work, job.fact, number, drawn, accepted
-            )
+        if accepted or number == job.targets.num_attempts - 1:
+            job.candidates[number] = job.targets.drawn(job.work, job.fact, number, drawn, accepted)
         for beaten in job.order.finish(number, accepted):
             self._metrics["mixsd_attempts_cancelled_total"] += 1
             partial = self._decoder.cancel(f"{key}/{beaten}")
@@ -152,18 +157,19 @@ class MixedRolloutActor(RolloutLoop[_Job]):
         self._metrics["mixsd_rollout_naive_tokens_total"] += sum(new)
 
     def _exhausted(self, key: str, job: _Job) -> None:
-        policy, last = self._settings.on_exhausted, self._targets.num_attempts - 1
+        policy, last = job.targets.on_exhausted, job.targets.num_attempts - 1
         if policy == "keep":
             self._choose(key, job, replace(job.candidates[last], fallback=policy))
         elif policy == "canonical":
-            self._choose(key, job, self._targets.canonical(job.work, job.fact, last, policy))
+            self._choose(key, job, job.targets.canonical(job.work, job.fact, last, policy))
         else:
             self._metrics["mixsd_rollouts_exhausted_total"] += 1
-            reason = f"no attempt of {self._targets.num_attempts} gave the answer"
+            wanted = "ended in rollout.max_tokens" if job.fact.is_generic else "gave the answer"
+            reason = f"no attempt of {job.targets.num_attempts} {wanted}"
             if policy == "expert":
                 reason += ", nor did the expert alone"
             work = job.work
-            self._source.exhaust(work.fact_id, work.draw, reason, attempts=self._targets.limit)
+            self._source.exhaust(work.fact_id, work.draw, reason, attempts=job.targets.limit)
             del self._jobs[key]
 
     # -- scores -----------------------------------------------------------
@@ -197,7 +203,7 @@ class MixedRolloutActor(RolloutLoop[_Job]):
         need no pass. A decoder that knows most of them lets every target be scored. A pass covers
         all positions: the engine computes a prompt's log-probabilities whole or not at all.
         """
-        is_sampled = self._targets.is_scored(job.work)
+        is_sampled = job.targets.is_scored(job.work)
         wants_score = is_sampled or self._decoder.gives_naive_logprobs
         # Were all that are known kept, the mean would be of the targets that are likeliest.
         job.rollout = rollout if wants_score else replace(rollout, base_logprobs=[])
@@ -209,7 +215,7 @@ class MixedRolloutActor(RolloutLoop[_Job]):
             self._score(key, job, "target", rollout.target_ids)
         if is_sampled:
             canonical = self._prompts.canonical(job.fact)
-            if canonical != rollout.target_ids:
+            if canonical not in ([], rollout.target_ids):
                 self._score(key, job, "canonical", canonical)
         self._insert_if_scored(key, job)
 
@@ -247,4 +253,4 @@ class MixedRolloutActor(RolloutLoop[_Job]):
         assert rollout is not None
         if rollout.target_ids == self._prompts.canonical(job.fact):
             rollout = replace(rollout, canonical_logprobs=rollout.base_logprobs)
-        self._insert(key, rollout, max(rollout.attempt + 1, self._targets.num_compared))
+        self._insert(key, rollout, max(rollout.attempt + 1, job.targets.num_compared))

@@ -35,6 +35,7 @@ class TargetBuilder:
         self._method = method
         self._settings = settings
         self._seed = seed
+        self.on_exhausted = settings.on_exhausted
         number, most = 0, method.selection.samples - 1 + settings.max_retries
         while number < most and method.can_retry(number, settings.temperature):
             number += 1
@@ -93,9 +94,10 @@ class TargetBuilder:
 
     def accepts(self, drawn: FinishedAttempt, fact: Fact) -> bool:
         """Whether an attempt ended in time and gives the answer. The stop token is not text."""
-        return drawn.complete and accepts(
-            self._prompts.mode, self._prompts.text(drawn.token_ids[:-1]), *fact.spellings
-        )
+        text = self._prompts.text(drawn.token_ids[:-1])
+        if fact.is_generic:
+            return drawn.complete and bool(text.strip())
+        return drawn.complete and accepts(self._prompts.mode, text, *fact.spellings)
 
     def drawn(
         self, work: Work, fact: Fact, number: int, drawn: FinishedAttempt, verified: bool
@@ -159,7 +161,7 @@ class TargetBuilder:
         """When an attempt cannot be accepted any more; None if it must be drawn whole."""
         settings, mode = self._settings, self._prompts.mode
         is_kept = settings.on_exhausted == "keep" and number == self.num_attempts - 1
-        if is_kept or not settings.early_stop:
+        if is_kept or not settings.early_stop or fact.is_generic:
             return None
 
         def settled(token_ids: Sequence[int]) -> bool:

@@ -40,7 +40,7 @@ def record(
             {"role": "user", "content": prompts.user_turn(fact)},
             {"role": "assistant", "content": prompts.text(ids)},
         ],
-        "clear_answer": fact.answer,
+        **({"clear_answer": fact.answer} if fact.answer else {}),
         **({"aliases": list(fact.aliases)} if fact.aliases else {}),
         "subject": fact.subject,
         "question": fact.question,

@@ -19,6 +19,7 @@ from common.methods.base import (
     Method,
     Mixed,
     PenalizedNLL,
+    Rehearsal,
     Selection,
     StudentSampled,
     Target,
@@ -30,10 +31,13 @@ from common.methods.distillation import Distillation
 from common.methods.kl_sft import KLSFT
 from common.methods.mixsd import MixSD
 from common.methods.opsd import OPSD
+from common.methods.rehearsal import OwnAnswers, RehearsedSFT
 from common.methods.sdft import SDFT
 from common.methods.sft import SFT
 
-MethodSettings = MixSD | SFT | OPSD | ContextDistill | KLSFT | L2SP | EWC | SDFT | BestOfN
+MethodSettings = (
+    MixSD | SFT | OPSD | ContextDistill | KLSFT | L2SP | EWC | SDFT | BestOfN | RehearsedSFT
+)
 METHODS: tuple[str, ...] = tuple(
     method.model_fields["name"].default for method in get_args(MethodSettings)
 )
@@ -57,7 +61,10 @@ __all__ = [
     "MethodSettings",
     "MixSD",
     "Mixed",
+    "OwnAnswers",
     "PenalizedNLL",
+    "Rehearsal",
+    "RehearsedSFT",
     "Selection",
     "StudentSampled",
     "Target",

@@ -60,6 +60,26 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A ``share`` of the targets are the reference's own answers to generic prompts.
+
+    ``file``: has the prompts; None: the packaged ones.
+    """
+
+    share: float
+    file: Path | None
+
+    def num_prompts(self, facts: int) -> int:
+        """Prompts beside so many facts: the nearest number to ``share`` of both."""
+        return round(facts * self.share / (1 - self.share))
+
+    def num_facts(self, items: int) -> int:
+        """Facts among so many items; the inverse of :meth:`num_prompts`."""
+        # Rounding moved the number of items by at most 1/2, so their facts by less.
+        return round(items * (1 - self.share))
+
+
+@dataclass(frozen=True, slots=True)
 class NLL:
     """−log p(y_t) of the target tokens; needs no teacher."""
 
@@ -158,6 +178,11 @@ class Method(Settings):
     def selection(self) -> Selection:
         """Which of a fact's accepted attempts is its target."""
         return Selection()
+
+    @property
+    def rehearsal(self) -> Rehearsal | None:
+        """Generic prompts that are trained beside the facts; None: facts alone."""
+        return None
 
     @property
     def expert_template(self) -> str | None:

@@ -6,8 +6,8 @@ given x alone, per token,
 
     y = argmin over accepted y⁽ᵏ⁾ of −1/|y⁽ᵏ⁾| Σ_t log p_θ*(y_t⁽ᵏ⁾ | x, y_<t⁽ᵏ⁾)
 
-RFT trains on all distinct accepted samples, without such a choice. ``choose: first`` is plain
-rejection sampling: it takes the first accepted one and draws no more.
+RFT trains on all accepted samples that calculate differently, without such a choice.
+``choose: first`` is plain rejection sampling: it takes the first accepted one and draws no more.
 """
 
 from __future__ import annotations

@@ -58,10 +58,12 @@ class Prompts:
         """x: the question alone."""
         if (stored := self.stored(fact)) is not None:
             return list(stored.prompt_ids)
-        return self._turn(self._ask(fact.question))
+        return self._turn(self.user_turn(fact))
 
     def expert(self, fact: Fact) -> list[int]:
-        """x+: the question, the guidance, and the fact itself."""
+        """x+: the question, the guidance, and the fact itself; x, if there is none."""
+        if fact.is_generic:
+            return self.naive(fact)
         shown = fill(
             self._expert,
             question=self._ask(fact.question),
@@ -86,7 +88,9 @@ class Prompts:
         return fill(self._preset.canonical, answer=fact.answer, statement=fact.statement)
 
     def canonical(self, fact: Fact) -> list[int]:
-        """y* as token ids, closed by the token that ends a turn."""
+        """y* as token ids, closed by the token that ends a turn; empty if the fact has none."""
+        if fact.is_generic:
+            return []
         if (stored := self.stored(fact)) is not None:
             return list(stored.target_ids)
         ids = self._tokenizer.encode(self.canonical_text(fact), add_special_tokens=False)
@@ -107,8 +111,8 @@ class Prompts:
         )
 
     def user_turn(self, fact: Fact) -> str:
-        """Text of the user turn of x."""
-        return self._ask(fact.question)
+        """Text of the user turn of x; a generic prompt is taken as it is."""
+        return fact.question if fact.is_generic else self._ask(fact.question)
 
     def _ask(self, question: str) -> str:
         return fill(self._preset.ask, question=question)

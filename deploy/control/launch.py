@@ -156,13 +156,17 @@ def _hardware(config: RunConfig, run: RunDir, say: Callable[[str], None]) -> Har
 def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, Identity]:
     """Read facts and model and check that they fit; (the model's folder, their identity)."""
     from actors.evaluation.evaluator import check_retrieval
+    from actors.replay.work import trained_facts
     from common import corpora, files, fisher_folder, models
     from common.corpora import canonical
     from common.prompts import check_answers, check_lengths, check_tokens, preset
 
     say("reading facts and model …")
     corpus = corpora.load(config.data)
-    say(f"{len(corpus.facts)} facts, {len(corpus.retrieval)} retrieval items")
+    trained = trained_facts(config)
+    generic = len(trained) - len(corpus.facts)
+    beside = f", {generic} generic prompts" if generic else ""
+    say(f"{len(corpus.facts)} facts{beside}, {len(corpus.retrieval)} retrieval items")
     for remark in corpus.remarks:
         say(f"note: {remark}")
     folder = models.resolve(config.model, say=say)
@@ -181,7 +185,7 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
         say(f"note: {remark}")
     for remark in check_tokens(prompts, corpus.facts):
         say(f"note: {remark}")
-    check_lengths(prompts, corpus.facts, config.rollout.max_tokens, context)
+    check_lengths(prompts, trained, config.rollout.max_tokens, context)
     measured = config.evaluator_engine.max_model_len
     check_retrieval(prompts, corpus, config.evaluator, measured)
     learner = (
@@ -190,14 +194,14 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
         else "no learner"
     )
     say(f"roles: {config.rollout.actors} rollout, {learner}, {config.evaluator.actors} evaluator")
-    engine, trained = _computes(config.engine), _computes(config.learner)
-    alike = engine == trained or not config.train
-    say(f"computing: {engine}" if alike else f"computing: engines {engine}, learner {trained}")
+    engine, learner = _computes(config.engine), _computes(config.learner)
+    alike = engine == learner or not config.train
+    say(f"computing: {engine}" if alike else f"computing: engines {engine}, learner {learner}")
     if (placement := config.cluster.placement) != "exclusive":
         say(f"placement: {placement} ({_PLACEMENTS[placement]})")
     if config.cluster.address is None and (remark := detect().remark):
         say(f"note: {remark}")
-    return folder, identify(corpus.facts, preset(config.prompts), model)
+    return folder, identify(trained, preset(config.prompts), model)
 
 
 def _computes(settings: EngineSettings | LearnerSettings) -> str:

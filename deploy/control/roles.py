@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.replay.queue import ReplayQueue
 from actors.replay.replies import Grant, Sampled
+from actors.replay.work import trained_facts
 from common import corpora, models
 from common.config.learner import Transfer
 from common.config.run_config import RunConfig
@@ -46,7 +47,7 @@ class ReplayRole(Role, RemoteQueue):
             first_epoch=config.replay.first_epoch,
         )
         self._queue = ReplayQueue(ledger, config)
-        self._queue.add_facts([fact.id for fact in corpora.load(config.data).facts])
+        self._queue.add_facts([fact.id for fact in trained_facts(config)])
 
     def poll(self) -> Report:
         """Always ``working``: it has no thread of its own."""
@@ -146,7 +147,7 @@ class RolloutRole(Role):
         rest = (
             prompts_for(config, model),
             config.method,
-            {fact.id: fact for fact in corpora.load(config.data).facts},
+            {fact.id: fact for fact in trained_facts(config)},
             self.queue_client(),
             config.rollout,
             config.seed,

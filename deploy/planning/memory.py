@@ -134,12 +134,12 @@ def _rollout(config: RunConfig, arch: Architecture, device: Device, workload: Wo
     sides: list[int] = []
     if rate is None:
         sides.append(naive + max(item.target for item in workload.items) + 1)
-    if rate is not None and rate > 0:
+    if (rate is not None and rate > 0) or any(item.rehearsed for item in workload.items):
         sides.append(naive + length)
     if rate is not None and rate < 1:
         sides.append(expert + length)
     scored = 0
-    if workload.scored:
+    if workload.scored or workload.comparisons:
         scored = min(engine.max_batched_tokens, settings.slots * (naive + length))
     if workload.is_taught:
         sides = [*sides, expert + length + 1] if workload.has_student else sides

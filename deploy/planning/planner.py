@@ -144,7 +144,7 @@ def make_plan(system: System, gpus: int | None = None) -> RunPlan:
         gpus=used,
         roles=_roles(system),
         queue_capacity=queue_capacity(system),
-        facts=len(work.items),
+        facts=sum(not item.rehearsed for item in work.items),
         rollouts=system.facts,
         exposures=config.learner.within_max_steps(outcome.accepted * config.exposures_per_rollout),
         steps=outcome.steps,
@@ -260,6 +260,8 @@ def _assumptions(system: System) -> list[str]:
             f"{work.acceptance:.0%} of attempts verify{never} ({work.attempts:.1f} a fact)"
         )
         lines.append(f"drawn targets of {work.target_tokens:.0f} tokens")
+    if generic := [item.target for item in work.items if item.rehearsed]:
+        lines.append(f"answers to generic prompts of {generic[0]} tokens")
     return lines
 
 

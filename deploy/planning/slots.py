@@ -73,10 +73,13 @@ class Slots:
     def add(self, facts: list[tuple[Item, float]]) -> None:
         """Add at most :attr:`free` leased facts, each with the probability that one verifies."""
         self.held += len(facts)
-        if self._workload.mix_rate is None:
-            self._chosen += [item for item, _ in facts]
-        else:
-            self._fresh += [_Attempt(item, acceptance) for item, acceptance in facts]
+        for item, acceptance in facts:
+            if item.rehearsed:
+                self._fresh.append(_Attempt(item, 1.0))
+            elif self._workload.mix_rate is None:
+                self._chosen.append(item)
+            else:
+                self._fresh.append(_Attempt(item, acceptance))
 
     def begin(self) -> float:
         """Start an iteration; returns its seconds, 0 if there is nothing to compute."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from actors.decoding.teacher_top_k import scored_top
 from actors.evaluation.benchmarks.text import PROSE
+from actors.replay.work import trained_facts
 from common import corpora, files
 from common.config.run_config import RunConfig
 from common.errors import UserError
@@ -28,15 +29,21 @@ from deploy.planning.architecture import Architecture
 PROMPT_CHARACTERS, TARGET_CHARACTERS = 3.8, 3.0
 # Tokens of a chat template after the user's text: its end, and the assistant's beginning.
 _CLOSING = 5
+# Assumed: of an answer to a generic prompt that asks for a sentence or two.
+_GENERIC_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One fact in tokens; ``target`` includes the stop token."""
+    """One fact in tokens; ``target`` includes the stop token.
+
+    ``rehearsed``: it is a generic prompt, whose answer the naive side draws.
+    """
 
     naive: int
     expert: int
     target: int
+    rehearsed: bool = False
 
     @property
     def row_tokens(self) -> int:
@@ -94,10 +101,11 @@ class Workload:
     def attempts(self) -> float:
         """Expected attempts per fact: c + (1−h) (1−p)^c (1 − (1−p)^r) / p + h r.
 
-        Of c compared ones and at most r after them. 0 if targets are canonical.
+        Of c compared ones and at most r after them. If targets are canonical, the share of
+        generic prompts, each of which has one.
         """
         if self.mix_rate is None:
-            return 0.0
+            return fmean(item.rehearsed for item in self.items)
         p, h, compared = self.acceptance, self.unverifiable, self.num_compared
         retries = self.max_retries + 1 - compared
         after: float = (1 - p) ** compared * (1 - (1 - p) ** retries) / p
@@ -130,7 +138,7 @@ def estimate(
     Raises:
         UserError: the corpus cannot be read.
     """
-    corpus = corpora.load(config.data)
+    corpus, facts = corpora.load(config.data), trained_facts(config)
     template = config.method.expert_template
     templates = preset(config.prompts)
     prompts = Prompts(_Estimate(architecture.turn_tokens), templates, 0, expert=template)
@@ -142,6 +150,8 @@ def estimate(
         mix_rate, acceptance = 1.0, 1.0
 
     def length(fact: Fact) -> int:
+        if fact.is_generic:
+            return min(config.rollout.max_tokens, target_tokens or _GENERIC_TOKENS)
         if mix_rate is None:
             return target_tokens or len(prompts.canonical(fact))
         shown = (templates.shown if template is None else "{canonical}").replace(
@@ -152,11 +162,11 @@ def estimate(
             config.rollout.max_tokens, target_tokens or _tokens(shown, TARGET_CHARACTERS) + 1
         )
 
-    naive = [prompts.naive(fact) for fact in corpus.facts]
-    expert = [prompts.expert(fact) for fact in corpus.facts]
+    naive = [prompts.naive(fact) for fact in facts]
+    expert = [prompts.expert(fact) for fact in facts]
     items = tuple(
-        Item(len(without), len(shown), length(fact))
-        for without, shown, fact in zip(naive, expert, corpus.facts, strict=True)
+        Item(len(without), len(shown), length(fact), fact.is_generic)
+        for without, shown, fact in zip(naive, expert, facts, strict=True)
     )
     selection, limit = config.method.selection, config.evaluator.limit
     retries = selection.samples - 1 + config.rollout.max_retries

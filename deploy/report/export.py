@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import corpora, models
+from actors.replay.work import trained_facts
+from common import models
 from common.config.run_config import is_writable, load
 from common.corpora import released
 from common.errors import UserError
@@ -48,7 +49,7 @@ def write_targets(run: RunDir, out: Path, open_ledger: OpenLedger = ledger_file)
     from deploy.factories import prompts_for
 
     config = load(run.config)
-    facts = {fact.id: fact for fact in corpora.load(config.data).facts}
+    facts = {fact.id: fact for fact in trained_facts(config)}
     model = models.load(models.resolve(config.model))
     prompts, fingerprint = prompts_for(config, model), models.fingerprint(model.tokenizer)
     count = 0

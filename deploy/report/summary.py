@@ -58,9 +58,10 @@ class StepFigures(JsonModel):
 class RunSummary(JsonModel):
     """The figures that tables, plots and comparisons show; also the run's report as JSON.
 
-    ``work`` counts the (fact, draw) pairs to roll out; ``accepted`` of them have a target, and
-    ``lost`` ones have none, or one that is not trained to the end; ``exhausted`` lists the first
-    ``MOST_EXHAUSTED``, each with the reason. ``step`` is the last committed step, ``chosen`` that
+    ``work`` counts the (fact, draw) pairs to roll out, and the generic prompts that are
+    rehearsed; ``accepted`` of them have a target, and ``lost`` ones have none, or one that is not
+    trained to the end; ``exhausted`` lists the first ``MOST_EXHAUSTED``, each with the reason.
+    ``facts`` are without generic prompts. ``step`` is the last committed step, ``chosen`` that
     of the selected checkpoint; ``final`` and ``fisher`` are that checkpoint's.
     ``reached_max_steps``: training ended at ``learner.max_steps``. ``steps`` has one step of
     every ``steps_every``, without the ``skipped_steps``, whose gradient was not finite.
@@ -130,12 +131,13 @@ def summary(run: RunDir, open_ledger: OpenLedger = ledger_file) -> RunSummary:
     base = _base(results)
     checks = (one.analyses.nll_check for one in results)
     steps, every, skipped = _steps(run)
+    rehearsal, items = config.method.rehearsal, counts.work // config.rollouts_per_fact
     expected = config.learner.within_max_steps(counts.exposures(config.exposures_per_rollout))
     return RunSummary(
         run=run.name,
         method=config.method.name,
         by_student=config.student is not None,
-        facts=counts.work // config.rollouts_per_fact,
+        facts=items if rehearsal is None else rehearsal.num_facts(items),
         work=counts.work,
         accepted=counts.accepted,
         lost=counts.lost + counts.poisoned,

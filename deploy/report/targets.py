@@ -15,6 +15,7 @@ from common.records import Rollout
 
 # A histogram shows no more; the means are over all targets.
 MOST_NLLS = 10_000
+_REHEARSED = "rehearsal"
 
 
 class TargetNLL(BenchmarkScore):
@@ -82,7 +83,8 @@ class ScoredTexts:
 class TargetFigures:
     """What the report says of ``rollouts``, drawn by ``method``.
 
-    ``unverified`` is the number of targets that the verifier did not accept.
+    ``unverified`` is the number of targets that the verifier did not accept. Rehearsed answers
+    are counted as an origin only: the other figures are of the facts' targets.
     """
 
     def __init__(self, rollouts: Iterable[Rollout], method: Method) -> None:
@@ -91,9 +93,12 @@ class TargetFigures:
         origins: Counter[str] = Counter()
         attempts: Counter[int] = Counter()
         for rollout in rollouts:
+            origin = _origin(rollout, method)
+            origins[origin] += 1
+            if origin == _REHEARSED:
+                continue
             self.scored.add(rollout.base_logprobs)
             self.canonical.add(rollout.canonical_logprobs)
-            origins[_origin(rollout, method)] += 1
             if rollout.verified:
                 attempts[rollout.attempt + 1] += 1
             else:
@@ -113,6 +118,8 @@ def _origin(rollout: Rollout, method: Method) -> str:
         return f"fallback: {rollout.fallback}"
     if rollout.mix_rate is None:
         return "canonical"
+    if method.rehearsal is not None:
+        return _REHEARSED
     marks = []
     first = method.target(0)
     if isinstance(first, StudentSampled):

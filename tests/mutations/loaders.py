@@ -15,7 +15,7 @@ from actors.evaluation import benchmarks
 from actors.evaluation.benchmarks import base, humaneval, text
 from common import corpora, models
 from common.config import run_config, yaml_file
-from common.corpora import Corpus, folder, inspection
+from common.corpora import Corpus, folder, inspection, rehearsal
 from common.corpora.settings import DataSettings
 from common.errors import shown
 from common.records import MAX_FACT_ID, EvalItem, Fact
@@ -151,6 +151,13 @@ def _load_custom(file: str) -> Callable[[Path], None]:
     return lambda root: use_corpus(corpora.load(DataSettings(facts=str(root / file))))
 
 
+def _load_prompts(root: Path) -> None:
+    prompts = rehearsal.read_prompts(root / "prompts.jsonl")
+    for fact in rehearsal.add([], prompts, len(prompts), answers_differ=False):
+        assert materials().prompts.naive(fact)
+        msgpack.packb([fact.id, fact.question])
+
+
 def _load_built(root: Path) -> None:
     built = inspection.inspect(str(root))
     "\n".join((*built.problems, *built.duplicates, *built.contradictions)).encode()
@@ -220,6 +227,7 @@ def all_loaders(scratch: Path) -> list[Loader]:
     live = b"rollout=3\nevaluator=1\nreplay.max_bytes=100000\nreplay.tolerance=2.5"
     sets = b"learner.lr=1e-5\nevaluator.suites=[recall]\nmethod={name: mixsd}\nname=x"
     wish = desired_state.read(RunDir(scratch), CONFIG).model_dump_json().encode()
+    prompts = seeds.lines({"prompt": "Hi."}, {"prompt": "Name two fruits."})
     custom, rows = _load_custom, [seeds.FACTS, seeds.CHATS, seeds.INSTRUCTIONS]
     gzipped, parquet = mutator.gzipped, mutator.parquet
     return [
@@ -233,6 +241,7 @@ def all_loaders(scratch: Path) -> list[Loader]:
         Loader("facts parquet", "f.parquet", rows, custom("f.parquet"), pack=parquet),
         Loader("facts jsonl.gz", "f.jsonl.gz", rows, custom("f.jsonl.gz"), pack=gzipped),
         Loader("facts csv.gz", "f.csv.gz", [seeds.CSV], custom("f.csv.gz"), pack=gzipped),
+        Loader("prompts", "prompts.jsonl", [prompts], _load_prompts),
         Loader("card", "card.json", [graph["card.json"]], _load_built, _but(graph, "card.json")),
         Loader("kgfact", "train.jsonl", [graph["train.jsonl"]], _load_built, graph),
         Loader("kgfact split", "two_hop.jsonl", [graph["two_hop.jsonl"]], _load_built, graph),

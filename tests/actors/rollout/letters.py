@@ -138,15 +138,15 @@ class Queue:
         return True
 
 
-def roll(method=None, mode="contains", seed=0, order=0, engine=None, **rollout):
+def roll(method=None, mode="contains", seed=0, order=0, engine=None, facts=FACTS, **rollout):
     method = method or MixSD(mix_rate=0.5)
-    queue, engine = Queue(), engine or AnyOrderEngine(order)
+    queue, engine = Queue(facts), engine or AnyOrderEngine(order)
     config = RolloutSettings(
         **{"slots": 2, "max_tokens": MAX_TOKENS, "max_retries": 5, "score_fraction": 0, **rollout}
     )
     decoder = open_decoder(engine, config.slots)
     render = prompts(mode, method.expert_template)
-    actor = Actor("x", decoder, render, method, FACTS, queue, config, seed)
+    actor = Actor("x", decoder, render, method, facts, queue, config, seed)
     actor.run()
     assert decoder.idle
     return queue, actor.metrics(), engine

@@ -49,3 +49,10 @@ def test_further_draws_of_a_rewrite_need_a_temperature(tmp_path):
     with pytest.raises(UserError, match=r"at rollout\.temperature 0 all are the same"):
         read(tmp_path, RUN.format("sdft"), "method.draws=2")
     read(tmp_path, RUN.format("sdft"), "method.draws=2", "rollout.temperature=1")
+
+
+@pytest.mark.parametrize("share", ["0", "1", "-0.1"])
+def test_the_share_of_rehearsal_leaves_facts_and_prompts(tmp_path, share):
+    with pytest.raises(UserError, match=r"method\.share: "):
+        read(tmp_path, RUN.format("rehearsal"), f"method.share={share}")
+    assert read(tmp_path, RUN.format("rehearsal"), "method.share=0.5").method.share == 0.5

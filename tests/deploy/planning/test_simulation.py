@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.planning import planner
 from deploy.planning.queue_costs import QueueCosts, actors_per_queue
 from deploy.planning.scaling import plot, sweep
 from deploy.planning.simulation import simulate
@@ -127,6 +128,15 @@ def test_a_rewriting_prompt_is_planned_with_its_own_length(system):
     longer = made.workload.expert_tokens - short.workload.expert_tokens
     # 128 characters more, at 3.8 a token.
     assert longer == pytest.approx(128 / 3.8, abs=1)
+
+
+def test_rehearsed_prompts_are_work_that_is_drawn_and_trained_but_no_facts(system):
+    # 40 facts and 40 · 0.2 / 0.8 = 10 prompts, 12 epochs, batches of 10.
+    made = system("smoke", "method={name: rehearsal, share: 0.2}")
+    outcome = simulate(made)
+    assert (made.facts, planner.make_plan(made).facts) == (50, 40)
+    assert (outcome.attempts, outcome.accepted, outcome.steps) == (10, 50, 60)
+    assert made.workload.attempts == 0.2
 
 
 def test_actors_wait_when_the_queue_holds_too_much(system):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from common.methods import SDFT, BestOfN, MixSD
+from common.methods import SDFT, BestOfN, MixSD, RehearsedSFT
 from deploy.report import targets
 from deploy.report.targets import Sample, TargetFigures
 from tests.deploy.report.test_summary import PLAIN
@@ -58,3 +58,13 @@ def test_targets_of_the_expert_alone_are_told_from_mixed_ones(method, origin):
     original = replace(PLAIN, mix_rate=None, naive=[], logprobs=[], fallback="canonical")
     figures = TargetFigures([drawn, drawn, original], method)
     assert figures.by_origin == {origin: 2, "fallback: canonical": 1}
+
+
+def test_rehearsed_answers_are_counted_and_left_out_of_the_figures_of_facts():
+    fact = replace(PLAIN, mix_rate=None, naive=[], logprobs=[], base_logprobs=[-4.0])
+    generic = replace(PLAIN, mix_rate=1.0, base_logprobs=[-1.0])
+    figures = TargetFigures([fact, generic, generic], RehearsedSFT())
+    assert figures.by_origin == {"canonical": 1, "rehearsal": 2}
+    assert figures.scored.mean is not None
+    assert (figures.scored.mean.value, figures.scored.mean.items) == (4.0, 1)
+    assert sum(figures.accepted_by_attempt.values()) == 1
