@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import corpora, models
+from common import corpora, files, models
+from common.config.learner import LearnerSettings
 from common.config.run_config import RunConfig
+from common.errors import UserError
 from common.hardware import num_cores
 from common.prompts import Prompts, preset
 from common.rundir import RunDir
@@ -18,6 +21,7 @@ from common.weight_sync.store import SHARED_MEMORY, WeightStore
 _MOST_THREADS = 16
 
 if TYPE_CHECKING:
+    from learner.editing.engine import EditingEngine
     from learner.teacher_inputs import TeacherInputBuilder
 
 
@@ -51,6 +55,43 @@ def teacher_inputs_for(config: RunConfig, model_dir: Path) -> TeacherInputBuilde
     return forward_inputs(
         functools.cache(lambda fact_id: prompts.expert(facts[fact_id])), config.learner
     )
+
+
+def editing_engine_for(
+    config: RunConfig, model_dir: Path, settings: LearnerSettings, log: Callable[[str], None]
+) -> EditingEngine:
+    """The learner's engine of a method that edits; finds the subjects in the prompts.
+
+    Raises:
+        UserError: the model cannot be edited, or ``method.text`` is unreadable or too short.
+    """
+    from learner.editing.engine import EditingEngine
+    from learner.editing.sites import sites_of
+
+    edit, model = config.method.edit, models.load(model_dir)
+    assert edit is not None
+    prompts = prompts_for(config, model)
+    return EditingEngine(
+        model_dir,
+        settings,
+        edit,
+        seed=config.seed,
+        sites=sites_of(prompts, corpora.load(config.data).facts),
+        text_ids=_text_ids(prompts, edit.text, edit.tokens) if edit.text else [],
+        log=log,
+    )
+
+
+def _text_ids(prompts: Prompts, path: Path, count: int) -> list[int]:
+    """The first ``count`` tokens of a file for the covariance of an edit."""
+    # A token has a few characters, so a whole book need not be encoded.
+    ids = prompts.encode(files.read_text(path)[: 16 * count])[:count]
+    if len(ids) < count:
+        raise UserError(
+            f"method.text {path} has {len(ids)} tokens, less than method.covariance_tokens "
+            f"{count}; give a longer text or lower the number"
+        )
+    return ids
 
 
 def weight_store_of(config: RunConfig, run: RunDir) -> WeightStore:

@@ -65,6 +65,7 @@ class TrainingEngine:
             distributed.init_process_group("gloo" if settings.resolved_device == "cpu" else "nccl")
         self.rank = int(os.environ["RANK"])
         self.world_size = int(os.environ["WORLD_SIZE"])
+        self.progress = 0
         self._student = StudentModel(model_dir, settings, loss)
         self._backend = create_backend(self._student, settings)
         device = self._backend.device
@@ -117,6 +118,7 @@ class TrainingEngine:
             total += loss.detach()
             # Gradients are averaged over ranks; the loss is a sum over them.
             self._backend.backward(loss * self.world_size)
+            self.progress += 1
         norm = self._backend.step(lr, self._penalty)
         distributed.all_reduce(total)
         if self._penalty is not None:

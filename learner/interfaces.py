@@ -41,7 +41,12 @@ class BatchSource(Protocol):
 
 
 class Trainer(StateSource, Protocol):
-    """The part of :class:`learner.engine.TrainingEngine` that the learner uses."""
+    """The part of :class:`learner.engine.TrainingEngine` that the learner uses.
+
+    ``progress`` grows during a step that takes long.
+    """
+
+    progress: int
 
     def step(
         self,

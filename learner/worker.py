@@ -95,8 +95,8 @@ class Learner:
 
     @property
     def progress(self) -> float:
-        """Steps and checkpoints done by this process, and MiB of checkpoints read or written."""
-        return self._done + self._writer.progress
+        """Steps, passes and checkpoints done by this process, and MiB of checkpoints written."""
+        return self._done + self._engine.progress + self._writer.progress
 
     @property
     def milestone(self) -> float:

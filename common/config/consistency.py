@@ -24,6 +24,7 @@ def check(config: RunSettings) -> None:
         _early_stop_sees_recall,
         _penalty_has_whole_gradients,
         _teacher_has_whole_weights,
+        _edits_are_of_whole_weights,
     ):
         fits(config)
 
@@ -189,3 +190,18 @@ def _teacher_has_whole_weights(config: RunSettings) -> None:
             "has the student's whole weights for the teacher; set zero_stage to 2 or less, or "
             "teacher_weights to base"
         )
+
+
+def _edits_are_of_whole_weights(config: RunSettings) -> None:
+    """A closed-form edit takes no gradient steps on weights, and repeats nothing."""
+    if config.method.edit is None or not config.train:
+        return
+    learner = config.learner
+    wanted = {"epochs": 1, "ranks": 1, "zero_stage": 0, "lora": None, "average": None}
+    for key, value in wanted.items():
+        if (found := getattr(learner, key)) != value:
+            raise ValueError(
+                f"learner.{key} is {'set' if key == 'lora' else found}, but method "
+                f"{config.method.name} edits each fact once, in closed form, on one rank that has "
+                f"whole weights; {'remove it' if value is None else f'set it to {value}'}"
+            )

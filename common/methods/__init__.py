@@ -1,7 +1,7 @@
 """Training methods: what targets a fact gets and which loss trains on them.
 
 A method is one module here with one settings class. The rest of the system uses
-its members, :meth:`Method.target` (actors), ``loss`` and ``penalty`` (learner), and
+its members, :meth:`Method.target` (actors), ``loss``, ``penalty`` and ``edit`` (learner), and
 never branches on its name. To add a method, write the module and list its class
 in ``MethodSettings``.
 """
@@ -16,6 +16,7 @@ from common.methods.base import (
     Canonical,
     Divergence,
     Loss,
+    MemoryEdit,
     Method,
     Mixed,
     PenalizedNLL,
@@ -29,6 +30,7 @@ from common.methods.best_of_n import BestOfN
 from common.methods.context_distill import ContextDistill
 from common.methods.distillation import Distillation
 from common.methods.kl_sft import KLSFT
+from common.methods.memit import MEMIT
 from common.methods.mixsd import MixSD
 from common.methods.opsd import OPSD
 from common.methods.rehearsal import OwnAnswers, RehearsedSFT
@@ -36,7 +38,7 @@ from common.methods.sdft import SDFT
 from common.methods.sft import SFT
 
 MethodSettings = (
-    MixSD | SFT | OPSD | ContextDistill | KLSFT | L2SP | EWC | SDFT | BestOfN | RehearsedSFT
+    MixSD | SFT | OPSD | ContextDistill | KLSFT | L2SP | EWC | SDFT | BestOfN | RehearsedSFT | MEMIT
 )
 METHODS: tuple[str, ...] = tuple(
     method.model_fields["name"].default for method in get_args(MethodSettings)
@@ -46,6 +48,7 @@ __all__ = [
     "EWC",
     "KLSFT",
     "L2SP",
+    "MEMIT",
     "METHODS",
     "NLL",
     "OPSD",
@@ -57,6 +60,7 @@ __all__ = [
     "Distillation",
     "Divergence",
     "Loss",
+    "MemoryEdit",
     "Method",
     "MethodSettings",
     "MixSD",

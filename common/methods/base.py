@@ -149,6 +149,32 @@ class WeightPenalty:
     fisher: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryEdit:
+    """A closed-form edit of MLP down-projections in place of gradient steps on all weights.
+
+    ``layers``         first and last edited layer, from 0; None: five that end at 2/7 of the depth
+    ``preserve``       weight λ of old keys, in units of the MLP's width
+    ``gradient_steps`` steps of Adam that find each fact's new hidden state
+    ``lr``             their learning rate, in units of the hidden state's RMS
+    ``clamp``          largest change of a hidden state, in units of its norm
+    ``decay``          weight of the squared relative change in the objective
+    ``kl``             weight of the KL divergence on a neutral prompt about the subject
+    ``text``           file that old keys are estimated on; None: samples of the base model
+    ``tokens``         how many of its tokens
+    """
+
+    layers: tuple[int, int] | None
+    preserve: float
+    gradient_steps: int
+    lr: float
+    clamp: float
+    decay: float
+    kl: float
+    text: Path | None
+    tokens: int
+
+
 class Method(Settings):
     """A training method and its settings."""
 
@@ -162,6 +188,11 @@ class Method(Settings):
     @property
     def penalty(self) -> WeightPenalty | None:
         """What training pays for moving the weights, beside the loss."""
+        return None
+
+    @property
+    def edit(self) -> MemoryEdit | None:
+        """The edit that the learner makes of each batch; None: it takes gradient steps."""
         return None
 
     @property

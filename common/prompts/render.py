@@ -93,8 +93,11 @@ class Prompts:
             return []
         if (stored := self.stored(fact)) is not None:
             return list(stored.target_ids)
-        ids = self._tokenizer.encode(self.canonical_text(fact), add_special_tokens=False)
-        return [*ids, self._end_token_id]
+        return [*self.encode(self.canonical_text(fact)), self._end_token_id]
+
+    def encode(self, text: str) -> list[int]:
+        """``text`` as token ids, outside of any turn."""
+        return self._tokenizer.encode(text, add_special_tokens=False)
 
     def stored(self, fact: Fact) -> TokenIds | None:
         """The fact's stored ids, if they are of this tokenizer."""

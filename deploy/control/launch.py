@@ -31,6 +31,7 @@ from deploy.observability.run_status import RunStatus
 from deploy.observability.time_left import record_plan
 from learner import families
 from learner.checkpoint_folder import CheckpointFolder
+from learner.editing.support import edited_layers
 
 _STOP_S = 30.0
 _LEAVE_S = 10.0
@@ -176,6 +177,8 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
         families.check(files.read_json(folder / "config.json"))
         if config.method.penalty is not None and config.method.penalty.fisher is not None:
             fisher_folder.check(config.method.penalty.fisher, folder)
+        if config.method.edit is not None:
+            edited_layers(files.read_json(folder / "config.json"), config.method.edit)
     from deploy.factories import prompts_for
 
     prompts = prompts_for(config, model)

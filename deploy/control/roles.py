@@ -12,7 +12,7 @@ from actors.replay.queue import ReplayQueue
 from actors.replay.replies import Grant, Sampled
 from actors.replay.work import trained_facts
 from common import corpora, models
-from common.config.learner import Transfer
+from common.config.learner import LearnerSettings, Transfer
 from common.config.run_config import RunConfig
 from common.config.sections import ReplaySettings
 from common.errors import is_disk_full_text
@@ -23,14 +23,14 @@ from deploy.control.health import Report
 from deploy.control.queue_client import RemoteQueue
 from deploy.control.role import Role, Worker
 from deploy.control.role_kind import lease_owner
-from deploy.factories import prompts_for, teacher_inputs_for, weight_store_of
+from deploy.factories import editing_engine_for, prompts_for, teacher_inputs_for, weight_store_of
 
 if TYPE_CHECKING:
     from actors.decoding.mixed_decoder import MixedDecoder
     from actors.evaluation.results import EvaluatedModel
     from actors.inference.engine import Engine
     from actors.rollout.student import WeightReceiver
-    from learner.interfaces import WeightPublisher
+    from learner.interfaces import Trainer, WeightPublisher
     from learner.worker import Learner
 
 
@@ -227,21 +227,16 @@ class LearnerRole(Role):
         if settings.resolved_device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
         from learner.allocator import limit_gpu_memory
-        from learner.engine import TrainingEngine
         from learner.worker import Learner
 
         limit_gpu_memory(self.config.learner_share)
 
         build_teacher_inputs = teacher_inputs_for(self.config, self.model_dir)
-        engine = TrainingEngine(
-            self.model_dir,
-            settings,
-            loss=self.config.method.loss,
-            seed=self.config.seed,
-            penalty=self.config.method.penalty,
-        )
+        if self.config.method.edit is not None:
+            # An edit computes on facts, not on packed rows.
+            settings = settings.model_copy(update={"pack": False, "micro_batch": 1})
         self._learner = Learner(
-            engine,
+            self._trainer(settings),
             self.queue_client(),
             settings,
             self.run_dir,
@@ -258,6 +253,21 @@ class LearnerRole(Role):
         super().reassign(name, root, model_dir)
         self._learner = None
         gc.collect()
+
+    def _trainer(self, settings: LearnerSettings) -> Trainer:
+        """The engine of the method: gradient steps, or edits."""
+        config = self.config
+        if config.method.edit is not None:
+            return editing_engine_for(config, self.model_dir, settings, self.note)
+        from learner.engine import TrainingEngine
+
+        return TrainingEngine(
+            self.model_dir,
+            settings,
+            loss=config.method.loss,
+            seed=config.seed,
+            penalty=config.method.penalty,
+        )
 
     def _publisher(self, rank: int) -> WeightPublisher:
         config = self.config

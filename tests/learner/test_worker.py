@@ -73,6 +73,7 @@ class Engine:
 
     def __init__(self, norms: list[float]) -> None:
         self._norms = iter(norms)
+        self.progress = 0
         self.loaded: list[str] = []
 
     def step(self, rows, num_target_tokens, lr, teacher_inputs=()):
