@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.config.learner import LearnerSettings
 from common.methods import Divergence, Loss, WeightPenalty
 from deploy.planning.architecture import Architecture
-from deploy.planning.roofline import LearnerModel, bytes_each
+from deploy.planning.roofline import EDITED_LAYERS, LearnerModel, bytes_each
 from deploy.planning.workload import Workload
 
 # DeepSpeed's default reduce_bucket_size and allgather_bucket_size, elements.
@@ -61,6 +61,8 @@ def learner_parts(
     model: LearnerModel, workload: Workload, loss: Loss, penalty: WeightPenalty | None = None
 ) -> dict[str, int]:
     """Bytes on one rank's device, by part."""
+    if workload.edit is not None:
+        return _edit_parts(model, workload)
     arch, settings, device = model.architecture, model.settings, model.device
     width, trained = bytes_each(settings.resolved_dtype), arch.trained(settings)
     largest = max(
@@ -105,6 +107,26 @@ def _teacher(arch: Architecture, divergence: Divergence, settings: LearnerSettin
         # A float32 average, and what the forward pass uses if that is rounded.
         return arch.trained(settings) * (4 if width == 4 else 4 + width)
     return 0 if settings.teacher_is_base else arch.parameters * width
+
+
+def _edit_parts(model: LearnerModel, workload: Workload) -> dict[str, int]:
+    """Bytes of an edit, which is computed in float32; covariances are float64.
+
+    The edited matrices are held three times more: of the base, before the edit, and their change
+    (in float64). A covariance is copied to be added to and factored.
+    """
+    arch, width = model.architecture, 4
+    rows = [row for rank in model.rows(workload) for row in rank]
+    tokens, targets = max((row.tokens, row.targets) for row in rows)
+    matrix, covariance = arch.hidden * arch.intermediate, arch.intermediate**2
+    return {
+        "weights": width * arch.parameters,
+        "copies": EDITED_LAYERS * 2 * width * matrix + 8 * matrix,
+        "covariances": 8 * (EDITED_LAYERS + 2) * covariance,
+        "activations": arch.layers * tokens * _layer_activation(arch, width),
+        "logits": 3 * width * targets * arch.vocabulary,
+        "runtime": model.device.overhead_bytes,
+    }
 
 
 def _logits(arch: Architecture, loss: Loss, targets: int, *, on_cpu: bool, frozen: bool) -> int:

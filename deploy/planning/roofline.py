@@ -13,6 +13,7 @@ from actors.evaluation.benchmarks import SUITES
 from common.config.evaluation import EvaluatorSettings
 from common.config.learner import LearnerSettings
 from common.config.sections import EngineSettings
+from common.methods import MemoryEdit
 from deploy.planning.architecture import Architecture
 from deploy.planning.devices import Device
 from deploy.planning.workload import Item, Workload
@@ -27,6 +28,8 @@ _ALLREDUCE_S = 20e-6
 _TRAIN_MATRICES, _TRAIN_ATTENTION = 3.0, 3.5
 # With frozen matrices, backward computes no gradient of theirs.
 _FROZEN_MATRICES = 2.0
+# Layers of an edit by default, and sequences of the base model's own text at a time.
+EDITED_LAYERS, _SAMPLES = 5, 64
 # Per parameter of one AdamW step in bfloat16: weight, gradient and its float32 copy,
 # float32 master and two moments read, master, moments and weight written.
 _ADAM_BYTES = 34
@@ -235,6 +238,8 @@ class LearnerModel:
 
     def step(self, workload: Workload) -> float:
         """Seconds of one optimizer step on a batch of the workload's lengths."""
+        if workload.edit is not None:
+            return self._edit(workload, workload.edit)
         dealt = self._dealt(workload)
         slowest = max(sum(self._row(PackedRow.of(row)) for row in rank) for rank in dealt)
         taught = 0.0
@@ -294,6 +299,21 @@ class LearnerModel:
         chosen = workload.items[::stride]
         numbers = (index // draws % len(chosen) for index in range(count))
         return [(number, chosen[number]) for number in numbers]
+
+    def _edit(self, workload: Workload, edit: MemoryEdit) -> float:
+        """The steps that find hidden states, then the covariance and one pass for each layer.
+
+        The closed form itself is not counted. The covariance is computed in the first edit only.
+        """
+        (rows,) = self.rows(workload)
+        found = sum(self._passes(row, _FROZEN_MATRICES, _TRAIN_ATTENTION) for row in rows)
+        written = EDITED_LAYERS * sum(self._passes(row, 1.0, 1.0) for row in rows)
+        context = _WINDOW / 2
+        old = self._passes(PackedRow(edit.tokens, 0, context), 1.0, 1.0)
+        if edit.text is None:
+            drawn = self._passes(PackedRow(_SAMPLES, _SAMPLES, context), 1.0, 1.0)
+            old += edit.tokens / _SAMPLES * drawn
+        return edit.gradient_steps * found + written + old
 
     def _row(self, row: PackedRow) -> float:
         again = 1.0 if self.settings.gradient_checkpointing else 0.0

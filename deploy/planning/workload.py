@@ -19,7 +19,7 @@ from actors.replay.work import trained_facts
 from common import corpora, files
 from common.config.run_config import RunConfig
 from common.errors import UserError
-from common.methods import Mixed, StudentSampled
+from common.methods import MemoryEdit, Mixed, StudentSampled
 from common.prompts import Prompts, preset
 from common.records import Fact
 from deploy.planning.architecture import Architecture
@@ -64,7 +64,8 @@ class Workload:
     from the student; ``is_taught``: an engine scores each one given x+, for the loss;
     ``reads_teacher``: each learner rank runs the teacher itself, given x+ unless
     ``teacher_is_naive``. ``draws``: rollouts of
-    one prompt in a batch. ``common_naive``, ``common_expert``: length of the common prefix
+    one prompt in a batch. ``edit``: the learner edits weights instead of training all of them.
+    ``common_naive``, ``common_expert``: length of the common prefix
     of all prompts of a side. Answers in evaluations are assumed to be as long as targets.
     """
 
@@ -81,6 +82,7 @@ class Workload:
     reads_teacher: bool = False
     teacher_is_naive: bool = False
     draws: int = 1
+    edit: MemoryEdit | None = None
     common_naive: int = 0
     common_expert: int = 0
     num_compared: int = 1
@@ -183,6 +185,7 @@ def estimate(
         reads_teacher=divergence is not None and divergence.teacher == "learner",
         teacher_is_naive=divergence is not None and divergence.prompt == "naive",
         draws=config.method.draws_per_epoch if config.method.draws_every_epoch else 1,
+        edit=config.method.edit,
         common_naive=_common_prefix(naive),
         common_expert=_common_prefix(expert),
         max_retries=retries if config.method.can_retry(0, config.rollout.temperature) else 0,

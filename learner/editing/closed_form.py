@@ -14,7 +14,7 @@ import torch
 def weight_change(
     keys_NF: torch.Tensor, residuals_ND: torch.Tensor, old_FF: torch.Tensor
 ) -> torch.Tensor:
-    """ΔW = R K₁ᵀ (C₀ + K₁ K₁ᵀ)⁻¹, the least squares solution (arXiv 2210.07229, eq. 14).
+    """ΔW = R K₁ᵀ (C₀ + K₁ K₁ᵀ)⁻¹, the least squares solution (arXiv 2210.07229, §4.2).
 
     Args:
         keys_NF: rows are the new keys, K₁ᵀ.

@@ -4,7 +4,7 @@ For each fact, z = h + δ at the output of the last edited layer and the subject
 
     δ = argmin  −mean log p(target | h + δ) + kl · KL(p(· | δ) ‖ p) + decay · (‖δ‖ / ‖h‖)²
 
-and ‖δ‖ ≤ clamp · ‖h‖ (arXiv 2210.07229, §4.1; KL term: Meng et al. 2022, arXiv 2202.05262, eq. 4).
+and ‖δ‖ ≤ clamp · ‖h‖ (arXiv 2210.07229, §4.3; KL term: Meng et al. 2022, arXiv 2202.05262, eq. 4).
 Facts do not touch each other: Adam works on each number alone, and the objective is a sum.
 """
 

@@ -148,7 +148,7 @@ class EditingEngine:
     def _write(self, requests: Sequence[Request], wanted_ND: torch.Tensor) -> None:
         """Change one matrix after another so that the last layer gives the wanted states.
 
-        Each layer takes an equal share of what is still missing (arXiv 2210.07229, eq. 20).
+        Each layer takes an equal share of what is still missing (arXiv 2210.07229, §4.3).
         """
         moments = self._second_moments()
         for index, weight in enumerate(self._model.weights):

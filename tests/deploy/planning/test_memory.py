@@ -210,3 +210,13 @@ def test_on_a_gpu_it_needs_what_the_engine_leaves(system):
     on_cpu = system("8b", "evaluator.fisher.device=cpu", device="h100")
     with pytest.raises(StopIteration):
         role(on_cpu, "evaluator Fisher")
+
+
+def test_an_edit_has_neither_gradients_nor_moments_but_covariances(system):
+    edit = ("method={name: memit}", "learner.epochs=1")
+    learner = role(system("smoke", *edit, fast_dtype="float32"), "learner")
+    arch = resolve("packaged")
+    assert {"gradients", "optimizer"}.isdisjoint(learner.parts)
+    assert learner.parts["weights"] == 4 * arch.parameters
+    # SmolLM2's MLP is 1,536 wide: five covariances in float64, and two copies of one.
+    assert learner.parts["covariances"] == 7 * 8 * 1536**2
