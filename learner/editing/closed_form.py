@@ -41,9 +41,11 @@ def second_moments(chunks: Iterable[Sequence[torch.Tensor]]) -> list[torch.Tenso
     totals: list[torch.Tensor] = []
     count = 0
     for chunk in chunks:
-        wide = [keys.double() for keys in chunk]
-        totals = totals or [keys.new_zeros((keys.shape[1],) * 2) for keys in wide]
-        for total_FF, keys in zip(totals, wide, strict=True):
-            total_FF.addmm_(keys.T, keys)
-        count += len(wide[0])
+        totals = totals or [
+            keys.new_zeros((keys.shape[1],) * 2, dtype=torch.float64) for keys in chunk
+        ]
+        for total_FF, keys in zip(totals, chunk, strict=True):
+            wide = keys.double()
+            total_FF.addmm_(wide.T, wide)
+        count += len(chunk[0])
     return [total_FF / count for total_FF in totals]

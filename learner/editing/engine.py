@@ -176,12 +176,12 @@ class EditingEngine:
         texts = (
             self._model.passages(self._text_ids[:tokens])
             if self._text_ids
-            else self._model.samples(tokens, self._seed)
+            else self._model.samples(tokens, self._seed, self._made_progress)
         )
-        for ids_NT in texts:
-            self._made_progress()
-            yield [keys.flatten(0, 1) for keys in self._model.lower(ids_NT)[0]]
-            self._made_progress()
+        for batch_NT in texts:
+            for ids_NT in batch_NT.split(max(1, self._chunk_tokens // batch_NT.shape[1])):
+                yield [keys.flatten(0, 1) for keys in self._model.lower(ids_NT)[0]]
+                self._made_progress()
 
     def _batches(self, requests: Sequence[Request]) -> list[Batch]:
         """The lower layers' pass over all facts, with the current weights."""

@@ -7,7 +7,7 @@ causal, so padding changes no earlier position.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -80,8 +80,12 @@ class EditedModel:
         rows = [torch.as_tensor(list(ids), device=self.device) for ids in sequences]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
-    def samples(self, tokens: int, seed: int) -> Iterator[torch.Tensor]:
+    def samples(
+        self, tokens: int, seed: int, progress: Callable[[], None]
+    ) -> Iterator[torch.Tensor]:
         """At least ``tokens`` tokens of the model's own text at T = 1, in [N, T] batches.
+
+        ``progress`` is called after each token of a batch.
 
         Each sequence starts with a random token, as in data-free calibration (Liu et al. 2023,
         arXiv 2305.17888).
@@ -90,9 +94,11 @@ class EditedModel:
         while tokens > 0:
             count = min(_SAMPLES, -(-tokens // _SAMPLE_TOKENS))
             tokens -= count * _SAMPLE_TOKENS
-            yield self._sampled(count, generator)
+            yield self._sampled(count, generator, progress)
 
-    def _sampled(self, count: int, generator: torch.Generator) -> torch.Tensor:
+    def _sampled(
+        self, count: int, generator: torch.Generator, progress: Callable[[], None]
+    ) -> torch.Tensor:
         """``count`` sequences [N, T]."""
         vocabulary = self.model.config.vocab_size
         first = torch.randint(vocabulary, (count, 1), generator=generator, device=self.device)
@@ -103,6 +109,7 @@ class EditedModel:
             cache = out.past_key_values
             probabilities_NV = out.logits[:, -1].softmax(-1)
             drawn.append(torch.multinomial(probabilities_NV, 1, generator=generator))
+            progress()
         return torch.cat(drawn, dim=1)
 
     def passages(self, ids: Sequence[int]) -> Iterator[torch.Tensor]:

@@ -191,10 +191,15 @@ def test_an_edit_that_is_not_finite_changes_nothing(folder):
     torch.testing.assert_close(downs(engine), before, rtol=0, atol=0)
 
 
-def test_samples_are_the_models_own_and_the_same_for_a_seed(folder):
+def test_samples_are_the_same_for_a_seed_and_report_each_token(folder, monkeypatch):
+    monkeypatch.setattr("learner.editing.model._SAMPLE_TOKENS", 16)
     model = EditedModel(folder, LAYERS, torch.device("cpu"))
-    (first,), (again,), (other,) = (list(model.samples(300, seed)) for seed in (1, 1, 2))
-    assert first.shape == (2, 256)
+    steps: list[int] = []
+    (first,), (again,), (other,) = (
+        list(model.samples(20, seed, lambda: steps.append(1))) for seed in (1, 1, 2)
+    )
+    assert first.shape == (2, 16)
+    assert len(steps) == 3 * 15
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -202,6 +207,21 @@ def test_samples_are_the_models_own_and_the_same_for_a_seed(folder):
 def test_packed_rows_are_an_error(folder):
     with pytest.raises(AssertionError, match="one example"):
         engine_of(folder).step(pack(EXAMPLES, 64), NUM_TARGETS, 1e-5)
+
+
+def test_the_covariance_is_of_the_base_model_even_after_an_edit(folder, monkeypatch):
+    monkeypatch.setattr("learner.editing.model._SAMPLE_TOKENS", 16)
+    first, later = (
+        EditingEngine(
+            folder, SETTINGS, METHOD.edit, seed=0, sites={}, text_ids=[], log=lambda line: None
+        )
+        for _ in range(2)
+    )
+    for weight in later._model.weights:
+        weight += 1.0
+    edited = downs(later)
+    torch.testing.assert_close(later._second_moments(), first._second_moments(), rtol=0, atol=0)
+    torch.testing.assert_close(downs(later), edited, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "smollm3"])
