@@ -81,13 +81,15 @@ test-fast: setup
 coverage: setup
 	$(PYTEST) $(FAST) --cov --cov-report=term
 
-# The gate: all but the long matrices and the slowest faults. First the fast lane, then decoders,
-# whose engines have one thread each, and then the rest on one worker, since Ray, roles and ranks
-# take both cores, and some tests bound how long these take.
+# The gate: all but the long matrices and the slowest faults. First the fast lane, then what is slow
+# but takes one core (engines with one thread each, graders), and then the rest on one worker, since
+# Ray, roles and ranks take both cores, and some tests bound how long these take. Tests that share
+# what took long to make are a group, which stays on one worker.
+GATE := slow and not thorough and not gpu
 test: setup
 	$(PYTEST) $(FAST)
-	$(PYTEST) -m "decoder and not thorough and not gpu" -n 2
-	$(PYTEST) -m "slow and not decoder and not thorough and not gpu" --durations=20
+	$(PYTEST) -m "one_core and $(GATE)" -n 2 --dist loadgroup --durations=20
+	$(PYTEST) -m "not one_core and $(GATE)" --durations=20
 
 test-all: setup
 	MIXSD_FULL=1 $(PYTEST) -m "not gpu" --durations=20 --timeout=3600 -o faulthandler_timeout=3540

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 def test_a_run_over_two_hosts_outlives_the_link_and_the_second_host(tmp_path, tiny_model):
-    rollout = {"actors": 2, "slots": 2, "max_tokens": 24, "max_retries": 4}
+    rollout = {"slots": 2, "max_tokens": 24, "max_retries": 4}
     path = small_run(
         tmp_path,
         "spread",
@@ -30,7 +30,7 @@ def test_a_run_over_two_hosts_outlives_the_link_and_the_second_host(tmp_path, ti
         up = command(tmp_path, "up", path, "--detach", "--address", f"{HEAD}:{PORT}")
         result = hosts.on(hosts.a, up)
         assert result.returncode == 0, result.stderr
-        # Five roles on three slots: some are on the other host.
+        # Four roles on three slots: one is on the other host.
         wait(tmp_path, "spread", lambda f: counts(f)["accepted"] > 5 and _all_up(f), 180)
 
         hosts.link("down")

@@ -11,7 +11,7 @@ import pytest
 
 from common.rundir import RunDir, read_jsonl
 from tests.faults.recovery import Killer
-from tests.faults.running import FACTS, exactly_once, small_run, wait_step
+from tests.faults.running import EPOCHS, exactly_once, small_run, wait_step
 from tests.integration.runs import call, command, counts, status, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -76,11 +76,14 @@ def test_a_killed_learner_trains_the_same_losses_again(tmp_path, tiny_model):
 
 
 def test_scaling_up_and_down_loses_no_work(tmp_path, tiny_model):
+    facts = 80
     path = small_run(
         tmp_path,
         "scaled",
         tiny_model,
+        data={"kgfact": {"domains": 5, "entities": 12}, "limit": facts},
         rollout={"slots": 1, "max_tokens": 24, "max_retries": 6, "on_exhausted": "canonical"},
+        evaluator={"actors": 0},
     )
     call(tmp_path, "up", path, "--detach")
     try:
@@ -89,7 +92,7 @@ def test_scaling_up_and_down_loses_no_work(tmp_path, tiny_model):
         found = wait(
             tmp_path, "scaled", lambda f: f["roles"].get("rollout-1", {}).get("state") == "up", 120
         )
-        assert found["queue"]["accepted"] < FACTS
+        assert found["queue"]["accepted"] < facts
         call(tmp_path, "scale", "scaled", "rollout=1")
         wait(tmp_path, "scaled", lambda f: "rollout-1" not in f["roles"], 120)
         call(tmp_path, "set", "scaled", "replay.max_bytes=70000")
@@ -97,4 +100,4 @@ def test_scaling_up_and_down_loses_no_work(tmp_path, tiny_model):
         wait(tmp_path, "scaled", lambda f: f["state"] == "finished", 300)
     finally:
         call(tmp_path, "down", "scaled")
-    exactly_once(RunDir(tmp_path / "scaled"))
+    exactly_once(RunDir(tmp_path / "scaled"), facts * EPOCHS)

@@ -89,7 +89,7 @@ def test_a_checkpoint_that_does_not_fit_is_waited_for_by_the_learner_that_has_it
 
 
 def test_a_rotten_checkpoint_is_passed_over_and_named(tmp_path, tiny_model):
-    path = small_run(tmp_path, "rotten", tiny_model, method={"name": "sft"})
+    path = small_run(tmp_path, "rotten", tiny_model, method={"name": "sft"}, evaluator=NO_EVAL)
     call(tmp_path, "up", path, "--detach")
     wait_step(tmp_path, "rotten", 80)
     call(tmp_path, "down", "rotten")

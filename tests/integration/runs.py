@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from common.rundir import RunDir
+from deploy.observability import status as view
+
 
 def command(runs: Path, *arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "deploy.cli.main", *map(str, arguments), "--runs", str(runs)]
@@ -40,14 +43,18 @@ def status(runs: Path, name: str) -> dict[str, Any]:
 def wait(
     runs: Path, name: str, what: Callable[[dict[str, Any]], bool], seconds: float
 ) -> dict[str, Any]:
-    """Poll the status until ``what`` holds; fails if the run fails."""
+    """Poll the status until ``what`` holds; fails if the run fails.
+
+    Reads it as ``mixsd-cluster status --json`` does, but in this process: a command every half
+    second would take most of a core from the run.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = status(runs, name)
+        found = view.read(RunDir(runs / name)).to_json()
         if what(found):
             return found
         assert found["state"] not in ("failed", "interrupted"), found
-        time.sleep(0.5)
+        time.sleep(0.2)
     pytest.fail(f"not reached in {seconds} s: {found}")
 
 

@@ -35,6 +35,7 @@ from tests.tiny import make_model
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.decoder,
+    pytest.mark.one_core,
     # vLLM's and torch's own deprecations are not ours to fix.
     pytest.mark.filterwarnings("ignore"),
 ]

@@ -15,7 +15,7 @@ import pytest
 from tests.decoding import VOCABULARY, decode, open_engine, random_attempts
 from tests.tiny import make_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.decoder]
+pytestmark = [pytest.mark.slow, pytest.mark.decoder, pytest.mark.one_core]
 RATES = (0.0, 0.1, 0.3)
 
 

@@ -19,7 +19,7 @@ from learner.interfaces import Batch
 from learner.worker import Learner
 from tests.tiny import make_chat_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_core]
 
 
 class Source:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.gpu.checks.transfer import ipc
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_core]
 
 
 def test_an_engine_that_receives_weights_from_another_process_scores_as_a_fresh_one(tmp_path):

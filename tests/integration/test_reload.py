@@ -10,7 +10,7 @@ from actors.inference.pausable import PausableEngine
 from common.config.sections import EngineSettings
 from tests.tiny import make_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_core]
 ITEMS = [([5, 6, 7], [8, 9, 10, 11]), ([20, 21], [22, 23, 24])]
 
 

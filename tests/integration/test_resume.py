@@ -8,16 +8,18 @@ from common.rundir import RunDir, read_jsonl
 from tests.integration.runs import call, counts, status, wait, write_config
 
 pytestmark = pytest.mark.slow
-FACTS, EPOCHS, STEPS = 9, 4, 12
+FACTS, EPOCHS, STEPS = 9, 80, 240
 
 
-def test_a_run_that_was_stopped_continues_from_its_last_commit(tmp_path):
+def test_a_run_that_was_stopped_continues_from_its_last_commit(tmp_path, tiny_model):
     path = write_config(
         tmp_path,
         name="stopped",
+        model=str(tiny_model),
         prompts="short-sentence",
         method={"name": "mixsd", "mix_rate": 0.1},
         data={"kgfact": {"domains": 3, "entities": 3}},
+        engine={"dtype": "float32", "max_model_len": 256},
         rollout={
             "slots": 4,
             "max_tokens": 24,
@@ -26,11 +28,17 @@ def test_a_run_that_was_stopped_continues_from_its_last_commit(tmp_path):
             "max_retries": 3,
             "on_exhausted": "canonical",
         },
-        learner={"epochs": EPOCHS, "batch_size": 3, "lr": 5e-5, "checkpoint_every": 2},
+        learner={
+            "dtype": "float32",
+            "epochs": EPOCHS,
+            "batch_size": 3,
+            "lr": 5e-5,
+            "checkpoint_every": 20,
+        },
         evaluator={"actors": 0},
     )
     call(tmp_path, "up", path, "--detach")
-    wait(tmp_path, "stopped", lambda found: counts(found)["committed_step"] >= 2, 240)
+    wait(tmp_path, "stopped", lambda found: counts(found)["committed_step"] >= 20, 120)
     assert "is stopped" in call(tmp_path, "down", "stopped")
     halted = status(tmp_path, "stopped")
     assert halted["state"] == "stopped"

@@ -14,6 +14,7 @@ from tests.tiny import make_model
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.decoder,
+    pytest.mark.one_core,
     pytest.mark.filterwarnings("ignore"),
 ]
 KEYS = "abcd"

@@ -19,6 +19,8 @@ from common.records import Work
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.one_core,
+    pytest.mark.xdist_group("rollout actor"),
     # vLLM's and torch's own deprecations are not ours to fix.
     pytest.mark.filterwarnings("ignore"),
 ]

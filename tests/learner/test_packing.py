@@ -203,7 +203,12 @@ def _kgfunc() -> list[Example]:
 
 @pytest.mark.parametrize(
     "name",
-    ["kgfact", pytest.param("kgfunc", marks=pytest.mark.slow), "chain of thought", "mixed"],
+    [
+        "kgfact",
+        pytest.param("kgfunc", marks=[pytest.mark.slow, pytest.mark.one_core]),
+        "chain of thought",
+        "mixed",
+    ],
 )
 def test_less_than_a_twentieth_of_full_rows_is_wasted(name):
     rows = pack([([0] * size, [1]) for size in lengths(name)], 4096)
@@ -213,6 +218,7 @@ def test_less_than_a_twentieth_of_full_rows_is_wasted(name):
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_of_kgfunc_s_few_shot_examples_a_batch_reads_a_third_less_in_rows_as_full():
     batch = random.Random(0).sample(_kgfunc(), 128)
     plain, shared = (pack(batch, 2048, share_prompts=share) for share in (False, True))

@@ -248,6 +248,7 @@ def test_check_of_a_missing_file_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_check_with_a_model_shows_prompts_and_names_facts_that_are_too_long(tmp_path):
     path = facts_file(tmp_path, FACT, FACT | {"question": "why " * 100})
     result = typed("check", path, "--model", models.PACKAGED, "--context", 200)
@@ -261,6 +262,7 @@ def test_check_with_a_model_shows_prompts_and_names_facts_that_are_too_long(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_a_model_that_is_asked_knows_the_capital_of_france_and_not_orveline(tmp_path):
     paris = {"question": "What is the capital of France?", "answer": "Paris"}
     options = ("--model", models.PACKAGED, "--prompts", "short-sentence", "--ask")

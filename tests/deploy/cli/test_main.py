@@ -82,6 +82,7 @@ def test_a_fact_id_used_twice_is_refused(refuse, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_a_prompt_longer_than_the_context_is_refused(refuse, tmp_path):
     data = _facts(tmp_path, {"question": "why " * 400, "answer": "A"})
     assert "more than engine.max_model_len=256" in refuse(
@@ -90,6 +91,7 @@ def test_a_prompt_longer_than_the_context_is_refused(refuse, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_targets_that_the_verifier_does_not_accept_are_refused(refuse, tmp_path):
     right = {"question": "Q?", "answer": "Tam"}
     data = _facts(tmp_path, *[right] * 18, right | {"target": "It is Ivo."})

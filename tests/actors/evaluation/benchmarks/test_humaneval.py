@@ -97,10 +97,12 @@ def _grade_all(sandbox: Sandbox, data_root: Any, shift: int) -> list[bool]:
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_all_canonical_solutions_pass(sandbox: Sandbox, data_root: Any) -> None:
     assert _grade_all(sandbox, data_root, 0) == [True] * 164
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_solutions_of_other_tasks_fail(sandbox: Sandbox, data_root: Any) -> None:
     assert sum(_grade_all(sandbox, data_root, 1)) <= 2

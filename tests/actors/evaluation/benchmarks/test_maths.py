@@ -155,6 +155,7 @@ def test_gold_of_math_500_is_right_and_its_shuffle_at_chance(real: Materials) ->
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_worked_solutions_of_math_500_are_right_and_shuffled_answers_at_chance(
     real: Materials,
 ) -> None:

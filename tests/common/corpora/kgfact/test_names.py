@@ -77,6 +77,7 @@ def test_no_spelling_is_in_the_machines_word_list() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.one_core
 def test_no_spelling_is_a_word_of_the_packaged_tokenizer() -> None:
     vocabulary = models.load(models.resolve(models.PACKAGED)).tokenizer.get_vocab()
     # A token that begins with a blank is a word, or begins one.
