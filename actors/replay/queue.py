@@ -12,16 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from actors.replay.limiter import (
-    UNBOUNDED,
-    BlockedTime,
-    Level,
-    Side,
-    Wait,
-    max_new_work,
-    may_sample,
-    wanted_by_next_epoch,
-)
+from actors.replay.demand import Demand
+from actors.replay.limiter import BlockedTime, Side, Wait, may_sample
 from actors.replay.replies import Grant, Sampled
 from actors.replay.status import BlockedSide, QueueStatus
 from actors.replay.work import outcome_of, work_items
@@ -49,12 +41,9 @@ class ReplayQueue:
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._config = config
-        self._epochs = config.exposures_per_rollout
+        self._demand = Demand(ledger, config)
         self._batch_size = config.learner.batch_size
-        self._max_steps = config.learner.max_steps if config.train else None
         self._blocked = BlockedTime()
-        self._ended = False
         self._lock = threading.Lock()
         # Deadlines in the ledger are of another clock if the machine was started anew.
         ledger.renew_leases(clock() + config.replay.lease_s)
@@ -62,7 +51,7 @@ class ReplayQueue:
     @property
     def settings(self) -> ReplaySettings:
         """Those in force."""
-        return self._config.replay
+        return self._demand.config.replay
 
     @property
     def trouble(self) -> str:
@@ -78,7 +67,7 @@ class ReplayQueue:
             UserError: a live run cannot take them.
         """
         with self._lock:
-            self._config = live_change(self._config, settings)
+            self._demand.config = live_change(self._demand.config, settings)
 
     def end(self) -> None:
         """Begin no further step and lease no further work; what has begun may finish.
@@ -86,11 +75,11 @@ class ReplayQueue:
         Not stored either: the caller repeats the call after a restart.
         """
         with self._lock:
-            self._ended = True
+            self._demand.ended = True
 
     def add_facts(self, fact_ids: Sequence[str]) -> None:
         """Register the work of these facts: their draws, of every epoch if each has its own."""
-        self.add_work(work_items(self._config, fact_ids))
+        self.add_work(work_items(self._demand.config, fact_ids))
 
     def add_work(self, items: Iterable[tuple[str, int]]) -> None:
         """Register what is to be rolled out; what is known is left alone."""
@@ -107,14 +96,14 @@ class ReplayQueue:
         ``version``: of the weights that will draw them, where rollouts grow too old.
         """
         with self._lock:
-            now, duration = self._clock(), self._config.replay.lease_s
+            now, duration = self._clock(), self.settings.lease_s
             self._ledger.heartbeat(owner, holding, now=now, duration=duration)
             counts = self._ledger.counts()
-            if self._is_over(counts):
+            if self._demand.is_over(counts):
                 return Grant([], over=True)
-            if count == 0 or self._is_drawn(counts):
+            if count == 0 or self._demand.is_drawn(counts):
                 return Grant([], over=False)
-            free = self._max_new_work(counts, version)
+            free = self._demand.max_new_work(counts, version)
             self._note("insert", free if isinstance(free, Wait) else None)
             if isinstance(free, Wait):
                 return Grant([], over=False)
@@ -124,9 +113,7 @@ class ReplayQueue:
     def release(self, owner: str, died: bool = False) -> int:
         """Take back everything leased to ``owner``; ``died``: its process ended by itself."""
         with self._lock:
-            return self._ledger.release(
-                owner, died=died, max_deaths=self._config.replay.poison_after
-            )
+            return self._ledger.release(owner, died=died, max_deaths=self.settings.poison_after)
 
     def insert_many(self, items: Sequence[PackedRollout]) -> list[bool]:
         """Accept rollouts, in one transaction; one that is invalid is quarantined alone.
@@ -157,25 +144,25 @@ class ReplayQueue:
             wait = None
             # A step that was bound before the limits changed is still the same.
             if step > counts.last_step:
-                if self._ended or counts.last_step == self._max_steps:
+                if self._demand.ended or counts.last_step == self._demand.max_steps:
                     return Sampled(True, [], counts.trained, 0)
-                wait = may_sample(self._config.replay, self._level(counts), self._batch_size)
+                wait = may_sample(self.settings, self._demand.level(counts), self._batch_size)
             if wait is None:
                 exposures = self._ledger.sample(
-                    generation, step, self._batch_size, oldest=self._oldest(step)
+                    generation, step, self._batch_size, oldest=self._demand.oldest(step)
                 )
                 if exposures is None:
                     wait = Wait("batch", "the rollouts that are ready grew too old")
             self._note("sample", wait)
             total = None
-            if self._is_drawn(counts) or self._config.method.draws_every_epoch:
+            if self._demand.is_drawn(counts) or self._demand.config.method.draws_every_epoch:
                 # In a run that draws to its end, the number of rollouts that may come is the best
                 # that is known; the student's are trained whatever they are.
-                total = self._expected(counts)
+                total = self._demand.expected(counts)
             if exposures is None:
                 return Sampled(False, [], total, None)
             left = None if total is None else total - self._ledger.sampled_up_to(step)
-            if step == self._max_steps:
+            if step == self._demand.max_steps:
                 # Also where a search for a bad rollout has made some steps smaller.
                 left = 0
             return Sampled(True, [(item.epoch, item.payload) for item in exposures], total, left)
@@ -203,9 +190,7 @@ class ReplayQueue:
     def restore(self, generation: int, step: int) -> str:
         """The learner continues after ``step``; returns what people should know, or nothing."""
         with self._lock:
-            return self._ledger.restore(
-                generation, step, max_deaths=self._config.replay.poison_after
-            )
+            return self._ledger.restore(generation, step, max_deaths=self.settings.poison_after)
 
     # -- reports ------------------------------------------------------------
 
@@ -235,8 +220,8 @@ class ReplayQueue:
             blocked = self._blocked_seconds(now)
             suspects = self._ledger.num_suspects()
             holding = self._ledger.holding(_MOST_HELD)
-            is_drawn = self._is_drawn(counts)
-        expected = self._expected(counts)
+            is_drawn = self._demand.is_drawn(counts)
+        expected = self._demand.expected(counts)
         return QueueStatus(
             work=counts.work,
             accepted=counts.accepted,
@@ -251,7 +236,7 @@ class ReplayQueue:
             depth=counts.waiting,
             depth_bytes=counts.waiting_bytes,
             settled=is_drawn,
-            ended=self._ended,
+            ended=self._demand.ended,
             exposures_expected=expected,
             exposures_sampled=counts.sampled,
             exposures_trained=counts.trained,
@@ -289,68 +274,6 @@ class ReplayQueue:
         }
 
     # -- private ------------------------------------------------------------
-
-    def _is_over(self, counts: Counts) -> bool:
-        """No work will be pending again; with a bound on age, not before all is committed."""
-        if self._ended:
-            return True
-        if self._config.replay.max_lag is None:
-            return self._is_drawn(counts)
-        has_all_steps = counts.committed_step == self._max_steps
-        has_all = counts.settled and counts.trained == counts.exposures(self._epochs)
-        return has_all or has_all_steps
-
-    def _is_drawn(self, counts: Counts) -> bool:
-        """Every work item has an outcome, or there are rollouts for all steps that are left."""
-        if counts.settled or self._max_steps is None:
-            return counts.settled
-        needed = (self._max_steps - counts.last_step) * self._batch_size
-        return self._ledger.ready(counts, needed) >= needed
-
-    def _expected(self, counts: Counts) -> int:
-        """Exposures of the whole run, as far as is known."""
-        return self._config.learner.within_max_steps(counts.exposures(self._epochs))
-
-    def _oldest(self, step: int) -> int | None:
-        # Policy versions are optimizer steps: the weights that take ``step`` have taken step - 1.
-        lag = self._config.replay.max_lag
-        return None if lag is None else step - 1 - lag
-
-    def _max_new_work(self, counts: Counts, version: int | None) -> int | Wait:
-        config = self._config
-        if not config.train or config.cluster.placement == "phases":
-            # No learner makes space.
-            return UNBOUNDED
-        level, lag = self._level(counts), config.replay.max_lag
-        if version is None or lag is None:
-            useful = self._wanted(counts) if config.method.draws_every_epoch else None
-            return max_new_work(config.replay, level, self._batch_size, useful)
-        # The last step that takes these weights, and how many are left until then.
-        steps = version + lag + 1 - counts.last_step
-        if steps < 1:
-            return Wait(
-                "lag",
-                f"weights of step {version} are too old for step {counts.last_step + 1} "
-                f"(replay.max_lag={lag})",
-            )
-        useful = steps * self._batch_size - counts.waiting - counts.leased
-        return max_new_work(config.replay, level, self._batch_size, useful)
-
-    def _wanted(self, counts: Counts) -> int:
-        per_epoch = max(1, counts.work // self._config.learner.epochs)
-        begun = counts.accepted + counts.lost + counts.leased
-        passed = counts.sampled + counts.skipped + counts.lost
-        return wanted_by_next_epoch(per_epoch, begun, passed)
-
-    def _level(self, counts: Counts) -> Level:
-        return Level(
-            inserted=counts.accepted,
-            leased=counts.leased,
-            sampled=counts.sampled,
-            ready=self._ledger.ready(counts, self._batch_size),
-            waiting_bytes=counts.waiting_bytes,
-            settled=self._is_drawn(counts),
-        )
 
     def _note(self, side: Side, wait: Wait | None) -> None:
         self._blocked.note(side, wait, self._clock())
