@@ -4,37 +4,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.replay.queue import ReplayQueue
-from common.config.run_config import parse
 from common.errors import UserError
-from common.ledger import Ledger
 from common.records import PackedRollout, Rollout
+from tests.actors.replay.queues import insert, open_queue
 
 # The generation of a queue's first learner.
 LEARNER = 1
 
 
 def make(path, facts=8, *, epochs=2, batch=4, max_steps=None, train=True, **replay):
-    method = {"name": "mixsd"}
-    if replay.get("max_lag") is not None:
-        method = {"name": "opsd", "samples": 1}
-    config = parse(
-        {
-            "name": "q",
-            "train": train,
-            "method": method,
-            "data": {"kgfact": {}},
-            "replay": {"tolerance": 0, **replay},
-            "learner": {"epochs": epochs, "batch_size": batch, "max_steps": max_steps},
-        },
-        "test",
+    """Every fact has one draw, of the student if ``max_lag`` is given."""
+    is_students = replay.get("max_lag") is not None
+    queue, _ = open_queue(
+        path,
+        facts,
+        train=train,
+        method={"name": "opsd", "samples": 1} if is_students else {"name": "mixsd"},
+        replay={"tolerance": 0, **replay},
+        learner={"epochs": epochs, "batch_size": batch, "max_steps": max_steps},
     )
-    ledger = Ledger(
-        path / "ledger.db", epochs=epochs, seed=0, first_epoch=config.replay.first_epoch
-    )
-    queue = ReplayQueue(ledger, config)
-    queue.add_work((str(fact), 0) for fact in range(facts))
-    queue.restore(queue.register("learner"), 0)
     return queue
 
 
@@ -44,10 +32,6 @@ def packed(fact_id, version=0, tokens=2, logprobs=()):
         fact_id, 0, 0, [1], ids, [], list(logprobs), [], [], None, 0, "", True, version
     )
     return PackedRollout.of(rollout, 1)
-
-
-def insert(queue, works, version=0):
-    return queue.insert_many([packed(work.fact_id, version) for work in works])
 
 
 def test_work_goes_out_comes_back_and_is_over(tmp_path):

@@ -5,40 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.replay.limiter import wanted_by_next_epoch
-from actors.replay.queue import ReplayQueue
 from actors.replay.work import work_items
-from common.config.run_config import parse
-from common.ledger import Ledger
-from common.records import PackedRollout, Rollout, unpack_rollout
+from common.records import unpack_rollout
+from tests.actors.replay.queues import insert, open_queue
 
 
 def make(path, facts=3, *, draws=2, redraw="epoch", epochs=3, batch=2, **sections):
-    config = parse(
-        {
-            "name": "q",
-            "method": {"name": "mixsd", "mix_rate": 0.3, "draws": draws, "redraw": redraw},
-            "data": {"kgfact": {}},
-            "learner": {"epochs": epochs, "batch_size": batch},
-            **sections,
-        },
-        "test",
+    return open_queue(
+        path,
+        facts,
+        method={"name": "mixsd", "mix_rate": 0.3, "draws": draws, "redraw": redraw},
+        learner={"epochs": epochs, "batch_size": batch},
+        **sections,
     )
-    first_epoch = config.replay.first_epoch
-    ledger = Ledger(
-        path / "ledger.db", epochs=config.exposures_per_rollout, seed=0, first_epoch=first_epoch
-    )
-    queue = ReplayQueue(ledger, config)
-    queue.add_facts([str(fact) for fact in range(facts)])
-    queue.restore(queue.register("0"), 0)
-    return queue, config
-
-
-def insert(queue, works):
-    rollouts = [
-        Rollout(work.fact_id, work.draw, 0, [1], [1, 1], [], [], [], [], None, 0, "", True)
-        for work in works
-    ]
-    return queue.insert_many([PackedRollout.of(rollout, 1) for rollout in rollouts])
 
 
 def names(works):

@@ -3,52 +3,19 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.replay.queue import ReplayQueue
 from actors.replay.work import work_items
-from common.config.run_config import parse
-from common.ledger import Ledger
-from common.records import PackedRollout, Rollout, unpack_rollout
+from common.records import unpack_rollout
+from tests.actors.replay.queues import insert, open_queue
 
 
-def on_policy(
-    path,
-    facts=3,
-    *,
-    samples=2,
-    epochs=2,
-    batch=4,
-    max_steps=None,
-    first_epoch="arrival",
-    **replay,
-):
-    config = parse(
-        {
-            "name": "q",
-            "method": {"name": "opsd", "samples": samples},
-            "data": {"kgfact": {}},
-            "replay": {"max_lag": 0, "first_epoch": first_epoch, **replay},
-            "learner": {"epochs": epochs, "batch_size": batch, "max_steps": max_steps},
-        },
-        "test",
+def on_policy(path, facts=3, *, samples=2, epochs=2, batch=4, max_steps=None, **replay):
+    return open_queue(
+        path,
+        facts,
+        method={"name": "opsd", "samples": samples},
+        replay={"max_lag": 0, **replay},
+        learner={"epochs": epochs, "batch_size": batch, "max_steps": max_steps},
     )
-    ledger = Ledger(
-        path / "ledger.db", epochs=config.exposures_per_rollout, seed=0, first_epoch=first_epoch
-    )
-    queue = ReplayQueue(ledger, config)
-    queue.add_facts([str(fact) for fact in range(facts)])
-    queue.restore(queue.register("0"), 0)
-    return queue, config
-
-
-def draw(queue, works, version):
-    rollouts = [
-        Rollout(
-            *(work.fact_id, work.draw, 0, [1], [1, 1], [], [], [], [], None, 0, "", True),
-            policy_version=version,
-        )
-        for work in works
-    ]
-    return queue.insert_many([PackedRollout.of(rollout, 1) for rollout in rollouts])
 
 
 def test_the_student_draws_each_fact_anew_in_every_epoch_in_another_order(tmp_path):
@@ -71,7 +38,7 @@ def test_the_student_draws_only_what_max_steps_can_train(tmp_path):
     assert (len(every), config.num_work_items(3)) == (8, 8)
     assert [draw for _, draw in every] == [0, 1, 0, 1, 0, 1, 2, 3]
     for step in (1, 2):
-        draw(queue, queue.lease("x", 9, [], step - 1).work, step - 1)
+        insert(queue, queue.lease("x", 9, [], step - 1).work, step - 1)
         batch = queue.sample(1, step)
         assert (len(batch.items), batch.left) == (4, 8 - 4 * step)
     assert not queue.lease("x", 9, [], 2).over
@@ -88,7 +55,7 @@ def test_strictly_on_policy_weights_draw_one_batch_and_wait_for_the_next_version
     assert len(first) == 4
     assert queue.lease("y", 9, [], 0).work == []
     assert queue.status().blocked["insert"].reason == "lag"
-    draw(queue, first, 0)
+    insert(queue, first, 0)
     assert queue.sample(1, 1)[0]
     # The batch is out: these weights are too old now, for every actor.
     assert queue.lease("y", 9, [], 0).work == []
@@ -140,7 +107,7 @@ def test_whatever_dies_every_draw_is_trained_once_by_weights_no_older_than_allow
             if not held[event]:
                 version[event] = published
             elif turn >= 60 or chance.random() < 0.5:
-                draw(queue, [held[event].pop(0)], version[event])
+                insert(queue, [held[event].pop(0)], version[event])
             free = 3 - len(held[event]) if version[event] == published else 0
             grant = queue.lease(event, free, [work.id for work in held[event]], version[event])
             held[event] += grant.work
