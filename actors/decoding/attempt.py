@@ -15,8 +15,9 @@ class Attempt:
 
     ``sampling(position)`` returns the sampling of the segment that begins there.
     ``known`` holds the first tokens, which need not be drawn again.
-    ``protects`` is that of :class:`actors.decoding.picks.SegmentSchedule`. ``settled`` is
-    called with the tokens so far, at the start and after every segment: True ends the attempt.
+    ``protects`` and ``check_at`` are those of :class:`actors.decoding.picks.SegmentSchedule`.
+    ``settled`` is called with the tokens so far, at the start and after every segment: True
+    ends the attempt.
     Attempts of one ``prefix_group`` have the same prompts and reuse each other's sessions,
     which stay until :meth:`MixedDecoder.release_group`; empty: no reuse.
     """
@@ -29,6 +30,7 @@ class Attempt:
     known: DrawnTokens = field(default_factory=DrawnTokens)
     protects: Callable[[Sequence[int]], bool] | None = None
     settled: Callable[[Sequence[int]], bool] | None = None
+    check_at: int = 0
     prefix_group: str = ""
 
 

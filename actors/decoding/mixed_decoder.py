@@ -116,7 +116,7 @@ class MixedDecoder:
         """
         longest = max(len(attempt.naive_prompt), len(attempt.expert_prompt)) + len(attempt.picks)
         self._check_context(attempt.key, longest)
-        schedule = SegmentSchedule(attempt.picks, attempt.protects)
+        schedule = SegmentSchedule(attempt.picks, attempt.protects, attempt.check_at)
         blocks = self._blocks(attempt, schedule)
         self._check_blocks(attempt.key, blocks)
         active = _Active(attempt, schedule, blocks, attempt.known.copy())

@@ -61,13 +61,18 @@ class SegmentSchedule:
         protects: whether the expert draws the token after the given ones whatever was
             picked. A naive segment is then one token long, since the next token may
             be protected.
+        check_at: position where a segment ends, so that the text is examined there.
     """
 
     def __init__(
-        self, picks: Sequence[bool], protects: Callable[[Sequence[int]], bool] | None = None
+        self,
+        picks: Sequence[bool],
+        protects: Callable[[Sequence[int]], bool] | None = None,
+        check_at: int = 0,
     ) -> None:
         self._picks = picks
         self._protects = protects
+        self._check_at = check_at
         # Position -> where its segment ends.
         self._ends: list[int] = []
         for segment in segments_of(picks):
@@ -91,7 +96,10 @@ class SegmentSchedule:
         naive = self.draws_naive(token_ids)
         if naive != self._picks[position] or (naive and self._protects is not None):
             return Segment(naive, 1)
-        return Segment(naive, self._ends[position] - position)
+        end = self._ends[position]
+        if position < self._check_at:
+            end = min(end, self._check_at)
+        return Segment(naive, end - position)
 
     def may_draw(self, naive: bool, position: int) -> bool:
         """Whether a side may draw a token at ``position`` or later."""

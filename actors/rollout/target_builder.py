@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from actors.decoding.attempt import Attempt, FinishedAttempt
 from actors.decoding.attempt_tree import AttemptTree
@@ -17,6 +18,7 @@ from common.config.sections import RolloutSettings
 from common.methods import Canonical, Method, Mixed, Target
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work
+from common.verification.token_budget import BOUNDED, TokenBudget, TokenPieces
 from common.verification.verifier import SETTLED_EARLY, accepts, can_still_accept, is_inside_answer
 
 
@@ -80,6 +82,7 @@ class TargetBuilder:
 
         picks = draw_picks(*identity, target.mix_rate, settings.max_tokens)
         hook = protects if target.protect_answer else None
+        budget = self._budget(fact, number)
         return Attempt(
             f"{prefix_group}/{number}",
             self._prompts.naive(fact),
@@ -88,7 +91,8 @@ class TargetBuilder:
             sampling,
             known=DrawnTokens() if tree is None else tree.walk(SegmentSchedule(picks, hook)),
             protects=hook,
-            settled=self._settles(fact, number),
+            settled=None if budget is None else self._settles(fact, budget),
+            check_at=self._check_at(budget),
             prefix_group=prefix_group if self.limit > 1 else "",
         )
 
@@ -157,19 +161,37 @@ class TargetBuilder:
     def _target(self, number: int) -> Target:
         return Mixed(0.0) if number == self.num_attempts else self._method.target(number)
 
-    def _settles(self, fact: Fact, number: int) -> Callable[[Sequence[int]], bool] | None:
-        """When an attempt cannot be accepted any more; None if it must be drawn whole."""
-        settings, mode = self._settings, self._prompts.mode
+    @cached_property
+    def _pieces(self) -> TokenPieces:
+        is_bounded = self._prompts.mode in BOUNDED
+        return TokenPieces(self._prompts.token_texts() if is_bounded else ())
+
+    def _budget(self, fact: Fact, number: int) -> TokenBudget | None:
+        """The tokens that a fact's answer needs; None if the attempt must be drawn whole."""
+        settings = self._settings
         is_kept = settings.on_exhausted == "keep" and number == self.num_attempts - 1
         if is_kept or not settings.early_stop or fact.is_generic:
             return None
+        return TokenBudget(self._prompts.mode, fact.spellings, self._pieces)
+
+    def _check_at(self, budget: TokenBudget | None) -> int:
+        """Where a text without any part of the answer is settled.
+
+        Above temperature 0 the tokens of a segment depend on where it begins, so none is split.
+        """
+        if budget is None or self._settings.temperature > 0:
+            return 0
+        return max(0, self._settings.max_tokens + 1 - budget.most)
+
+    def _settles(self, fact: Fact, budget: TokenBudget) -> Callable[[Sequence[int]], bool]:
+        """When an attempt cannot be accepted any more."""
+        mode, most = self._prompts.mode, self._settings.max_tokens
 
         def settled(token_ids: Sequence[int]) -> bool:
-            if len(token_ids) == settings.max_tokens - 1:
-                # Only the stop token may follow.
-                return not accepts(mode, self._prompts.text(token_ids), *fact.spellings)
-            return mode in SETTLED_EARLY and not can_still_accept(
-                mode, self._prompts.text(token_ids), *fact.spellings
-            )
+            left = most - len(token_ids)
+            if left > budget.most and mode not in SETTLED_EARLY:
+                return False
+            text = self._prompts.text(token_ids)
+            return budget.settled(text, left) or not can_still_accept(mode, text, *fact.spellings)
 
         return settled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from common.errors import UserError
@@ -17,6 +17,7 @@ class Tokenizer(Protocol):
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
     def decode(self, token_ids: Sequence[int], **options: Any) -> str: ...
+    def __len__(self) -> int: ...
 
 
 class Prompts:
@@ -112,6 +113,14 @@ class Prompts:
         return self._tokenizer.decode(
             token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+
+    def token_texts(self) -> Iterator[str]:
+        """What each token of the vocabulary adds to a text."""
+        # Some tokenizers drop the space before the first word.
+        before = self._tokenizer.encode("a", add_special_tokens=False)
+        text = self.text(before)
+        for token in range(len(self._tokenizer)):
+            yield self.text([*before, token]).removeprefix(text)
 
     def user_turn(self, fact: Fact) -> str:
         """Text of the user turn of x; a generic prompt is taken as it is."""

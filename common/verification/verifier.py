@@ -110,7 +110,7 @@ def is_inside_answer(text: str, *answers: str) -> bool:
 
 def _is_inside(text: str, answer: str) -> bool:
     wanted = normalise(answer)
-    tail = _flat(text[-2 * len(answer) - 2 :])
+    tail = fold(text[-2 * len(answer) - 2 :])
     return any(
         tail.endswith(wanted[:length]) and not continues(tail[:-length], wanted[0])
         for length in range(1, min(len(wanted) - 1, len(tail)) + 1)
@@ -150,12 +150,20 @@ def normalise(text: str) -> str:
     return _bare(text).casefold()
 
 
+def fold(text: str) -> str:
+    """Fold case, width and white space, without dropping anything at the ends."""
+    return _one_space(text).casefold()
+
+
+def plain_latex(text: str) -> str:
+    """Drop LaTeX's spacing, sizes, dollar signs and text commands."""
+    for command, plain in (("{,}", ","), ("\\%", "%"), ("\\ ", " "), ("~", " ")):
+        text = text.replace(command, plain)
+    return _LATEX_WRAPPED.sub(r"\1", _LATEX_NOISE.sub("", text)).strip()
+
+
 def _bare(text: str) -> str:
     return _one_space(text.strip(_ENDS)).strip(" .")
-
-
-def _flat(text: str) -> str:
-    return _one_space(text).casefold()
 
 
 def _one_space(text: str) -> str:
@@ -170,7 +178,7 @@ def _contains(response: str, answer: str) -> bool:
     number = number_in(answer)
     if number is not None:
         return any(_value(found[0]) == number for found in _numbers(response))
-    wanted, text = normalise(answer), _flat(response)
+    wanted, text = normalise(answer), fold(response)
     if wanted in _SMALL_WORDS:
         # "IN" for India is not in "in Rome".
         wanted, text = _bare(answer), _one_space(response)
@@ -197,20 +205,14 @@ def _numbers(response: str) -> Iterator[re.Match[str]]:
         before, after = response[max(0, start - REACH) : start], response[end : end + REACH]
         if is_continued(found[0][-1], after):
             continue
-        if not is_denied(_flat(before), found[0], _flat(after)):
+        if not is_denied(fold(before), found[0], fold(after)):
             yield found
 
 
 def _same(box: str, answer: str) -> bool:
     """Equal as numbers, or as text without LaTeX's spacing and text commands."""
-    found, wanted = _plain_latex(box), _plain_latex(answer)
+    found, wanted = plain_latex(box), plain_latex(answer)
     number = number_in(wanted)
     if number is not None:
         return number_in(found) == number
     return normalise(found) == normalise(wanted)
-
-
-def _plain_latex(text: str) -> str:
-    for command, plain in (("{,}", ","), ("\\%", "%"), ("\\ ", " "), ("~", " ")):
-        text = text.replace(command, plain)
-    return _LATEX_WRAPPED.sub(r"\1", _LATEX_NOISE.sub("", text)).strip()

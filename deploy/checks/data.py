@@ -134,6 +134,9 @@ class _TextOnly:
     def decode(self, token_ids: Sequence[int], **options: Any) -> str:
         raise NotImplementedError
 
+    def __len__(self) -> int:
+        return 0
+
 
 def _canonical(facts: Sequence[Fact], prompts: Prompts, say: Say) -> list[str]:
     """Say how many canonical targets verify; returns the problem if they are too few."""

@@ -210,6 +210,9 @@ class _Estimate:
     def decode(self, token_ids: Sequence[int], **options: Any) -> str:
         raise NotImplementedError("an estimate has no text")
 
+    def __len__(self) -> int:
+        return 0
+
 
 def _text_tokens(path: Path) -> int:
     try:

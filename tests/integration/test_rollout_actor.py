@@ -97,11 +97,11 @@ def drawn(queue):
 
 @pytest.fixture(scope="module")
 def plain(roll):
-    return roll(tree_tokens=0)
+    return roll(tree_tokens=0, early_stop=False)
 
 
 def test_the_tree_saves_tokens_and_changes_no_rollout(roll, plain):
-    with_tree, metrics = roll()
+    with_tree, metrics = roll(early_stop=False)
     without, whole = plain
     assert with_tree.exhausted == without.exhausted
     assert drawn(with_tree) == drawn(without)
@@ -112,6 +112,13 @@ def test_the_tree_saves_tokens_and_changes_no_rollout(roll, plain):
     total = whole["mixsd_rollout_tokens_total"]
     assert metrics["mixsd_rollout_tokens_total"] + walked == total
     print(f"tree: walked {walked:.0f} of {total:.0f} tokens")
+
+
+def test_early_stop_saves_tokens_and_changes_no_rollout(roll, plain):
+    early, metrics = roll(tree_tokens=0)
+    assert drawn(early) == drawn(plain[0])
+    assert early.exhausted == plain[0].exhausted
+    assert metrics["mixsd_rollout_tokens_total"] < plain[1]["mixsd_rollout_tokens_total"]
 
 
 def test_attempts_in_flight_change_no_rollout(roll, plain):

@@ -88,6 +88,14 @@ def test_a_protected_token_is_the_experts_and_cuts_naive_segments_to_one_token()
     assert schedule.next_segment([7, 8, 9]) == Segment(False, 2)
 
 
+def test_a_segment_ends_where_the_text_is_examined_and_the_side_may_go_on():
+    schedule = SegmentSchedule([False, False, False, True], check_at=2)
+    assert schedule.next_segment([7]) == Segment(False, 1)
+    assert schedule.next_segment([7, 8]) == Segment(False, 1)
+    assert schedule.next_segment([7, 8, 9]) == Segment(True, 1)
+    assert not SegmentSchedule([False, False], check_at=1).may_draw(True, 0)
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=10), st.integers(0, 10))
 def test_a_side_may_draw_exactly_while_picks_of_it_are_left(picks, position):
     schedule = SegmentSchedule(picks)

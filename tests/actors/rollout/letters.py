@@ -28,6 +28,9 @@ class LetterTokenizer:
     def encode(self, text, *, add_special_tokens):
         return [LETTERS.index(letter) for letter in text]
 
+    def __len__(self):
+        return len(LETTERS)
+
     def decode(self, token_ids, **options):
         return "".join(LETTERS[token] for token in token_ids if token != STOP)
 

@@ -59,7 +59,7 @@ METHODS = st.builds(
 @settings(deadline=None)
 @given(
     METHODS,
-    st.sampled_from(["contains", "exact"]),
+    st.sampled_from(["contains", "exact", "boxed"]),
     st.integers(0, 50),
     st.integers(0, 1000),
     st.integers(1, 5),
@@ -109,8 +109,8 @@ def test_above_temperature_0_neither_order_nor_parallel_attempts_change_a_rollou
 
 
 def test_the_tree_saves_the_tokens_that_it_walks():
-    bare, without, plain = roll(tree_tokens=0)
-    known, metrics, engine = roll()
+    bare, without, plain = roll(tree_tokens=0, early_stop=False)
+    known, metrics, engine = roll(early_stop=False)
     walked = metrics["mixsd_rollout_walked_tokens_total"]
     assert known.rollouts == bare.rollouts
     assert (walked > 0, without["mixsd_rollout_walked_tokens_total"]) == (True, 0)
@@ -118,11 +118,25 @@ def test_the_tree_saves_the_tokens_that_it_walks():
     assert metrics["mixsd_rollout_tokens_total"] == engine.num_drawn
 
 
-def test_early_stop_saves_tokens_under_exact():
-    whole, _, slow = roll(mode="exact", early_stop=False, tree_tokens=0)
-    early, _, fast = roll(mode="exact", tree_tokens=0)
+@pytest.mark.parametrize("mode", ["exact", "contains", "boxed"])
+def test_early_stop_saves_tokens(mode):
+    whole, _, slow = roll(mode=mode, early_stop=False, tree_tokens=0)
+    early, _, fast = roll(mode=mode, tree_tokens=0)
     assert whole.rollouts == early.rollouts
     assert fast.num_drawn < slow.num_drawn
+
+
+def test_the_expert_is_asked_for_no_token_after_which_the_answer_does_not_fit():
+    # λ 0: one segment. "a" and the stop token take two tokens, "a b" and it take four.
+    whole, _, slow = roll(MixSD(mix_rate=0.0), early_stop=False)
+    early, _, fast = roll(MixSD(mix_rate=0.0))
+    assert whole.rollouts == early.rollouts
+    assert fast.num_drawn < slow.num_drawn
+
+
+def test_an_answer_longer_than_the_limit_takes_no_token():
+    _, metrics, engine = roll(mode="boxed", max_tokens=8)
+    assert (engine.num_drawn, metrics["mixsd_rollouts_exhausted_total"]) == (0, len(FACTS))
 
 
 def test_an_alias_is_verified_protected_and_settles_as_the_answer_does():
