@@ -37,7 +37,8 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
     except (OSError, ValueError, EOFError, zlib.error) as error:
         # A path with a NUL is a ValueError.
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason})") from error
+        hint = "; check the path" if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: cannot be read ({reason}){hint}") from error
     if not is_regular:
         kind = "a folder" if path.is_dir() else "a device or a pipe"
         raise UserError(f"{path}: cannot be read ({kind}, not a file)")

@@ -50,10 +50,14 @@ def _line(error: dict[str, Any], root: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = _known_keys(root, location[:-1], error["loc"][1:2])
         near = difflib.get_close_matches(str(location[-1]), known, 1, 0.5)
-        hint = f"; did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?" if near else ""
-        if not near and len(location) < len(error["loc"]):
-            hint = f"; those of {error['loc'][1]} are {', '.join(known)}"
-        return f"{key}: no such setting{hint}"
+        if near:
+            hint = f"did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?"
+        elif known:
+            of = f"of {error['loc'][1]}" if len(location) < len(error["loc"]) else "here"
+            hint = f"those {of} are {', '.join(known)}"
+        else:
+            hint = "remove it"
+        return f"{key}: no such setting; {hint}"
     if error["type"] == "union_tag_invalid":
         return f"{key}.name: {reprlib.repr(error['ctx']['tag'])} is not one of {', '.join(METHODS)}"
     if error["type"] == "missing":

@@ -30,7 +30,9 @@ def test_a_file_is_its_bytes_unpacked_if_its_name_says_so(tmp_path):
 
 def test_what_is_no_file_is_refused_without_waiting_for_its_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert refused(read_bytes, tmp_path / "none") == "cannot be read (No such file or directory)"
+    assert refused(read_bytes, tmp_path / "none") == (
+        "cannot be read (No such file or directory); check the path"
+    )
     assert refused(read_bytes, tmp_path) == "cannot be read (a folder, not a file)"
     for endless in (tmp_path / "pipe", "/dev/zero"):
         path = tmp_path / "link"

@@ -47,8 +47,8 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path, override, message)
     assert str(error.value) == f"{tmp_path / 'run.yaml'}: {message}"
 
 
-def test_an_unknown_key_near_to_nothing_has_no_suggestion(tmp_path):
-    with pytest.raises(UserError, match=r"qqq: no such setting$"):
+def test_an_unknown_key_near_to_nothing_lists_the_known_ones(tmp_path):
+    with pytest.raises(UserError, match=r"qqq: no such setting; those here are name, .*learner"):
         read(tmp_path, MINIMAL, "qqq=1")
 
 
