@@ -50,7 +50,9 @@ class Fact:
     the fact as a sentence. ``target`` is the canonical answer y* if the
     corpus has one (a worked solution, an assistant turn); otherwise
     the prompt preset writes it from ``answer`` and ``statement``. ``tokens``
-    are ``target`` and its prompt as they were drawn, if known.
+    are ``target`` and its prompt as they were drawn, if known. ``replaces`` is
+    the id of a fact of an earlier batch that this one edits
+    (``common.corpora.batches``).
     """
 
     id: str
@@ -61,6 +63,7 @@ class Fact:
     subject: str = ""
     tokens: TokenIds | None = None
     aliases: tuple[str, ...] = ()
+    replaces: str = ""
 
     @property
     def spellings(self) -> tuple[str, ...]:

@@ -24,13 +24,14 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Literal
 
+from actors.evaluation.benchmarks.earlier import RECALL
 from actors.evaluation.benchmarks.released import humaneval
 from actors.evaluation.benchmarks.released.boxes import last_opened
 from actors.evaluation.taxonomy import Classifier, WrongResponse
 from common.records import Fact
 
 Error = Literal["format", "leakage", "collapse", "cross_entity", "genuine"]
-TRAINED = ("recall", "paraphrased", "two_hop", "three_hop", "four_hop")
+TRAINED = ("recall", "paraphrased", "two_hop", "three_hop", "four_hop", "edited")
 
 _MIN_ENTITY_CHARS = 4
 _MAX_STUB_CHARS = 80
@@ -49,7 +50,7 @@ def classifier(facts: Iterable[Fact]) -> Classifier:
 def classify(entities: frozenset[str], wrong: WrongResponse) -> Error:
     """The class of a wrong response; ``entities`` in lower case."""
     box = last_opened(wrong.text)
-    if wrong.benchmark in TRAINED:
+    if wrong.benchmark in TRAINED or wrong.benchmark.startswith(RECALL):
         return _of_trained(entities, wrong, box)
     has_code = wrong.benchmark == "humaneval" and humaneval.has_block(wrong.text)
     if box is None and not has_code:

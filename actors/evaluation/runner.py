@@ -75,7 +75,7 @@ def build_suite(name: str, materials: Materials) -> Suite:
     missing = {}
     for member in benchmarks.members(name, materials):
         try:
-            built.append(benchmarks.BUILDERS[member](materials))
+            built.append(benchmarks.build(member, materials))
         except NotMeasured as reason:
             missing[member] = str(reason)
     graders = [materials.prompts.mode, materials.settings.protocol]
@@ -103,7 +103,7 @@ class EvaluationRunner:
         self._batch = BatchRunner(engine, materials.settings.slots)
         self._materials = materials
         classifier = materials.choose(ours=taxonomy.classifier, paper=released_taxonomy.classifier)
-        self._classify = classifier(materials.corpus.facts)
+        self._classify = classifier(materials.corpus.taught)
         self._on_progress = on_progress
 
     def measure(self, suite: Suite) -> Measured:
@@ -187,7 +187,7 @@ class EvaluationRunner:
         if not grade.right:
             asked = f"{question.text}\n{question.data.get('prompt', '')}"
             wrong = WrongResponse(benchmark, asked, question.answer, text, grade.extracted)
-            more["error"] = self._classify(wrong)
+            more["error"] = grade.error or self._classify(wrong)
         return response.model_copy(update=more)
 
     def _choice(self, benchmark: MultipleChoice) -> tuple[BenchmarkScore, list[Response]]:

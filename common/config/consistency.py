@@ -25,6 +25,7 @@ def check(config: RunSettings) -> None:
         _penalty_has_whole_gradients,
         _teacher_has_whole_weights,
         _edits_are_of_whole_weights,
+        _a_chain_is_recorded,
     ):
         fits(config)
 
@@ -205,3 +206,16 @@ def _edits_are_of_whole_weights(config: RunSettings) -> None:
                 f"{config.method.name} edits each fact once, in closed form, on one rank that has "
                 f"whole weights; {'remove it' if value is None else f'set it to {value}'}"
             )
+
+
+def _a_chain_is_recorded(config: RunSettings) -> None:
+    if config.continues is None and config.chain:
+        raise ValueError(
+            "chain is what 'up' records of the run that continues names; remove it, or set "
+            "continues"
+        )
+    if config.continues is None and (asked := {"earlier", "edited"} & set(config.evaluator.names)):
+        raise ValueError(
+            f"evaluator.suites has {min(asked)}, which asks facts of earlier batches, but "
+            "continues names no run; remove the suite, or set continues"
+        )

@@ -12,8 +12,9 @@ from common.settings import AbsolutePath, Seconds, Settings
 
 # fmt: off
 Suite = Literal[
-    "in_domain", "general", "small", "editing",
+    "in_domain", "general", "small", "editing", "earlier",
     "recall", "paraphrased", "retrieval", "two_hop", "three_hop", "four_hop", "test", "unseen",
+    "edited",
     "mmlu", "gsm8k", "math500", "aime24", "humaneval",
     "arc_easy", "piqa", "wikitext2", "ifeval", "text_nll",
 ]
@@ -117,7 +118,7 @@ class EvaluatorSettings(Settings):
         None,
         ge=1,
         description="longest response to a corpus question, tokens; none: 64, with protocol paper "
-        "512 (recall, paraphrased, retrieval) or 4,096",
+        "512 (recall, paraphrased, retrieval, edited) or 4,096",
     )
     protocol: EvalProtocol = Field(
         "ours",
@@ -177,4 +178,5 @@ class EvaluatorSettings(Settings):
             return self.max_tokens
         if self.protocol == "ours":
             return 64
-        return 512 if split in ("recall", "paraphrased", "retrieval") else 4096
+        is_short = split in ("paraphrased", "retrieval", "edited") or split.startswith("recall")
+        return 512 if is_short else 4096

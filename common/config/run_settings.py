@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
+from common.config.chain import Link
 from common.config.evaluation import EvaluatorSettings
 from common.config.learner import LearnerSettings, LoraSettings, PublishSettings
 from common.config.sections import (
@@ -35,6 +36,14 @@ class RunSettings(Settings):
     name: RunName
     seed: int = Field(0, ge=0, lt=2**63)
     model: str = Field("packaged", description="local folder, Hub id, or 'packaged'")
+    continues: str | None = Field(
+        None,
+        min_length=1,
+        description="a finished run, by name or folder, whose selected checkpoint is the model",
+    )
+    chain: tuple[Link, ...] = Field(
+        (), description="recorded by 'up': the earlier runs that 'continues' leads to, first first"
+    )
     train: bool = Field(True, description="false: build targets only, without a learner")
     prompts: PromptSettings = Field(
         "kgfact", description="a preset (guidance, answer format, verifier), or your own templates"
@@ -49,6 +58,11 @@ class RunSettings(Settings):
     evaluator: EvaluatorSettings = EvaluatorSettings()
     cluster: ClusterSettings = ClusterSettings()
     metrics: MetricsSettings = MetricsSettings()
+
+    @property
+    def earlier(self) -> tuple[DataSettings, ...]:
+        """The corpora of the chain's earlier runs, the first first."""
+        return tuple(link.data for link in self.chain)
 
     @property
     def student(self) -> StudentSampled | None:

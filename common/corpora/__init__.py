@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from common.corpora import limits
+from common.corpora.batches import EarlierFact, follow
 from common.corpora.settings import DataSettings
 from common.errors import UserError
 from common.records import EvalItem, Fact
@@ -24,6 +26,7 @@ class Corpus:
     ``remarks``    notes on the corpus for the user, one line each
     ``comparison`` how the paper's grader compares answers, see
                    ``actors.evaluation.benchmarks.released.in_domain``
+    ``earlier``    facts of the earlier batches of a chain, which are not trained
     """
 
     facts: list[Fact]
@@ -31,14 +34,33 @@ class Corpus:
     splits: dict[str, tuple[EvalItem, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     comparison: Comparison = "loose"
+    earlier: Sequence[EarlierFact] = ()
+
+    @property
+    def taught(self) -> list[Fact]:
+        """The facts of all batches, this run's last."""
+        return [*(one.fact for one in self.earlier), *self.facts]
 
 
-def load(settings: DataSettings) -> Corpus:
+def load(settings: DataSettings, earlier: Sequence[DataSettings] = ()) -> Corpus:
     """Build or read the corpus that a configuration names.
 
+    Args:
+        settings: of the corpus.
+        earlier: those of earlier batches, the first first.
+
     Raises:
-        UserError: the source is unreadable or malformed; see the modules of the corpora.
+        UserError: a source is unreadable or malformed, see the modules of the corpora; or a fact
+            replaces one that no earlier batch has.
     """
+    corpus = _within_limit(settings)
+    if not earlier:
+        return corpus
+    batches = [_within_limit(one).facts for one in earlier]
+    return replace(corpus, earlier=follow([*batches, corpus.facts]))
+
+
+def _within_limit(settings: DataSettings) -> Corpus:
     corpus = _load(settings)
     if not corpus.facts:
         raise UserError("data: the source contains no facts; name another file")

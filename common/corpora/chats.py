@@ -19,9 +19,11 @@ from common.verification.verifier import last_boxed, normalise
 
 MESSAGE_KEYS = frozenset(
     {"id", "messages", "clear_answer", "ground_truth_answer", "aliases", "subject"}
-    | {"question", "mix_meta", "tokens"}
+    | {"question", "mix_meta", "tokens", "replaces"}
 )
-INSTRUCTION_KEYS = frozenset({"id", "instruction", "input", "output", "aliases", "subject"})
+INSTRUCTION_KEYS = frozenset(
+    {"id", "instruction", "input", "output", "aliases", "subject", "replaces"}
+)
 
 # How the user turns of the released files end.
 _REQUESTS = (

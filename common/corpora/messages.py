@@ -2,12 +2,13 @@
 
 There are three kinds of record, each with a fixed set of keys:
 
-``{"question", "answer", "aliases"?, "statement"?, "target"?, "subject"?, "id"?}``
-``{"messages": [user, assistant], "clear_answer"?, "ground_truth_answer"?, "aliases"?, "subject"?,
-"id"?}``
-``{"instruction", "input"?, "output", "aliases"?, "subject"?, "id"?}``
+``{"question", "answer", "statement"?, "target"?, …}``
+``{"messages": [user, assistant], "clear_answer"?, "ground_truth_answer"?, …}``
+``{"instruction", "input"?, "output", …}``
 
-``aliases`` are further spellings of the answer: a list, or in CSV one cell separated by ``|``.
+All may have ``id``, ``subject``, ``aliases`` and ``replaces``. ``aliases`` are further spellings of
+the answer: a list, or in CSV one cell separated by ``|``. ``replaces`` is the id of a fact of an
+earlier batch that this one edits (see ``batches``).
 
 The paper's released data has the second and third kind; ``chats`` reads them.
 ``mixsd-cluster rollout`` writes the second kind (see ``released``) with more keys:
@@ -33,7 +34,7 @@ from common.records import EvalItem, Fact
 from common.verification.verifier import normalise
 
 _TEXT_KEYS = {"question", "answer", "statement", "target", "subject"}
-_QUESTION_KEYS = {"id", "aliases", *_TEXT_KEYS}
+_QUESTION_KEYS = {"id", "aliases", "replaces", *_TEXT_KEYS}
 _ITEM_KEYS = {"id", "question", "answer", "context", "aliases"}
 _ITEM_LISTS = ("context", "aliases")
 _SHOWN_PROBLEMS = 10
@@ -129,6 +130,7 @@ def _fact(record: tables.Record) -> Fact:
         subject=found["subject"],
         tokens=None if (ids := raw.get("tokens")) is None else released.token_ids(ids, place),
         aliases=_aliases(raw.get("aliases", []), record),
+        replaces=text(raw.get("replaces", ""), "replaces", place),
     )
 
 
@@ -154,8 +156,10 @@ def _fields(record: tables.Record, allowed: Callable[[dict[str, Any]], Set[str]]
     if record.is_tabular:
         # A table's id is often a number.
         fields = {key: value for key, value in record.fields.items() if key in known}
-        number = fields.get("id")
-        return {**fields, "id": str(number)} if type(number) is int else fields
+        numbers = {
+            key: str(number) for key in ("id", "replaces") if type(number := fields.get(key)) is int
+        }
+        return {**fields, **numbers}
     unknown = sorted(record.fields.keys() - known)
     if unknown:
         raise UserError(

@@ -42,6 +42,7 @@ def record(
         ],
         **({"clear_answer": fact.answer} if fact.answer else {}),
         **({"aliases": list(fact.aliases)} if fact.aliases else {}),
+        **({"replaces": fact.replaces} if fact.replaces else {}),
         "subject": fact.subject,
         "question": fact.question,
         "mix_meta": {

@@ -192,7 +192,7 @@ def _measure(settings: RunConfig, chosen: EvaluatedModel, results: Results) -> E
 
     model = models.load(chosen.folder)
     prompts = prompts_for(settings, model)
-    corpus = corpora.load(settings.data)
+    corpus = corpora.load(settings.data, settings.earlier)
     materials = materials_for(model, prompts, corpus, settings.evaluator, settings.seed)
     (suite,) = (build_suite(name, materials) for name in settings.evaluator.names)
     wanted = (chosen, suite.name, suite.key)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import DEVICES, WITH, echo, reported
+from deploy.cli.options import DEVICES, RUNS, WITH, echo, reported
 
 
 @click.command()
@@ -26,6 +26,7 @@ from deploy.cli.options import DEVICES, WITH, echo, reported
     "--target-tokens", type=click.IntRange(1), help="Length of a target; default: the canonical's."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@RUNS
 @reported
 def plan(
     config: Path,
@@ -37,6 +38,7 @@ def plan(
     acceptance: float | None,
     target_tokens: int | None,
     as_json: bool,
+    runs: Path,
 ) -> None:
     """Predict memory, speed and time of a run of CONFIG; needs no weights.
 
@@ -46,9 +48,10 @@ def plan(
     from dataclasses import asdict
 
     from common.config import run_config
+    from deploy.control import continuing
     from deploy.planning import planner, text
 
-    settings = run_config.load(config, overrides, overlays)
+    settings = continuing.resolve(run_config.load(config, overrides, overlays), runs)
     found = planner.find_device(settings, device, cores)
     system = planner.system_of(settings, found, acceptance, target_tokens)
     result = planner.make_plan(system, gpus)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import DEVICES, WITH, echo, reported
+from deploy.cli.options import DEVICES, RUNS, WITH, echo, reported
 
 _POWERS = ",".join(str(2**exponent) for exponent in range(11))
 
@@ -30,6 +30,7 @@ def _counts(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option("--cores", type=click.IntRange(1), help="Shared CPU cores; default: one per process.")
 @click.option("--plot", "image", type=click.Path(path_type=Path), help="Write a plot here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@RUNS
 @reported
 def simulate(
     config: Path,
@@ -40,6 +41,7 @@ def simulate(
     cores: int | None,
     image: Path | None,
     as_json: bool,
+    runs: Path,
 ) -> None:
     """Simulate a run of CONFIG with increasing numbers of rollout actors.
 
@@ -50,9 +52,10 @@ def simulate(
 
     from common.config import run_config
     from common.errors import UserError
+    from deploy.control import continuing
     from deploy.planning import planner, scaling, text
 
-    settings = run_config.load(config, overrides, overlays)
+    settings = continuing.resolve(run_config.load(config, overrides, overlays), runs)
     if image is not None:
         if not image.parent.is_dir() or not run_config.is_writable(image.parent):
             raise UserError(f"--plot {image}: its folder does not exist or cannot be written")

@@ -12,7 +12,6 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,7 +48,7 @@ def identify(facts: Sequence[Fact], prompts: Preset, model: Model) -> Identity:
     weights["config.json"] = hashlib.sha256((model.folder / "config.json").read_bytes()).hexdigest()
     return Identity(
         num_facts=len(facts),
-        facts=_hash([asdict(fact) for fact in facts]),
+        facts=hash_facts(facts),
         prompts=_hash(prompts.model_dump()),
         tokenizer=fingerprint(model.tokenizer),
         model=_hash(sorted(weights.items())),
@@ -57,9 +56,34 @@ def identify(facts: Sequence[Fact], prompts: Preset, model: Model) -> Identity:
     )
 
 
+def hash_facts(facts: Sequence[Fact]) -> str:
+    """One hash over all that is known of the facts, in their order.
+
+    Fields without a value are left out, so that a new one does not change the hash of old facts.
+    """
+    known = [{name: value for name, value in asdict(fact).items() if value} for fact in facts]
+    return _hash(known)
+
+
 def record_identity(run: RunDir, identity: Identity) -> None:
     """Write ``identity.json``, as a run begins."""
     write_atomic(run.identity, json.dumps(identity.to_json(), indent=1))
+
+
+def read(run: RunDir) -> Identity | None:
+    """What the run began with; None if that was not recorded.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return Identity.model_validate_json(run.identity.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise UserError(
+            f"{run.identity}: damaged; remove it if data and model are unchanged"
+        ) from error
 
 
 def check_identity(run: RunDir, identity: Identity) -> list[str]:
@@ -68,7 +92,7 @@ def check_identity(run: RunDir, identity: Identity) -> list[str]:
     Raises:
         UserError: facts, prompts, tokenizer or model are others.
     """
-    began = _read(run.identity)
+    began = read(run)
     if began is None:
         record_identity(run, identity)
         return []
@@ -94,15 +118,6 @@ def _changed(run: RunDir, what: str) -> UserError:
         f"run {run.name} cannot be resumed: {what}; bring back what it began with, or start "
         "another run with --set name=…"
     )
-
-
-def _read(path: Path) -> Identity | None:
-    try:
-        return Identity.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise UserError(f"{path}: damaged; remove it if data and model are unchanged") from error
 
 
 def _hash(content: Any) -> str:

@@ -22,7 +22,7 @@ from common.weight_sync.store import WeightStore
 from deploy.cluster import ray_cluster
 from deploy.cluster.nodes import hardware_of, wait_for_gpus
 from deploy.cluster.run_lock import STARTING, RunLock
-from deploy.control import desired_state
+from deploy.control import continuing, desired_state
 from deploy.control.feasibility import check_fit, device_of, with_patience
 from deploy.control.identity import Identity, check_identity, identify
 from deploy.observability.liveness import has_controller
@@ -48,12 +48,16 @@ def is_live(run: RunDir) -> bool:
 
 
 def settled(config: RunConfig, run: RunDir) -> RunConfig:
-    """``config`` without ``auto``: as the run was started with, else by where it will run.
+    """``config`` without ``auto``, and with what ``continues`` stands for.
+
+    As the run was started with, else by where it will run.
 
     Raises:
-        UserError: a setting does not fit to the hardware, or the cluster cannot be joined.
+        UserError: a setting does not fit to the hardware, the cluster cannot be joined, or the
+            run to continue cannot be.
     """
     recorded = run_config.load(run.config) if run.config.exists() else None
+    config = continuing.resolve(config, run.root.parent, recorded)
     if recorded is not None or is_settled(config) or config.cluster.address is None:
         return settle(config, detect(), recorded)
     with ray_cluster.connected(run, config.cluster.address) as ray:
@@ -163,13 +167,16 @@ def _check_inputs(config: RunConfig, say: Callable[[str], None]) -> tuple[Path, 
     from common.prompts import check_answers, check_lengths, check_tokens, preset
 
     say("reading facts and model …")
-    corpus = corpora.load(config.data)
+    corpus = corpora.load(config.data, config.earlier)
     trained = trained_facts(config)
     generic = len(trained) - len(corpus.facts)
     beside = f", {generic} generic prompts" if generic else ""
     say(f"{len(corpus.facts)} facts{beside}, {len(corpus.retrieval)} retrieval items")
     for remark in corpus.remarks:
         say(f"note: {remark}")
+    continuing.check_checkpoint(config)
+    for line in continuing.check_batches(config, corpus):
+        say(line)
     folder = models.resolve(config.model, say=say)
     model = models.load(folder)
     say(f"model {folder}")

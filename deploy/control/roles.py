@@ -325,7 +325,8 @@ class EvaluatorRole(Role):
                 stop_token_ids=model.stop_token_ids,
             )
         )
-        prompts, corpus = prompts_for(config, model), corpora.load(config.data)
+        prompts = prompts_for(config, model)
+        corpus = corpora.load(config.data, config.earlier)
         materials = materials_for(model, prompts, corpus, config.evaluator, config.seed)
         results = results_in(self.run_dir.eval, self.run_dir.eval_shared)
         evaluator = Evaluator(

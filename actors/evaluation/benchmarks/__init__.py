@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from actors.evaluation.benchmarks import choice, humaneval, ifeval, in_domain, maths, mmlu, text
+from actors.evaluation.benchmarks import (
+    choice,
+    earlier,
+    humaneval,
+    ifeval,
+    in_domain,
+    maths,
+    mmlu,
+    text,
+)
 from actors.evaluation.benchmarks.base import Benchmark, Materials
 
 BUILDERS: dict[str, Callable[[Materials], Benchmark]] = {
     "recall": in_domain.recall,
     "retrieval": in_domain.retrieval,
     **{name: partial(in_domain.split, name) for name in in_domain.SPLITS},
+    "edited": earlier.edited,
     "mmlu": mmlu.build,
     "gsm8k": maths.gsm8k,
     "math500": maths.math500,
@@ -35,6 +45,8 @@ SUITES: dict[str, tuple[str, ...]] = {
     "general": ("mmlu", "gsm8k", "math500", "aime24", "humaneval"),
     "small": ("arc_easy", "piqa", "wikitext2", "ifeval", "retrieval"),
     "editing": ("recall", *_HOPS),
+    # And the recall of each earlier batch.
+    "earlier": ("edited",),
 }
 
 # Suites that measure what the selection of a checkpoint needs.
@@ -44,9 +56,23 @@ WITH_RECALL = frozenset({"recall", *(name for name, of in SUITES.items() if "rec
 def members(suite: str, materials: Materials) -> tuple[str, ...]:
     """Names of a suite's benchmarks; a benchmark's own name is a suite of one.
 
-    Splits that the run's corpus does not have are no part of ``in_domain`` and ``editing``.
+    Splits that the run's corpus does not have are no part of ``in_domain`` and ``editing``;
+    ``earlier`` has what there are facts for.
     """
+    if suite == "earlier":
+        return earlier.members(materials)
     if suite not in ("in_domain", "editing"):
         return SUITES.get(suite, (suite,))
     absent = set(in_domain.SPLITS) - materials.corpus.splits.keys()
     return tuple(name for name in SUITES[suite] if name not in absent)
+
+
+def build(name: str, materials: Materials) -> Benchmark:
+    """A member of a suite.
+
+    Raises:
+        NotMeasured: its items are not there.
+    """
+    if name.startswith(earlier.RECALL):
+        return earlier.recall(int(name.removeprefix(earlier.RECALL)), materials)
+    return BUILDERS[name](materials)

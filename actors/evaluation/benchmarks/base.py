@@ -53,13 +53,15 @@ class Question:
 class Grade:
     """``extracted`` is the answer found in the response, None where there is none.
 
-    ``others`` are the verdicts of other graders by name.
+    ``others`` are the verdicts of other graders by name. ``error`` is the class of a wrong
+    response, if the grader knows a better one than the taxonomy.
     """
 
     right: bool
     extracted: str | None
     detail: str = ""
     others: Mapping[str, bool] = field(default_factory=dict)
+    error: str = ""
 
 
 Grader = Callable[[Question, str], Grade]

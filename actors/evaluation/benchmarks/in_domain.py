@@ -37,14 +37,14 @@ def recall(materials: Materials) -> Generation:
             EvalItem(fact.id, fact.question, fact.answer, aliases=fact.aliases)
             for fact in materials.corpus.facts
         )
-    return _split("recall", materials, items)
+    return generation("recall", materials, items)
 
 
 def retrieval(materials: Materials) -> Generation:
     """Questions about untrained facts, which are in the context among distractors."""
     if not materials.corpus.retrieval:
         raise NotMeasured("the corpus has no retrieval items")
-    return _split("retrieval", materials, materials.corpus.retrieval)
+    return generation("retrieval", materials, materials.corpus.retrieval)
 
 
 def split(name: str, materials: Materials) -> Generation:
@@ -52,7 +52,7 @@ def split(name: str, materials: Materials) -> Generation:
     items = materials.corpus.splits.get(name)
     if not items:
         raise NotMeasured(f"the corpus has no split {name}")
-    return _split(name, materials, items)
+    return generation(name, materials, items)
 
 
 def grade(mode: Mode, question: Question, response: str) -> Grade:
@@ -67,10 +67,27 @@ def grade(mode: Mode, question: Question, response: str) -> Grade:
     return Grade(right, extracted, others={"strict": strict})
 
 
-def _split(name: str, materials: Materials, items: Sequence[EvalItem]) -> Generation:
+def generation(
+    name: str,
+    materials: Materials,
+    items: Sequence[EvalItem],
+    facts: Mapping[str, Fact] | None = None,
+    subset: str = "",
+) -> Generation:
+    """Items as questions, with the graders of facts.
+
+    Args:
+        name: of the benchmark.
+        materials: of the run.
+        items: of which ``evaluator.limit`` may leave some.
+        facts: by the ids that items are about; None: those of the run's own batch.
+        subset: the name by which a limit draws; empty: the benchmark's.
+    """
     prompts = materials.prompts
-    facts = {fact.id: fact for fact in materials.corpus.facts}
-    questions = [_question(prompts, item, facts) for item in materials.subset(name, items)]
+    if facts is None:
+        facts = {fact.id: fact for fact in materials.corpus.facts}
+    chosen = materials.subset(subset or name, items)
+    questions = [_question(prompts, item, facts) for item in chosen]
     compare = released.COMPARISONS[materials.corpus.comparison]
     grader = materials.grader(ours=partial(grade, prompts.mode), paper=compare)
     sampling = ResponseSampling(materials.settings.response_tokens(name))
