@@ -193,6 +193,11 @@ def by_step(folder: Path) -> list[StepResults]:
     return [StepResults.from_json(steps[step]) for step in sorted(steps)]
 
 
+def base_scores(results: Sequence[StepResults]) -> Scores:
+    """The base model's scores; empty if it was not measured."""
+    return results[0].scores if results and results[0].step == 0 else {}
+
+
 def _first(paths: Iterable[Path]) -> EvalResult | None:
     return next((EvalResult.from_json(one) for one in _read(paths)), None)
 

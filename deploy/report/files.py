@@ -8,7 +8,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def write_report(
         title=", ".join(run.name for run in runs),
         bases=bases(figures),
         suites=rows(
-            measured(figures), [scores for run in figures for scores in (run.base, run.final)]
+            measured(figures),
+            [scores for run in figures for scores in (run.original, run.base, run.final)],
         ),
         expand=expand,
         missing=unmeasured(figures),
@@ -79,11 +80,19 @@ def render(template: Path, **values: Any) -> str:
 
 
 def bases(runs: Sequence[RunSummary]) -> list[tuple[str, Scores]]:
-    """One column for the base model if all runs measured the same, else one per run."""
-    values = [{suite: _value(score) for suite, score in run.base.items()} for run in runs]
-    if all(value == values[0] for value in values):
-        return [("base", runs[0].base)]
-    return [(f"base of {run.run}", run.base) for run in runs]
+    """One column for the base model if all runs measured the same, else one per run.
+
+    Before it those of the original base, of runs that continue others.
+    """
+    originals = _columns("original base", {run.run: run.original for run in runs if run.links})
+    return originals + _columns("base", {run.run: run.base for run in runs})
+
+
+def _columns(title: str, scores: Mapping[str, Scores]) -> list[tuple[str, Scores]]:
+    values = [{suite: _value(score) for suite, score in of.items()} for of in scores.values()]
+    if scores and all(value == values[0] for value in values):
+        return [(title, next(iter(scores.values())))]
+    return [(f"{title} of {run}", of) for run, of in scores.items()]
 
 
 def measured(runs: Sequence[RunSummary]) -> list[str]:
@@ -115,6 +124,7 @@ def compare_scores(
 
 def _scores(runs: Sequence[RunSummary]) -> Iterator[tuple[str, BenchmarkScore | Unmeasured]]:
     for run in runs:
+        yield from run.original.items()
         yield from run.base.items()
         yield from run.final.items()
 
@@ -145,9 +155,9 @@ def _rows(checkpoint: CheckpointSummary) -> Iterator[list[str | float]]:
             yield _row(name, score)
             for kind, count in score.errors.items():
                 yield [f"{name}: {kind}", count, "", "", score.n]
-    if checkpoint.retention is not None:
-        kept = checkpoint.retention
-        yield ["retention", kept.value, "", "", len(kept.benchmarks)]
+    for name in ("retention", "batch_retention"):
+        if (kept := getattr(checkpoint, name)) is not None:
+            yield [name, kept.value, "", "", len(kept.benchmarks)]
     if (fisher := checkpoint.analyses.alignment) is not None:
         if fisher.alignment is not None:
             yield ["fisher_alignment", fisher.alignment, "", "", fisher.examples]

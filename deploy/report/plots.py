@@ -6,32 +6,20 @@ if there is nothing to show.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from actors.evaluation.scores import BenchmarkScore, FisherAlignment
+from deploy.report.batches_plot import batches
+from deploy.report.drawing import BASE_COLOUR, Picture, as_picture, new_figure
 from deploy.report.summary import RunSummary, StepFigures
 from deploy.report.targets import MOST_NLLS
-
-BASE_COLOUR = "#666666"
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An SVG in base64; ``text`` describes what is shown and how to read it."""
-
-    title: str
-    text: str
-    data: str
 
 
 def pictures(runs: Sequence[RunSummary]) -> list[Picture]:
     """All pictures that these runs have numbers for, the most important first."""
     drawn = (
         _pareto(runs),
+        *map(batches, runs),
         _nll_histogram(runs),
         _alignment(runs),
         _alignment_by_layer(runs),
@@ -206,8 +194,9 @@ def _errors(runs: Sequence[RunSummary]) -> Picture | None:
     return as_picture(
         "Wrong responses by kind",
         "Of the selected checkpoint. format: no answer in the requested form; leakage: a trained "
-        "name that the question does not mention; collapse: repetition, or nothing; genuine: any "
-        "other wrong answer. With evaluator.protocol paper: the classes of the paper.",
+        "name that the question does not mention; collapse: repetition, or nothing; outdated: an "
+        "answer that a later batch has replaced; genuine: any other wrong answer. With "
+        "evaluator.protocol paper: the classes of the paper.",
         figure,
         bool(counts),
     )
@@ -251,30 +240,3 @@ def _steps(
             axes.plot(at, values, color=f"C{number}", label=run.run, linewidth=1)
     axes.set(xlabel="step", ylabel=unit, ylim=(0, None))
     return as_picture(title, text, figure, any(run.steps for run in runs))
-
-
-def new_figure() -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(5.0, 3.3), layout="constrained")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    return figure, axes
-
-
-def as_picture(title: str, text: str, figure: Any, shown: bool) -> Picture | None:
-    from matplotlib import pyplot
-
-    if not shown:
-        pyplot.close(figure)
-        return None
-    axes = figure.axes[0]
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    return Picture(title, text, base64.b64encode(buffer.getvalue()).decode())

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from actors.evaluation.results import by_step
+from actors.evaluation.results import base_scores, by_step
 from actors.evaluation.scores import (
     BenchmarkScore,
     FisherAlignment,
@@ -16,35 +16,32 @@ from actors.evaluation.scores import (
     Unmeasured,
 )
 from actors.evaluation.selection import Selection, choose
-from common.config.evaluation import HELD_OUT
 from common.config.run_config import RunConfig, load
 from common.json_model import JsonModel
 from common.ledger import LedgerReader, open_view
 from common.records import unpack_rollout
 from common.rundir import RunDir, iter_jsonl, read_jsonl
+from deploy.report.chain import LinkFigures, links, original_base
+from deploy.report.retention import Retention, retention, retention_of_chain
 from deploy.report.targets import NLLs, TargetFigures, TargetNLL
 
 OpenLedger = Callable[[RunDir], AbstractContextManager[LedgerReader]]
 
 # Of longer runs the curves show every second, third, … step.
 MOST_STEPS = 10_000
-# Of which a retention is a mean.
-_LEAST_BENCHMARKS = 2
 # The page is for people; the ledger has all of them.
 MOST_EXHAUSTED = 10_000
 
 
-class Retention(JsonModel):
-    """The mean over ``benchmarks`` of score over base score."""
-
-    value: float
-    benchmarks: list[str]
-
-
 class CheckpointSummary(StepResults):
-    """The results of one step, and the share of the held-out capability that it keeps."""
+    """The results of one step, and the share of the held-out capability that it keeps.
+
+    If the run continues another, ``retention`` is that of the original base, and
+    ``batch_retention`` that of the model which this run began with; else the latter is None.
+    """
 
     retention: Retention | None
+    batch_retention: Retention | None
 
 
 class StepFigures(JsonModel):
@@ -65,6 +62,8 @@ class RunSummary(JsonModel):
     of the selected checkpoint; ``final`` and ``fisher`` are that checkpoint's.
     ``reached_max_steps``: training ended at ``learner.max_steps``. ``steps`` has one step of
     every ``steps_every``, without the ``skipped_steps``, whose gradient was not finite.
+    ``base`` is the model that the run began with; if it continues another, ``original`` is the
+    base of the chain's first run, and ``links`` has every run of the chain, this one last.
     """
 
     run: str
@@ -89,7 +88,9 @@ class RunSummary(JsonModel):
     scoring_share: float | None
     targets: dict[str, int]
     base: Scores
+    original: Scores
     final: Scores
+    links: list[LinkFigures]
     unverified: int
     accepted_by_attempt: dict[int, int]
     nlls: NLLs
@@ -128,7 +129,7 @@ def summary(run: RunDir, open_ledger: OpenLedger = ledger_file) -> RunSummary:
     # If there is no recall to select by, the last checkpoint is the result.
     step = counts.committed_step if selection is None else selection.step
     final = next((one for one in results if one.step == step), results[-1] if results else None)
-    base = _base(results)
+    base, original = base_scores(results), original_base(config)
     checks = (one.analyses.nll_check for one in results)
     steps, every, skipped = _steps(run)
     rehearsal, items = config.method.rehearsal, counts.work // config.rollouts_per_fact
@@ -161,18 +162,15 @@ def summary(run: RunDir, open_ledger: OpenLedger = ledger_file) -> RunSummary:
         scoring_share=_scoring_share(run),
         targets=targets.by_origin,
         base=base,
+        original=original,
         final={} if final is None else final.scores,
+        links=links(config, run.name, final, original),
         unverified=targets.unverified,
         accepted_by_attempt=targets.accepted_by_attempt,
         nlls=targets.nlls,
         nll_check=next((check for check in checks if check is not None), None),
         fisher=None if final is None else final.analyses.fisher,
-        checkpoints=[
-            CheckpointSummary.model_validate(
-                {**dict(one), "retention": retention(base, one.scores)}
-            )
-            for one in results
-        ],
+        checkpoints=[_checkpoint(one, config, base, original) for one in results],
         skipped_steps=skipped,
         steps_every=every,
         steps=steps,
@@ -187,27 +185,6 @@ def skipped_text(run: RunSummary) -> str:
     return f"{run.skipped_steps} {steps} skipped: gradient not finite"
 
 
-def retention(base: Scores, scores: Scores) -> Retention | None:
-    """The share of the held-out capability that is kept.
-
-    Over the benchmarks that report a share of right answers (retrieval and those outside the
-    corpus), have both scores, and on which the base is above zero. None if there are fewer than
-    two: one benchmark is no capability, and its own score says more.
-    """
-    kept = {
-        name: after.value / before.value
-        for name, before in base.items()
-        if name in {*HELD_OUT, "retrieval"}
-        and isinstance(before, BenchmarkScore)
-        and before.unit == "fraction"
-        and before.value > 0
-        and isinstance(after := scores.get(name), BenchmarkScore)
-    }
-    if len(kept) < _LEAST_BENCHMARKS:
-        return None
-    return Retention(value=sum(kept.values()) / len(kept), benchmarks=list(kept))
-
-
 def score_text(score: BenchmarkScore | Unmeasured | None) -> str:
     """One score for a table: value and interval, or the reason why there is none."""
     if score is None:
@@ -217,9 +194,15 @@ def score_text(score: BenchmarkScore | Unmeasured | None) -> str:
     return f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
 
 
-def _base(results: Sequence[StepResults]) -> Scores:
-    """The base model's scores; empty if it was not measured."""
-    return results[0].scores if results and results[0].step == 0 else {}
+def _checkpoint(
+    one: StepResults, config: RunConfig, base: Scores, original: Scores
+) -> CheckpointSummary:
+    since_base = retention(base, one.scores)
+    kept = {"retention": since_base, "batch_retention": None}
+    if config.chain:
+        since_original = retention_of_chain(original, one.scores)
+        kept = {"retention": since_original, "batch_retention": since_base}
+    return CheckpointSummary.model_validate({**dict(one), **kept})
 
 
 def _steps(run: RunDir) -> tuple[list[StepFigures], int, int]:

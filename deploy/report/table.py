@@ -62,10 +62,16 @@ def _fisher(item: RunSummary) -> str:
 
 
 def _retention(item: RunSummary) -> str:
-    kept = [one.retention for one in item.checkpoints if one.step == item.chosen]
-    if not kept or kept[0] is None:
-        return "not measured: the base scores on fewer than two held-out benchmarks"
-    return f"{kept[0].value:.2f} ({', '.join(kept[0].benchmarks)})"
+    selected = [one for one in item.checkpoints if one.step == item.chosen]
+    kept = selected[0].retention if selected else None
+    if kept is None:
+        base = "original base" if item.links else "base"
+        text = f"not measured: the {base} scores on fewer than two held-out benchmarks"
+    else:
+        text = f"{kept.value:.2f} ({', '.join(kept.benchmarks)})"
+    if selected and (batch := selected[0].batch_retention) is not None:
+        text += f"; of this batch {batch.value:.2f} ({', '.join(batch.benchmarks)})"
+    return text
 
 
 def _targets(item: RunSummary) -> str:

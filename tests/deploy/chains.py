@@ -44,9 +44,9 @@ def finish(
     ledger.close()
     save(run.checkpoints, *(step for step in scores if step))
     for step, found in scores.items():
-        typed = _typed({name: _score(of) for name, of in found.items()})
+        values = typed({name: _score(of) for name, of in found.items()})
         Results(run.eval).write(
-            EvaluatedModel(step, Path(), f"{step}-{run.name}"), "all", "key", typed
+            EvaluatedModel(step, Path(), f"{step}-{run.name}"), "all", "key", values
         )
     run.status.write_text(json.dumps({"run": run.name, "state": state}))
     return run
@@ -59,5 +59,6 @@ def _score(value: Any) -> Any:
     return {"value": value, "low": value, "high": value, "n": 40, "unit": "fraction"}
 
 
-def _typed(scores: Mapping[str, Any]) -> Scores:
+def typed(scores: Mapping[str, Any]) -> Scores:
+    """Scores as they are in a file of results."""
     return StepResults.from_json({"step": 0, "scores": scores, "analyses": {}}).scores

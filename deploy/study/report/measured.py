@@ -12,7 +12,8 @@ from actors.evaluation.scores import BenchmarkScore, Scores, Unmeasured
 from common.config.evaluation import HELD_OUT
 from common.rundir import RunDir
 from deploy.report.graders import expand
-from deploy.report.summary import OpenLedger, RunSummary, retention, summary
+from deploy.report.retention import retention
+from deploy.report.summary import OpenLedger, RunSummary, summary
 from deploy.report.targets import NLLs
 from deploy.study.cells import SEED, Cell
 from deploy.study.progress import progress_of

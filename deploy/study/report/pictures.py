@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from deploy.report.plots import BASE_COLOUR, Picture, as_picture, new_figure
+from deploy.report.drawing import BASE_COLOUR, Picture, as_picture, new_figure
 from deploy.study.report.arms import Arm, Group
 from deploy.study.report.correlations import Association
 from deploy.study.report.frontier import pareto_front

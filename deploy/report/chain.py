@@ -1,0 +1,72 @@
+"""What each run of a chain recalls of every batch so far, and keeps of the original base."""
+
+from __future__ import annotations
+
+from actors.evaluation.benchmarks.earlier import RECALL
+from actors.evaluation.results import base_scores, by_step
+from actors.evaluation.scores import BenchmarkScore, Scores, StepResults
+from common.config.run_config import RunConfig
+from common.json_model import JsonModel
+from common.rundir import RunDir
+from deploy.report.retention import Retention, retention_of_chain
+from learner.checkpoint import step_of
+
+
+class LinkFigures(JsonModel):
+    """One run of a chain at its selected checkpoint.
+
+    ``recall`` is by batch, of the facts that still hold; its own batch is the last. ``edited`` is
+    the share of earlier facts with a new answer that get it. What was not measured, or is no
+    longer on disk, is left out.
+    """
+
+    run: str
+    recall: dict[int, BenchmarkScore]
+    edited: BenchmarkScore | None
+    retention: Retention | None
+
+
+def original_base(config: RunConfig) -> Scores:
+    """The scores of the model that the chain began with; empty if the run continues none."""
+    if not config.chain:
+        return {}
+    return base_scores(by_step(RunDir(config.chain[0].run).eval))
+
+
+def links(
+    config: RunConfig, name: str, final: StepResults | None, original: Scores
+) -> list[LinkFigures]:
+    """Every run of the chain, the first first; empty if the run continues none.
+
+    Args:
+        config: of the run.
+        name: of the run.
+        final: the results of its selected checkpoint.
+        original: of :func:`original_base`.
+    """
+    if not config.chain:
+        return []
+    found = []
+    for link in config.chain:
+        step = step_of(link.checkpoint)
+        results = by_step(RunDir(link.run).eval)
+        found.append((link.run.name, next((one for one in results if one.step == step), None)))
+    return [
+        _figures(batch, run, {} if results is None else results.scores, original)
+        for batch, (run, results) in enumerate([*found, (name, final)], 1)
+    ]
+
+
+def _figures(batch: int, run: str, scores: Scores, original: Scores) -> LinkFigures:
+    names = {earlier: f"{RECALL}{earlier}" for earlier in range(1, batch)} | {batch: "recall"}
+    edited = scores.get("edited")
+    return LinkFigures(
+        run=run,
+        recall={
+            number: score
+            for number, benchmark in names.items()
+            if isinstance(score := scores.get(benchmark), BenchmarkScore)
+        },
+        edited=edited if isinstance(edited, BenchmarkScore) else None,
+        retention=retention_of_chain(original, scores),
+    )
