@@ -52,7 +52,8 @@ class Fact:
     the prompt preset writes it from ``answer`` and ``statement``. ``tokens``
     are ``target`` and its prompt as they were drawn, if known. ``replaces`` is
     the id of a fact of an earlier batch that this one edits
-    (``common.corpora.batches``).
+    (``common.corpora.batches``). ``retract``: the answer is to be given no
+    more, and a refusal is the canonical answer.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Fact:
     tokens: TokenIds | None = None
     aliases: tuple[str, ...] = ()
     replaces: str = ""
+    retract: bool = False
 
     @property
     def spellings(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from actors.evaluation.taxonomy import Classifier, WrongResponse
 from common.records import Fact
 
 Error = Literal["format", "leakage", "collapse", "cross_entity", "genuine"]
-TRAINED = ("recall", "paraphrased", "two_hop", "three_hop", "four_hop", "edited")
+TRAINED = ("recall", "paraphrased", "two_hop", "three_hop", "four_hop", "edited", "retracted")
 
 _MIN_ENTITY_CHARS = 4
 _MAX_STUB_CHARS = 80

@@ -26,7 +26,7 @@ from common.methods import Method, StudentSampled
 from common.metrics import MetricValues
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work
-from common.verification.verifier import accepts
+from common.verification.facts import is_right
 
 
 class WeightReceiver(Protocol):
@@ -135,7 +135,7 @@ class StudentRolloutActor(RolloutLoop[_Job]):
     def _on_attempt(self, drawn: FinishedAttempt) -> None:
         job = self._jobs[drawn.key]
         text = self._prompts.text(drawn.token_ids[:-1])
-        verified = drawn.complete and accepts(self._prompts.mode, text, *job.fact.spellings)
+        verified = drawn.complete and is_right(self._prompts.mode, text, job.fact)
         job.rollout = Rollout(
             fact_id=job.work.fact_id,
             draw=job.work.draw,

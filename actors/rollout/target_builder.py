@@ -18,8 +18,9 @@ from common.config.sections import RolloutSettings
 from common.methods import Canonical, Method, Mixed, Target
 from common.prompts import Prompts
 from common.records import Fact, Rollout, Work
+from common.verification.facts import is_right
 from common.verification.token_budget import BOUNDED, TokenBudget, TokenPieces
-from common.verification.verifier import SETTLED_EARLY, accepts, can_still_accept, is_inside_answer
+from common.verification.verifier import SETTLED_EARLY, can_still_accept, is_inside_answer
 
 
 class TargetBuilder:
@@ -97,11 +98,11 @@ class TargetBuilder:
         )
 
     def accepts(self, drawn: FinishedAttempt, fact: Fact) -> bool:
-        """Whether an attempt ended in time and gives the answer. The stop token is not text."""
+        """Whether an attempt ended in time and is right. The stop token is not text."""
         text = self._prompts.text(drawn.token_ids[:-1])
         if fact.is_generic:
             return drawn.complete and bool(text.strip())
-        return drawn.complete and accepts(self._prompts.mode, text, *fact.spellings)
+        return drawn.complete and is_right(self._prompts.mode, text, fact)
 
     def drawn(
         self, work: Work, fact: Fact, number: int, drawn: FinishedAttempt, verified: bool
@@ -170,7 +171,7 @@ class TargetBuilder:
         """The tokens that a fact's answer needs; None if the attempt must be drawn whole."""
         settings = self._settings
         is_kept = settings.on_exhausted == "keep" and number == self.num_attempts - 1
-        if is_kept or not settings.early_stop or fact.is_generic:
+        if is_kept or not settings.early_stop or fact.is_generic or fact.retract:
             return None
         return TokenBudget(self._prompts.mode, fact.spellings, self._pieces)
 

@@ -14,7 +14,7 @@ from common.settings import AbsolutePath, Seconds, Settings
 Suite = Literal[
     "in_domain", "general", "small", "editing", "earlier",
     "recall", "paraphrased", "retrieval", "two_hop", "three_hop", "four_hop", "test", "unseen",
-    "edited",
+    "edited", "retracted",
     "mmlu", "gsm8k", "math500", "aime24", "humaneval",
     "arc_easy", "piqa", "wikitext2", "ifeval", "text_nll",
 ]
@@ -28,6 +28,9 @@ HELD_OUT: tuple[Suite, ...] = (
     *("arc_easy", "piqa", "wikitext2", "ifeval", "text_nll"),
 )
 
+
+# Splits whose answers are short with protocol paper, beside recall and that of earlier batches.
+_SHORT = ("paraphrased", "retrieval", "edited", "retracted")
 
 SelectionRule = Literal["ours", "paper", "last", "best"]
 
@@ -118,7 +121,7 @@ class EvaluatorSettings(Settings):
         None,
         ge=1,
         description="longest response to a corpus question, tokens; none: 64, with protocol paper "
-        "512 (recall, paraphrased, retrieval, edited) or 4,096",
+        "512 (recall, paraphrased, retrieval, edited, retracted) or 4,096",
     )
     protocol: EvalProtocol = Field(
         "ours",
@@ -178,5 +181,5 @@ class EvaluatorSettings(Settings):
             return self.max_tokens
         if self.protocol == "ours":
             return 64
-        is_short = split in ("paraphrased", "retrieval", "edited") or split.startswith("recall")
+        is_short = split in _SHORT or split.startswith("recall")
         return 512 if is_short else 4096

@@ -2,7 +2,7 @@
 
 A chain of runs teaches one batch of facts after another. A later fact *edits* an earlier one if
 it has the same question and another answer, or if it ``replaces`` the earlier one's id; the
-earlier answer is right no more.
+earlier answer is right no more. If the later one is a retraction, no answer is right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class EarlierFact:
     """A fact of an earlier batch.
 
     ``batch`` counts from 1. ``now`` is the fact whose answer holds now: ``fact`` itself, unless a
-    later one edits it. ``outdated`` are spellings of answers that are right no more.
+    later one edits or retracts it. ``outdated`` are spellings of answers that are right no more.
     """
 
     batch: int
@@ -29,13 +29,23 @@ class EarlierFact:
     outdated: tuple[str, ...] = ()
 
     @property
+    def holds(self) -> bool:
+        """Whether its own answer is still right."""
+        return self.now is self.fact and not self.is_retracted
+
+    @property
+    def is_retracted(self) -> bool:
+        """Whether no answer is right any more."""
+        return self.now.retract
+
+    @property
     def is_edited(self) -> bool:
-        """Whether its own answer is right no more."""
-        return self.now is not self.fact
+        """Whether another answer than its own is right."""
+        return not self.holds and not self.is_retracted
 
 
 def follow(batches: Sequence[Sequence[Fact]]) -> list[EarlierFact]:
-    """The facts of all batches but the last, after the edits of every later one.
+    """The facts of all batches but the last, after the edits and retractions of every later one.
 
     Of several facts with the id that ``replaces`` names, that of the latest batch is meant. With
     a fact all earlier ones are edited that have its question, or that it has edited itself.
@@ -79,12 +89,15 @@ def _by_question(known: Sequence[EarlierFact]) -> dict[str, list[Fact]]:
 
 
 def _is_same(old: Fact, new: Fact) -> bool:
-    """Whether both give the same answer, in any spelling."""
+    """Whether both teach or retract the same answer, in any spelling."""
+    if old.retract != new.retract:
+        return False
     return not {*map(normalise, old.spellings)}.isdisjoint(map(normalise, new.spellings))
 
 
 def _edited(one: EarlierFact, new: Fact) -> EarlierFact:
-    right = {*map(normalise, new.spellings)}
-    given = dict.fromkeys((*one.outdated, *one.now.spellings))
+    right = set() if new.retract else {*map(normalise, new.spellings)}
+    retracted = new.spellings if new.retract else ()
+    given = dict.fromkeys((*one.outdated, *one.now.spellings, *retracted))
     outdated = tuple(answer for answer in given if normalise(answer) not in right)
     return replace(one, now=new, outdated=outdated)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from common.errors import UserError
 from common.prompts import Prompts
 from common.records import Fact
-from common.verification.verifier import Mode, accepts
+from common.verification.facts import is_right
+from common.verification.verifier import Mode
 
 MIN_SHARE = 0.95
 # The mode "math" takes some milliseconds per fact.
@@ -66,7 +67,7 @@ def verify(prompts: Prompts, facts: Sequence[Fact]) -> CanonicalCheck:
     count = min(len(own), MAX_CHECKED)
     some = [own[index * len(own) // count] for index in range(count)]
     texts = [(fact, prompts.canonical_text(fact)) for fact in some]
-    failed = [pair for pair in texts if not accepts(prompts.mode, pair[1], *pair[0].spellings)]
+    failed = [pair for pair in texts if not is_right(prompts.mode, pair[1], pair[0])]
     return CanonicalCheck(prompts.mode, count, failed)
 
 

@@ -19,10 +19,10 @@ from common.verification.verifier import last_boxed, normalise
 
 MESSAGE_KEYS = frozenset(
     {"id", "messages", "clear_answer", "ground_truth_answer", "aliases", "subject"}
-    | {"question", "mix_meta", "tokens", "replaces"}
+    | {"question", "mix_meta", "tokens", "replaces", "retract"}
 )
 INSTRUCTION_KEYS = frozenset(
-    {"id", "instruction", "input", "output", "aliases", "subject", "replaces"}
+    {"id", "instruction", "input", "output", "aliases", "subject", "replaces", "retract"}
 )
 
 # How the user turns of the released files end.

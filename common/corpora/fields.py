@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+
 from common.errors import UserError
 from common.records import MAX_FACT_ID
 
@@ -26,6 +28,20 @@ def texts(value: object, key: str, place: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise UserError(f"{place}: {key!r} must be a list of strings, not {type(value).__name__}")
     return tuple(text(one, key, place) for one in value)
+
+
+def flag(value: object, key: str, place: str) -> bool:
+    """The value, which must be true or false; in a cell of text also as a word, or empty.
+
+    Raises:
+        UserError: it is not.
+    """
+    words = {"true": True, "false": False, "": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    if not isinstance(value, bool):
+        raise UserError(f"{place}: {key!r} must be true or false, not {reprlib.repr(value)}")
+    return value
 
 
 def identity(value: object, place: str) -> str:

@@ -6,9 +6,10 @@ There are three kinds of record, each with a fixed set of keys:
 ``{"messages": [user, assistant], "clear_answer"?, "ground_truth_answer"?, …}``
 ``{"instruction", "input"?, "output", …}``
 
-All may have ``id``, ``subject``, ``aliases`` and ``replaces``. ``aliases`` are further spellings of
-the answer: a list, or in CSV one cell separated by ``|``. ``replaces`` is the id of a fact of an
-earlier batch that this one edits (see ``batches``).
+All may have ``id``, ``subject``, ``aliases``, ``replaces`` and ``retract``. ``aliases`` are further
+spellings of the answer: a list, or in CSV one cell separated by ``|``. ``replaces`` is the id of a
+fact of an earlier batch that this one edits (see ``batches``). With ``"retract": true`` the answer
+is the one to be given no more.
 
 The paper's released data has the second and third kind; ``chats`` reads them.
 ``mixsd-cluster rollout`` writes the second kind (see ``released``) with more keys:
@@ -28,13 +29,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.corpora import chats, released, tables
-from common.corpora.fields import identity, text, texts
+from common.corpora.fields import flag, identity, text, texts
 from common.errors import UserError
 from common.records import EvalItem, Fact
 from common.verification.verifier import normalise
 
 _TEXT_KEYS = {"question", "answer", "statement", "target", "subject"}
-_QUESTION_KEYS = {"id", "aliases", "replaces", *_TEXT_KEYS}
+_QUESTION_KEYS = {"id", "aliases", "replaces", "retract", *_TEXT_KEYS}
 _ITEM_KEYS = {"id", "question", "answer", "context", "aliases"}
 _ITEM_LISTS = ("context", "aliases")
 _SHOWN_PROBLEMS = 10
@@ -120,17 +121,20 @@ def _fact(record: tables.Record) -> Fact:
     for key in ("question", "answer"):
         if not found[key].strip():
             raise UserError(f"{place}: {key!r} is missing or empty")
+    retract = flag(raw.get("retract", False), "retract", place)
     return Fact(
         id=identity(raw.get("id", record.label), place),
         question=found["question"],
         answer=found["answer"],
-        # The guidance shows the statement; without one it shows the target or the answer.
-        statement=found["statement"] or found["target"] or found["answer"],
+        # The guidance shows the statement; without one it shows the target or the answer, and of a
+        # retracted fact what the preset says instead.
+        statement=found["statement"] or found["target"] or ("" if retract else found["answer"]),
         target=found["target"],
         subject=found["subject"],
         tokens=None if (ids := raw.get("tokens")) is None else released.token_ids(ids, place),
         aliases=_aliases(raw.get("aliases", []), record),
         replaces=text(raw.get("replaces", ""), "replaces", place),
+        retract=retract,
     )
 
 

@@ -43,6 +43,7 @@ def record(
         **({"clear_answer": fact.answer} if fact.answer else {}),
         **({"aliases": list(fact.aliases)} if fact.aliases else {}),
         **({"replaces": fact.replaces} if fact.replaces else {}),
+        **({"retract": True} if fact.retract else {}),
         "subject": fact.subject,
         "question": fact.question,
         "mix_meta": {

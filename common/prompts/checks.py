@@ -19,7 +19,7 @@ def check_answers(prompts: Prompts, facts: Sequence[Fact]) -> None:
     for fact in facts:
         if not normalise(fact.answer):
             raise UserError(f"fact {fact.id}: the answer {fact.answer!r} has nothing to verify")
-        if prompts.mode == "last_number" and number_in(fact.answer) is None:
+        if prompts.mode == "last_number" and not fact.retract and number_in(fact.answer) is None:
             raise UserError(
                 f"fact {fact.id}: rollout.verify=last_number needs a number for an answer, not "
                 f"{fact.answer!r}; use contains or boxed"

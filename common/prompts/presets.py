@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from common.settings import Settings
+from common.settings import Filled, Settings
 from common.verification.verifier import Mode
 
 # Slots of each template: the allowed ones, and whether one is required.
@@ -40,6 +40,7 @@ class Preset(Settings):
     system: str = Field("", description="system turn before the user turn; empty: none")
     ask: str = Field(description="naive user turn; slot {question}")
     canonical: str = Field(description="y* without a target; slots {answer}, {statement}")
+    refusal: Filled = Field("I do not know.", description="y* of a retracted fact; no slots")
     prefix: str = Field(description="between the question and the fact; no slots")
     shown: str = Field(
         "{canonical}", description="the fact; slots {canonical}, {answer}, {statement}"

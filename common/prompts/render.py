@@ -51,6 +51,7 @@ class Prompts:
         self._preset = preset
         self._end_token_id = end_token_id
         self._expert = expert or "{question}" + preset.prefix + preset.shown + preset.transition
+        self.refusal = preset.refusal
         self.mode: Mode = mode or preset.mode
         if preset.system:
             self._check_system_role()
@@ -65,12 +66,13 @@ class Prompts:
         """x+: the question, the guidance, and the fact itself; x, if there is none."""
         if fact.is_generic:
             return self.naive(fact)
+        canonical = self.canonical_text(fact)
         shown = fill(
             self._expert,
             question=self._ask(fact.question),
-            canonical=self.canonical_text(fact),
-            answer=fact.answer,
-            statement=fact.statement,
+            canonical=canonical,
+            answer=canonical if fact.retract else fact.answer,
+            statement=fact.statement or (canonical if fact.retract else ""),
         )
         return self._turn(shown)
 
@@ -83,9 +85,11 @@ class Prompts:
         return self._chat(text)
 
     def canonical_text(self, fact: Fact) -> str:
-        """y*: the corpus's target, or else the answer in the preset's wording."""
+        """y*: the corpus's target, or else the answer or the refusal in the preset's wording."""
         if fact.target:
             return fact.target
+        if fact.retract:
+            return self.refusal
         return fill(self._preset.canonical, answer=fact.answer, statement=fact.statement)
 
     def canonical(self, fact: Fact) -> list[int]:

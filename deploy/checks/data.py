@@ -16,7 +16,8 @@ from common.errors import UserError
 from common.models import Model
 from common.prompts import PRESETS, Preset, Prompts, preset, tokens_needed
 from common.records import Fact
-from common.verification.verifier import Mode, accepts
+from common.verification.facts import is_right
+from common.verification.verifier import Mode
 
 Say = Callable[[str], None]
 _SHOWN = 20
@@ -202,7 +203,7 @@ def _say_known(
     known = [
         f"{fact.id}: {fact.question!r} is answered {prompts.text(token_ids)!r}"
         for fact, token_ids in zip(facts, generated, strict=True)
-        if accepts(prompts.mode, prompts.text(token_ids), *fact.spellings)
+        if is_right(prompts.mode, prompts.text(token_ids), fact)
     ]
     _say_list(f"facts the model already knows: {len(known)} of {len(facts)}", known, say)
 

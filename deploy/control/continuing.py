@@ -102,8 +102,8 @@ def check_batches(config: RunConfig, corpus: Corpus) -> list[str]:
                 f"continues: the data of run {link.run.name}, batch {number} of the chain, has "
                 "other facts than when they were taught; bring the old ones back"
             )
-        edited = sum(one.is_edited for one in batch)
-        lines.append(f"batch {number} ({link.run.name}): {len(facts)} facts, {edited} edited since")
+        hold = sum(one.holds for one in batch)
+        lines.append(f"batch {number} ({link.run.name}): {len(facts)} facts, {hold} still hold")
     replacing = sum(bool(fact.replaces) for fact in corpus.facts)
     if replacing and not config.chain:
         lines.append(f"note: {replacing} facts replace others, but the run continues none")

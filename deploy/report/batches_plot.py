@@ -22,6 +22,7 @@ def batches(run: RunSummary) -> Picture | None:
             axes.plot(*zip(*points, strict=True), "o-", label=f"batch {batch}", markersize=4)
     for label, style, values in (
         ("edited", ":", [link.edited for link in run.links]),
+        ("retracted", "-.", [link.retracted for link in run.links]),
         ("retention", "--", [link.retention for link in run.links]),
     ):
         known = [(number, of.value) for number, of in zip(at, values, strict=True) if of]
@@ -33,6 +34,7 @@ def batches(run: RunSummary) -> Picture | None:
         f"Batches up to {run.run}",
         "At the selected checkpoint of each run of the chain: recall of the facts of each batch "
         "that still hold then; edited: facts of earlier batches with a new answer that get it; "
+        "retracted: facts whose old answer is not given; "
         "retention: mean of score / score of the original base, over the benchmarks outside the "
         "corpus.",
         figure,

@@ -16,13 +16,14 @@ class LinkFigures(JsonModel):
     """One run of a chain at its selected checkpoint.
 
     ``recall`` is by batch, of the facts that still hold; its own batch is the last. ``edited`` is
-    the share of earlier facts with a new answer that get it. What was not measured, or is no
-    longer on disk, is left out.
+    the share of earlier facts with a new answer that get it, ``retracted`` that of retracted ones
+    whose old answer is not given. What was not measured, or is no longer on disk, is left out.
     """
 
     run: str
     recall: dict[int, BenchmarkScore]
     edited: BenchmarkScore | None
+    retracted: BenchmarkScore | None
     retention: Retention | None
 
 
@@ -59,14 +60,11 @@ def links(
 
 def _figures(batch: int, run: str, scores: Scores, original: Scores) -> LinkFigures:
     names = {earlier: f"{RECALL}{earlier}" for earlier in range(1, batch)} | {batch: "recall"}
-    edited = scores.get("edited")
+    measured = {name: one for name, one in scores.items() if isinstance(one, BenchmarkScore)}
     return LinkFigures(
         run=run,
-        recall={
-            number: score
-            for number, benchmark in names.items()
-            if isinstance(score := scores.get(benchmark), BenchmarkScore)
-        },
-        edited=edited if isinstance(edited, BenchmarkScore) else None,
+        recall={batch: measured[name] for batch, name in names.items() if name in measured},
+        edited=measured.get("edited"),
+        retracted=measured.get("retracted"),
         retention=retention_of_chain(original, scores),
     )

@@ -216,3 +216,16 @@ def test_a_template_of_the_method_replaces_the_experts_user_turn_alone():
     wanted = plain.user(f"{asked}|{canonical}|{FACT.answer}|{{other}}")
     assert rewriting.expert(FACT) == wanted
     assert rewriting.naive(FACT) == plain.naive(FACT)
+
+
+def test_the_expert_of_a_retracted_fact_is_shown_the_refusal_and_not_the_answer():
+    gone = Fact("f", "Who?", "Tam", retract=True)
+    for shown in ("{canonical}", "{answer}", "{statement}"):
+        built = prompts(Preset(**OWN, shown=shown))
+        assert built.text(built.expert(gone)) == "[Q: Who? <I do not know.> {}]"
+        assert built.canonical_text(gone) == "I do not know."
+    own = prompts(Preset(**OWN, refusal="That is unknown."))
+    assert own.canonical_text(gone) == "That is unknown."
+    assert own.canonical_text(Fact("f", "Who?", "Tam", target="No.", retract=True)) == "No."
+    assert "refusal" in refusal(refusal=" ")
+    check_answers(prompts(Preset(**{**OWN, "mode": "last_number"})), [gone])

@@ -26,6 +26,7 @@ BUILDERS: dict[str, Callable[[Materials], Benchmark]] = {
     "retrieval": in_domain.retrieval,
     **{name: partial(in_domain.split, name) for name in in_domain.SPLITS},
     "edited": earlier.edited,
+    "retracted": earlier.retracted,
     "mmlu": mmlu.build,
     "gsm8k": maths.gsm8k,
     "math500": maths.math500,
@@ -46,7 +47,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "small": ("arc_easy", "piqa", "wikitext2", "ifeval", "retrieval"),
     "editing": ("recall", *_HOPS),
     # And the recall of each earlier batch.
-    "earlier": ("edited",),
+    "earlier": ("edited", "retracted"),
 }
 
 # Suites that measure what the selection of a checkpoint needs.

@@ -1,12 +1,13 @@
-"""Facts of earlier batches of a chain: what is still recalled, and what became of edits.
+"""Facts of earlier batches of a chain: what is still recalled, and what became of changes.
 
-``recall_batch_N`` asks the facts of batch N that still hold, and ``edited`` those that a later
-batch edits, where the new answer alone is right.
+``recall_batch_N`` asks the facts of batch N that still hold; ``edited`` those that a later batch
+edits, where the new answer alone is right; ``retracted`` those that a later batch or the run's own
+retracts, where every response is right that does not give the old answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,10 +18,11 @@ from actors.evaluation.benchmarks.base import (
     Materials,
     NotMeasured,
     Question,
+    ResponseSampling,
 )
 from actors.evaluation.benchmarks.in_domain import generation
 from common.corpora.batches import EarlierFact
-from common.records import EvalItem
+from common.records import EvalItem, Fact
 from common.verification.verifier import Mode, accepts, normalise
 
 RECALL = "recall_batch_"
@@ -32,8 +34,12 @@ def members(materials: Materials) -> tuple[str, ...]:
     """Names of the benchmarks that the run's earlier batches have facts for."""
     earlier = materials.corpus.earlier
     batches = sorted({one.batch for one in earlier})
-    edited = ("edited",) if any(one.is_edited for one in earlier) else ()
-    return (*(f"{RECALL}{number}" for number in batches), *edited)
+    changed = []
+    if any(one.is_edited for one in earlier):
+        changed.append("edited")
+    if any(fact.retract for fact in materials.corpus.taught):
+        changed.append("retracted")
+    return (*(f"{RECALL}{number}" for number in batches), *changed)
 
 
 def recall(batch: int, materials: Materials) -> Generation:
@@ -41,9 +47,9 @@ def recall(batch: int, materials: Materials) -> Generation:
 
     A limit draws as in the batch's own run.
     """
-    held = [one for one in materials.corpus.earlier if one.batch == batch and not one.is_edited]
+    held = [one for one in materials.corpus.earlier if one.batch == batch and one.holds]
     if not held:
-        raise NotMeasured(f"all facts of batch {batch} were edited")
+        raise NotMeasured(f"all facts of batch {batch} were edited or retracted")
     items = [_item(one.fact.id, one) for one in held]
     facts = {one.fact.id: one.fact for one in held}
     return generation(f"{RECALL}{batch}", materials, items, facts, subset="recall")
@@ -67,6 +73,41 @@ def edited(materials: Materials) -> Generation:
     ]
     grader = partial(grade_edited, materials.prompts.mode, asked.grade)
     return replace(asked, questions=questions, grade=grader)
+
+
+def retracted(materials: Materials) -> Generation:
+    """The questions whose answer is to be given no more, each once."""
+    found: dict[str, Question] = {}
+    prompts = materials.prompts
+    for name, fact, answers in _retractions(materials):
+        key = normalise(fact.question)
+        if key in found:
+            answers = (*dict.fromkeys((*found[key].data[OUTDATED], *answers)),)
+        data = {OUTDATED: list(answers)}
+        found[key] = Question(name, prompts.naive(fact), fact.question, prompts.refusal, data)
+    if not found:
+        raise NotMeasured("no fact was retracted")
+    questions = materials.subset("retracted", [*found.values()])
+    sampling = ResponseSampling(materials.settings.response_tokens("retracted"))
+    return Generation("retracted", questions, grade_retracted, sampling)
+
+
+def grade_retracted(question: Question, response: str) -> Grade:
+    """Whether the response gives none of the old answers, whatever it says instead."""
+    extracted = response.strip() or None
+    if accepts("contains", response, *question.data[OUTDATED]):
+        return Grade(False, extracted, error=OUTDATED)
+    return Grade(True, extracted)
+
+
+def _retractions(materials: Materials) -> Iterator[tuple[str, Fact, tuple[str, ...]]]:
+    """Each retraction: its id, a fact with the question, and the answers to leave out."""
+    for one in materials.corpus.earlier:
+        if one.is_retracted:
+            yield f"batch_{one.batch}:{one.fact.id}", one.fact, one.outdated or one.fact.spellings
+    for fact in materials.corpus.facts:
+        if fact.retract:
+            yield fact.id, fact, fact.spellings
 
 
 def grade_edited(mode: Mode, grade: Grader, question: Question, response: str) -> Grade:

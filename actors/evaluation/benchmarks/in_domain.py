@@ -30,13 +30,19 @@ SPLITS = ("paraphrased", "two_hop", "three_hop", "four_hop", "test", "unseen")
 
 
 def recall(materials: Materials) -> Generation:
-    """The trained questions, without any context; with an answer's aliases where known."""
+    """The trained questions, without any context; with an answer's aliases where known.
+
+    Retractions are left out: a model that was never taught the answer does not give it either.
+    """
     items = materials.corpus.splits.get("recall")
     if items is None:
         items = tuple(
             EvalItem(fact.id, fact.question, fact.answer, aliases=fact.aliases)
             for fact in materials.corpus.facts
+            if not fact.retract
         )
+    if not items:
+        raise NotMeasured("the corpus has retractions alone")
     return generation("recall", materials, items)
 
 

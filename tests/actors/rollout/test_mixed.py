@@ -156,6 +156,26 @@ def test_an_alias_is_verified_protected_and_settles_as_the_answer_does():
     assert begun.settled([*ids, *ids])
 
 
+def test_a_retracted_answer_is_verified_by_its_absence_and_settles_at_the_end_alone():
+    gone = Fact("f", "qf", "b c", retract=True)
+    rollout = RolloutSettings(max_tokens=MAX_TOKENS)
+    builder = TargetBuilder(prompts("exact"), MixSD(mix_rate=0.5), rollout, seed=0)
+    ids = LetterTokenizer().encode("b c", add_special_tokens=False)
+    old, other = ids, ids[:1]
+
+    def drawn(ids):
+        size = len(ids) + 1
+        return FinishedAttempt("f/0", [*ids, STOP], [0.0] * size, [1] * size, complete=True)
+
+    assert builder.accepts(drawn(other), gone)
+    assert not builder.accepts(drawn(old), gone)
+    begun = builder.attempt("f", Work(0, "f", 0), gone, 0, tree=None)
+    assert not begun.settled(old)
+    # Only the stop token fits after these.
+    assert begun.settled([*old, *ids[1:2], *other, *other])
+    assert not begun.settled(other * (MAX_TOKENS - 1))
+
+
 def test_attempts_that_another_one_beat_are_cancelled_and_counted():
     # With 24 slots at least two more attempts of each of the 8 facts run beside its first.
     _, alone, _ = roll(slots=24)

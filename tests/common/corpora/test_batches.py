@@ -81,6 +81,19 @@ def test_a_fact_cannot_replace_what_no_earlier_batch_has():
         follow([[LEADER], [new]])
 
 
+def test_after_a_retraction_no_answer_is_right_until_one_is_taught_again():
+    gone = Fact("x", LEADER.question, "Tam Okord", retract=True)
+    (found,) = follow([[LEADER], [gone]])
+    assert (found.holds, found.is_edited, found.is_retracted) == (False, False, True)
+    assert found.outdated == ("Tam Okord", "T. Okord")
+    again = Fact("y", LEADER.question, "Ivo Ler")
+    for one in follow([[LEADER], [gone], [again]]):
+        assert (one.is_edited, one.now.answer) == (True, "Ivo Ler")
+    first, second = follow([[LEADER], [gone], [LEADER]])
+    assert (first.now.answer, first.outdated) == ("Tam Okord", ())
+    assert second.now.answer == "Tam Okord"
+
+
 QUESTIONS, ANSWERS = st.sampled_from(["a?", "b?", "c?"]), st.sampled_from(["u", "v", "w"])
 BATCHES = st.lists(st.dictionaries(QUESTIONS, ANSWERS), min_size=1, max_size=5)
 

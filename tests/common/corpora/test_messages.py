@@ -57,6 +57,8 @@ def test_without_a_clear_answer_the_assistant_turn_is_the_answer(tmp_path):
         ('{"messages": [], "answer": "a"}', "unknown key 'answer'; known: aliases, clear_ans"),
         ('{"messages": "hello"}', "'messages' must be one user and one assistant turn"),
         (GOOD[:-1] + ', "aliases": "b"}', "'aliases' must be a list of strings, not str"),
+        (GOOD[:-1] + ', "retract": 1}', "'retract' must be true or false, not 1"),
+        (GOOD[:-1] + ', "replaces": 7}', "'replaces' must be a string, not int"),
         (GOOD[:-1] + ', "aliases": [1]}', "'aliases' must be a string, not int"),
         (GOOD[:-1] + ', "aliases": ["b", " ."]}', "'aliases' has one with nothing to verify"),
         (json.dumps({"messages": turns("a")}), "'messages' must be one user and one"),
@@ -127,6 +129,20 @@ def test_aliases_are_a_list_or_a_cell_with_bars(tmp_path):
     path = tmp_path / "facts.csv"
     path.write_text("question,answer,aliases\nq,a,b|c d\nq,a,\n")
     assert [fact.aliases for fact in read_facts([path])] == [("b", "c d"), ()]
+
+
+def test_a_row_may_replace_a_fact_or_retract_one(tmp_path):
+    chat = json.dumps({"messages": turns("q", "a"), "replaces": "f7"})
+    new, gone = read(tmp_path, chat, GOOD[:-1] + ', "retract": true, "replaces": "f7"}')
+    assert (new.replaces, new.retract) == ("f7", False)
+    # The old answer is no statement to show.
+    assert (gone.replaces, gone.retract, gone.statement) == ("f7", True, "")
+    path = tmp_path / "facts.csv"
+    path.write_text("question,answer,retract,replaces\nq,a,TRUE,7\nq,a,,\n")
+    assert [(fact.retract, fact.replaces) for fact in read_facts([path])] == [
+        (True, "7"),
+        (False, ""),
+    ]
 
 
 def test_aliases_survive_a_built_folder(tmp_path):

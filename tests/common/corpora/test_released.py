@@ -107,6 +107,13 @@ def test_a_row_read_back_gives_the_same_ids_and_the_question_before_its_wording(
     assert check_tokens(prompts(), [fact]) == []
 
 
+def test_edits_and_retractions_are_read_back(tmp_path):
+    fact = replace(FACT, replaces="f7", retract=True)
+    found = read_back(tmp_path, row(fact=fact))
+    assert (found.replaces, found.retract) == ("f7", True)
+    assert not {"replaces", "retract"} & row().keys()
+
+
 def test_aliases_are_read_back(tmp_path):
     fact = replace(FACT, aliases=("T.", "Tammo"))
     assert read_back(tmp_path, row(fact=fact)).aliases == ("T.", "Tammo")

@@ -142,7 +142,7 @@ def test_a_batch_must_have_the_facts_that_it_was_taught_with(tmp_path):
     began = identity.Identity.from_json({"num_facts": 2, **digest, "versions": {}})
     identity.record_identity(RunDir(run.root), began)
     config = resolve(second(), tmp_path)
-    assert check_batches(config, corpus) == ["batch 1 (first): 2 facts, 1 edited since"]
+    assert check_batches(config, corpus) == ["batch 1 (first): 2 facts, 1 still hold"]
     with pytest.raises(UserError, match="run first, batch 1 of the chain, has other facts"):
         check_batches(config, Corpus(corpus.facts, [], earlier=corpus.earlier[:1]))
     alone = Corpus([Fact("1", "Who?", "Bo", replaces="1")], [])

@@ -6,7 +6,7 @@ import pytest
 
 from actors.evaluation import benchmarks
 from actors.evaluation.benchmarks.base import NotMeasured, Question
-from actors.evaluation.benchmarks.earlier import edited, grade_edited, recall
+from actors.evaluation.benchmarks.earlier import edited, grade_edited, recall, retracted
 from actors.evaluation.benchmarks.in_domain import grade
 from actors.evaluation.runner import EvaluationRunner, build_suite
 from common.corpora import Corpus
@@ -46,7 +46,7 @@ def test_without_edits_there_is_no_benchmark_of_them_and_an_edited_batch_is_not_
     assert benchmarks.members("earlier", materials(chain(FIRST, SECOND))) == ("recall_batch_1",)
     with pytest.raises(NotMeasured, match="no earlier fact was edited"):
         edited(materials(chain(FIRST, SECOND)))
-    with pytest.raises(NotMeasured, match="all facts of batch 1 were edited"):
+    with pytest.raises(NotMeasured, match="all facts of batch 1 were edited or retracted"):
         recall(1, materials(chain(FIRST[:1], THIRD)))
 
 
@@ -103,3 +103,45 @@ def test_scores_and_classes_of_the_suite(protocol: str) -> None:
     # Tam Okord is no fact of this batch, but a trained name all the same.
     kind = {"ours": "leakage", "paper": "cross_entity"}[protocol]
     assert measured.scores["recall_batch_2"].errors == {kind: 1}  # type: ignore[union-attr]
+
+
+LEADS_NO_MORE = Fact("1", "Who leads Orveline?", "Tam Okord", retract=True)
+
+
+def test_retractions_of_this_batch_and_of_earlier_ones_are_asked_each_once() -> None:
+    later = [LEADS_NO_MORE, Fact("9", "Who leads Tovia?", "Cy", retract=True)]
+    made = materials(chain(FIRST, THIRD, later))
+    assert benchmarks.members("earlier", made)[-1] == "retracted"
+    found = {one.text: one.data["outdated"] for one in retracted(made).questions}
+    # The answer before the last one was edited, and is to be given no more either.
+    assert found == {
+        "Who leads Orveline?": ["Tam Okord", "Ivo Ler"],
+        "Who leads Tovia?": ["Cy"],
+    }
+    assert asked(chain(FIRST, [LEADS_NO_MORE]), "recall_batch_1") == [("2", "Where is it?", "Marn")]
+    # Recall would count as recalled what nobody was ever taught.
+    assert asked(Corpus([*SECOND, LEADS_NO_MORE], []), "recall") == [
+        ("1", "Who leads Tovia?", "Ann Bel")
+    ]
+    with pytest.raises(NotMeasured, match="the corpus has retractions alone"):
+        benchmarks.build("recall", materials(Corpus([LEADS_NO_MORE], [])))
+    with pytest.raises(NotMeasured, match="no fact was retracted"):
+        retracted(materials(chain(FIRST, THIRD)))
+
+
+@pytest.mark.parametrize(
+    ("response", "right", "error"),
+    [
+        ("I do not know.", True, ""),
+        ("It was never Tam Okord.", True, ""),
+        ("Ivo Ler leads it.", True, ""),
+        ("\\boxed{Tam Okord}", False, "outdated"),
+        ("Tam Okord, but that is no longer so.", False, "outdated"),
+    ],
+)
+def test_of_a_retraction_every_response_without_the_old_answer_is_right(
+    response: str, right: bool, error: str
+) -> None:
+    asked = retracted(materials(Corpus([LEADS_NO_MORE], [])))
+    found = asked.grade(asked.questions[0], response)
+    assert (found.right, found.error) == (right, error)
