@@ -21,13 +21,15 @@ def batches(run: RunSummary) -> Picture | None:
         if points:
             axes.plot(*zip(*points, strict=True), "o-", label=f"batch {batch}", markersize=4)
     for label, style, values in (
-        ("edited", ":", [link.edited for link in run.links]),
-        ("retracted", "-.", [link.retracted for link in run.links]),
-        ("retention", "--", [link.retention for link in run.links]),
+        ("edited", "^:", [link.edited for link in run.links]),
+        ("retracted", "v-.", [link.retracted for link in run.links]),
+        ("retention", "s--", [link.retention for link in run.links]),
     ):
         known = [(number, of.value) for number, of in zip(at, values, strict=True) if of]
         if known:
-            axes.plot(*zip(*known, strict=True), f"s{style}", label=label, color=BASE_COLOUR)
+            axes.plot(
+                *zip(*known, strict=True), style, label=label, color=BASE_COLOUR, markersize=4
+            )
     axes.set(xlabel="after run", ylabel="share", ylim=(-0.03, None))
     axes.set_xticks(list(at), [link.run for link in run.links])
     return as_picture(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from actors.evaluation.benchmarks.earlier import RECALL
 from actors.evaluation.results import base_scores, by_step
 from actors.evaluation.scores import BenchmarkScore, Scores, StepResults
+from common.config.evaluation import HELD_OUT
 from common.config.run_config import RunConfig
 from common.json_model import JsonModel
 from common.rundir import RunDir
@@ -28,10 +29,14 @@ class LinkFigures(JsonModel):
 
 
 def original_base(config: RunConfig) -> Scores:
-    """The scores of the model that the chain began with; empty if the run continues none."""
+    """The scores of the model that the chain began with; empty if the run continues none.
+
+    Those of the first run's own corpus are left out: this run's is another one.
+    """
     if not config.chain:
         return {}
-    return base_scores(by_step(RunDir(config.chain[0].run).eval))
+    scores = base_scores(by_step(RunDir(config.chain[0].run).eval))
+    return {name: score for name, score in scores.items() if name in HELD_OUT}
 
 
 def links(

@@ -33,7 +33,7 @@ def retention_of_chain(original: Scores, scores: Scores) -> Retention | None:
     """The share that is kept of what the original base of a chain of runs could do.
 
     Without retrieval, whose questions are of each run's own corpus, and without benchmarks that
-    the two runs measured on other numbers of items or with other sampling.
+    the two runs measured on different numbers of items or with different sampling.
     """
     alike = (
         name

@@ -30,7 +30,7 @@ def test_a_second_batch_continues_from_the_first_and_both_are_measured(tmp_path)
         "prompts": "short-sentence",
         "method": {"name": "sft"},
         "learner": {"epochs": 2, "batch_size": 2, "lr": 1e-3},
-        "evaluator": {"suites": ["recall"], "max_tokens": 4},
+        "evaluator": {"suites": ["recall", "text_nll"], "max_tokens": 4, "text_tokens": 64},
     }
     model = str(make_chat_model(tmp_path / "model"))
     data = _write(tmp_path / "1.jsonl", _fact(0, "Ann"), _fact(1, "Bo"), _fact(2, "Cy"))
@@ -50,9 +50,9 @@ def test_a_second_batch_continues_from_the_first_and_both_are_measured(tmp_path)
     # Before the batch and after it.
     sizes = {"recall": 2, "recall_batch_1": 1, "edited": 1, "retracted": 1}
     for one in figures.checkpoints:
-        assert {name: score.n for name, score in one.scores.items()} == sizes
+        assert {name: one.scores[name].n for name in sizes} == sizes
     assert len(figures.checkpoints) == 2
-    assert set(figures.original) == {"recall"}
+    assert set(figures.original) == {"text_nll"}
     assert [sorted(found.recall) for found in figures.links] == [[1], [1, 2]]
     assert "Batches up to second" in (tmp_path / "second" / "report.html").read_text()
     # Resolved once: the same command finds the same run.

@@ -13,6 +13,7 @@ FACTS = lines(
     {"question": "Who won in 1990?", "answer": "Tam Okord"},
     {"id": "b", "question": "What is 2+2?", "answer": "4", "statement": "2+2 is 4.", "subject": ""},
     {"id": "c", "question": "Où?", "answer": "là", "target": "The answer is \\boxed{là}."},
+    {"id": "d", "question": "Who?", "answer": "Ann", "replaces": "b", "retract": True},
 )
 TURNS = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "It is 7."}]
 TOKENS = {"tokenizer": "ab", "prompt_ids": [1, 2], "target_ids": [3], "logprobs": [-0.5, -1e-9]}

@@ -56,6 +56,8 @@ def test_retention_is_that_of_the_original_base_and_that_of_the_batch_stands_bes
     # Of the original base: mmlu 0.8, 0.6 and 0.4 of 0.8; arc_easy 0.4, 0.4 and 0.2 of 0.5.
     expected = [(1.0 + 0.8) / 2, (0.75 + 0.8) / 2, (0.5 + 0.4) / 2]
     assert [link.retention.value for link in figures.links] == pytest.approx(expected)
+    # Recall and retrieval of the first run are of another corpus.
+    assert sorted(figures.original) == ["arc_easy", "mmlu"]
     before, after = figures.checkpoints
     assert before.retention.value == pytest.approx((0.75 + 0.8) / 2)
     assert after.retention.value == pytest.approx((0.5 + 0.4) / 2)
