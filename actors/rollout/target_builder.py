@@ -92,7 +92,7 @@ class TargetBuilder:
             sampling,
             known=DrawnTokens() if tree is None else tree.walk(SegmentSchedule(picks, hook)),
             protects=hook,
-            settled=None if budget is None else self._settles(fact, budget),
+            settled=self._settled(fact, number, budget),
             check_at=self._check_at(budget),
             prefix_group=prefix_group if self.limit > 1 else "",
         )
@@ -167,11 +167,14 @@ class TargetBuilder:
         is_bounded = self._prompts.mode in BOUNDED
         return TokenPieces(self._prompts.token_texts() if is_bounded else ())
 
-    def _budget(self, fact: Fact, number: int) -> TokenBudget | None:
-        """The tokens that a fact's answer needs; None if the attempt must be drawn whole."""
+    def _is_drawn_whole(self, fact: Fact, number: int) -> bool:
         settings = self._settings
         is_kept = settings.on_exhausted == "keep" and number == self.num_attempts - 1
-        if is_kept or not settings.early_stop or fact.is_generic or fact.retract:
+        return is_kept or not settings.early_stop or fact.is_generic
+
+    def _budget(self, fact: Fact, number: int) -> TokenBudget | None:
+        """The tokens that a fact's answer needs; None if nothing is settled by them."""
+        if self._is_drawn_whole(fact, number) or fact.retract:
             return None
         return TokenBudget(self._prompts.mode, fact.spellings, self._pieces)
 
@@ -183,6 +186,20 @@ class TargetBuilder:
         if budget is None or self._settings.temperature > 0:
             return 0
         return max(0, self._settings.max_tokens + 1 - budget.most)
+
+    def _settled(
+        self, fact: Fact, number: int, budget: TokenBudget | None
+    ) -> Callable[[Sequence[int]], bool] | None:
+        """When an attempt cannot be accepted any more; None if it must be drawn whole."""
+        if budget is not None:
+            return self._settles(fact, budget)
+        if self._is_drawn_whole(fact, number):
+            return None
+        prompts, last = self._prompts, self._settings.max_tokens - 1
+        # Any text may yet become one without the retracted answer, until only the stop token fits.
+        return lambda token_ids: (
+            len(token_ids) == last and not is_right(prompts.mode, prompts.text(token_ids), fact)
+        )
 
     def _settles(self, fact: Fact, budget: TokenBudget) -> Callable[[Sequence[int]], bool]:
         """When an attempt cannot be accepted any more."""

@@ -35,6 +35,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.counts = torch.zeros(FACTS)
+        self.progress = 0
 
     def step(self, rows: Any, num_target_tokens: int, lr: float, inputs: Any = ()) -> Any:
         for row in rows:

@@ -60,6 +60,7 @@ class CountingEngine:
     ) -> None:
         self._world, self._ranks, self._rank = world, ranks, rank
         self._turn = 0
+        self.progress = 0
         self._poison = poison
         self._counts = torch.zeros(facts)
         self._updates = 0
