@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,17 @@ def test_pages_only_name_makefile_targets(path):
 def test_every_lane_of_the_makefile_is_called_by_a_workflow():
     called = {command for path in WORKFLOWS for command in commands(path)}
     assert {"make check", "make test-fast", "make test", "make test-all"} <= called
+
+
+def test_every_test_of_the_gate_is_in_one_lane_of_make_test():
+    variables = dict(re.findall(r"^(FAST|GATE) := (.*)$", MAKEFILE, re.MULTILINE))
+    recipe = re.search(r"^test: setup\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)[1]
+    for name, value in variables.items():
+        recipe = recipe.replace(f"$({name})", value)
+    lanes = re.findall(r'-m "([^"]+)"', recipe)
+    assert len(lanes) == 3
+    names = ("slow", "one_core", "thorough", "gpu")
+    for marks in product((True, False), repeat=len(names)):
+        marked = dict(zip(names, marks, strict=True))
+        inside = [lane for lane in lanes if eval(lane, {}, marked)]
+        assert len(inside) == (not marked["thorough"] and not marked["gpu"]), marked

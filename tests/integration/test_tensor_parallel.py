@@ -53,7 +53,8 @@ def test_a_run_finishes_with_engines_over_two_devices(tmp_path):
         engine={"max_model_len": 256, "tensor_parallel_size": 2},
         rollout={"slots": 4, "max_tokens": 4, "max_retries": 0, "on_exhausted": "canonical"},
         learner={"epochs": 2, "batch_size": 4},
-        evaluator={"suites": ["recall"], "max_tokens": 4},
+        # Its engine is another of the same kind.
+        evaluator={"actors": 0},
     )
     said = call(tmp_path, "up", path)
     assert "8 of 8" in said
