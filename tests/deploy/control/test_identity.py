@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,14 +14,13 @@ from common.records import Fact
 from common.rundir import RunDir
 from common.weights import sampled_hash
 from deploy.control.identity import check_identity, identify, record_identity
-from tests.tiny import make_chat_model
 
 FACTS = [Fact("1", "Who?", "Ann"), Fact("2", "Where?", "Rome")]
 
 
 @pytest.fixture
-def model(tmp_path):
-    return models.load(make_chat_model(tmp_path / "model"))
+def model(tmp_path, tiny_model):
+    return models.load(shutil.copytree(tiny_model, tmp_path / "model"))
 
 
 @pytest.fixture
