@@ -82,13 +82,13 @@ coverage: setup
 	$(PYTEST) $(FAST) --cov --cov-report=term
 
 # The gate: all but the long matrices and the slowest faults. First the fast lane, then what is slow
-# but takes one core (engines with one thread each, graders), and then the rest on one worker, since
-# Ray, roles and ranks take both cores, and some tests bound how long these take. Tests that share
-# what took long to make are a group, which stays on one worker.
+# but takes one core (engines with one thread each, graders), by files, whose tests share what took
+# long to make. Then the rest on one worker, since Ray and roles take both cores, and some tests
+# bound how long these take.
 GATE := slow and not thorough and not gpu
 test: setup
 	$(PYTEST) $(FAST)
-	$(PYTEST) -m "one_core and $(GATE)" -n 2 --dist loadgroup --durations=20
+	$(PYTEST) -m "one_core and $(GATE)" -n 2 --dist loadfile --durations=20
 	$(PYTEST) -m "not one_core and $(GATE)" --durations=20
 
 test-all: setup

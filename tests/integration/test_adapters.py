@@ -106,7 +106,6 @@ def drawn_by(folder: Path) -> list[tuple[list[int], list[float]]]:
 
 
 @pytest.mark.one_core
-@pytest.mark.xdist_group("adapters")
 def test_generations_follow_each_published_adapter_and_scores_remain_the_bases(
     model, taught, tmp_path
 ):
@@ -140,7 +139,6 @@ def test_generations_follow_each_published_adapter_and_scores_remain_the_bases(
 
 
 @pytest.mark.one_core
-@pytest.mark.xdist_group("adapters")
 def test_an_exported_adapter_is_applied_as_the_merged_model_has_it(model, taught):
     expected = drawn_by(taught[0].merged)
     engine = open_engine(model, adapter=LORA)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.one_core, pytest.mark.xdist_group("eval")]
+pytestmark = [pytest.mark.slow, pytest.mark.one_core]
 
 
 def _call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.tiny import make_student
 
-pytestmark = [pytest.mark.slow, pytest.mark.one_core, pytest.mark.xdist_group("ranks")]
+pytestmark = [pytest.mark.slow, pytest.mark.one_core]
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 ROOT = SCRIPT.parents[2]

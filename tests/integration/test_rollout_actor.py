@@ -20,7 +20,6 @@ from common.records import Work
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.one_core,
-    pytest.mark.xdist_group("rollout actor"),
     # vLLM's and torch's own deprecations are not ours to fix.
     pytest.mark.filterwarnings("ignore"),
 ]
