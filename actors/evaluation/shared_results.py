@@ -1,7 +1,7 @@
 """Results of the base model that several runs share.
 
-The keys of results name the weights and all that decides the scores, so whoever measures the same
-finds it. The runs must compute alike: the key has no dtype and no device.
+The keys of results name the weights and all that decides the scores, so a run finds what another
+one has measured. The runs must compute alike: the key has no dtype and no device.
 """
 
 from __future__ import annotations
