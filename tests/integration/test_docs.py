@@ -50,7 +50,8 @@ def commands(page: str) -> list[list[str]]:
 def desk(tmp_path_factory, tiny_model):
     """A folder as the reader's, whose configurations are small."""
     folder = tmp_path_factory.mktemp("desk")
-    shutil.copytree(ROOT / "configs", folder / "configs")
+    for name in ("configs", "studies"):
+        shutil.copytree(ROOT / name, folder / name)
     (facts,) = code("docs/guide.md", "json")
     (folder / "facts.jsonl").write_text(facts)
     (mine,) = code("docs/guide.md", "yaml")
@@ -61,9 +62,6 @@ def desk(tmp_path_factory, tiny_model):
         settings["data"] = {"kgfact": {"domains": 2, "entities": 4}}
         settings["learner"] |= {"epochs": 2, "batch_size": 4, "dtype": "float32"}
         settings["evaluator"] = {"suites": ["recall"], "max_tokens": 4}
-        if name == "sft-smoke":
-            # No command of a page needs its scores, and without them it starts no engine.
-            settings["evaluator"]["actors"] = 0
         _write(path, settings, tiny_model)
     settings["learner"]["epochs"] = 10_000
     _write(folder / "live.yaml", {**settings, "name": LIVE}, tiny_model)

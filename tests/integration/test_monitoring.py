@@ -46,11 +46,9 @@ REAL = {
     "name": "real",
     "prompts": "short-sentence",
     "method": {"name": "mixsd", "mix_rate": 0.1},
-    "data": {"kgfact": {"domains": 3, "entities": 12}},
-    "engine": {"dtype": "float32", "max_model_len": 256},
-    # One attempt at a time, so that Prometheus, which asks every 5 s, sees the engine at work.
-    "rollout": {"slots": 1, "max_tokens": 24, "max_retries": 3, "on_exhausted": "canonical"},
-    "learner": {"epochs": 1, "batch_size": 2, "checkpoint_every": 9, "dtype": "float32"},
+    "data": {"kgfact": {"domains": 3, "entities": 4}, "limit": 6},
+    "rollout": {"slots": 4, "max_tokens": 24, "on_exhausted": "canonical"},
+    "learner": {"epochs": 1, "batch_size": 2, "checkpoint_every": 3},
     "evaluator": {"max_tokens": 24, "suites": ["recall"]},
 }
 
@@ -203,9 +201,9 @@ def test_a_second_up_finds_the_running_server_and_a_run_that_ends_leaves(watched
     wait_for(lambda: not prometheus.query("mixsd_learner_step"), 15)
 
 
-def test_a_real_run_joins_moves_and_leaves(tmp_path, tiny_model):
+def test_a_real_run_joins_moves_and_leaves(tmp_path):
     """Ray, vLLM and DeepSpeed behind the shipped configuration unchanged."""
-    path = write_config(tmp_path, model=str(tiny_model), **REAL)
+    path = write_config(tmp_path, **REAL)
     folder = monitor.install(tmp_path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
